@@ -1,0 +1,2 @@
+//! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
+
