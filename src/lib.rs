@@ -1,2 +1,3 @@
 //! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
 
+pub mod limits;

@@ -1,0 +1,107 @@
+//! Every number in the program, each with its reason. Other modules name a limit and never
+//! write one down, so that this page is the whole answer to "how much" and "how long".
+//! Relations between limits are asserted here, by the compiler.
+
+use std::time::Duration;
+
+// What one request may cost.
+
+/// Longest request head: request line, fields and the empty line that ends them. A partial
+/// head is all that a connection ever stores of its input. RFC 9112, section 3 asks for
+/// request lines of 8,000 bytes at least.
+pub const HEAD_MAX: usize = 8 * 1024;
+
+/// Most header fields in one head. Browsers send about twenty.
+pub const FIELDS_MAX: usize = 100;
+
+/// Empty lines that are skipped ahead of a request line: old clients end a body with one
+/// too many (RFC 9112, section 2.2). Not counting them would let a peer talk for ever
+/// without ever asking anything.
+pub const EMPTY_LINES_MAX: usize = 2;
+
+/// Longest line that gives a chunk's size, with its extensions, which nobody here reads.
+pub const CHUNK_LINE_MAX: usize = 256;
+
+/// Longest trailer section behind a chunked body; it is skipped like the body.
+pub const TRAILERS_MAX: usize = 4 * 1024;
+
+// What the loop lends to a connection for a turn.
+
+/// The inbox: what one read may bring, together with the part of a head that was carried.
+pub const INBOX: usize = 16 * 1024;
+
+/// No keep-alive request is shorter: `G / HTTP/1.1`, an empty `Host:` and three line ends
+/// are 23 bytes. The slack pays for the one answer that may be owed to an earlier read.
+pub const REQUEST_MIN: usize = 16;
+
+/// No answer is longer, head and body together.
+pub const RESPONSE_MAX: usize = 256;
+
+/// Room for the answers to an inbox full of the shortest requests, so that answering a
+/// batch never meets a full outbox. Pages that are never written to cost no memory.
+pub const OUTBOX: usize = INBOX / REQUEST_MIN * RESPONSE_MAX;
+
+// How much is done before somebody else gets a turn.
+
+/// A turn ends after this many steps, so that one eager pipeliner cannot starve the rest.
+pub const STEPS_PER_TURN: usize = 4;
+
+/// Connections accepted from one listener in one tick: present clients go first.
+pub const ACCEPTS_PER_TICK: usize = 64;
+
+/// Events taken from the kernel at once; what is left comes with the next wait.
+pub const EVENTS_PER_TICK: usize = 1024;
+
+/// Connections open at once on both listeners together; more wait in the kernel's queue.
+/// The limit on descriptors (`ulimit -n`) is usually met first.
+pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Connections that the kernel keeps ready for each listener; it silently cuts this to
+/// `net.core.somaxconn` (listen(2)).
+pub const BACKLOG: i32 = 4096;
+
+// How long a connection may stay where it is.
+
+/// Idle: no byte of the next request has come.
+pub const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Head: from its first byte to its last, however it dribbles.
+pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Body: between two reads that bring some of it.
+pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writing: until the peer has taken the answers that the kernel could not. Generous, as
+/// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
+/// free again: a slow but honest reader shows no progress for a long time.
+pub const WRITING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lingering: for the peer's FIN after ours.
+pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause in accepting when the process is out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// How long a stop may take, unless options say otherwise.
+
+/// From the signal to the moment at which what is left is cut.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// From the signal to the moment at which idle and silent connections are closed.
+pub const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// Longest duration that an option takes: a day, far from any clock's overflow.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest version text, so that the page that carries it stays within [`RESPONSE_MAX`].
+pub const VERSION_MAX: usize = 64;
+
+const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read");
+const _: () = assert!(
+    REQUEST_MIN < 23,
+    "the outbox must hold one answer more than requests"
+);
+const _: () = assert!(
+    LAST_CALL.as_millis() < DRAIN.as_millis(),
+    "a last call fits in a drain"
+);
