@@ -1,3 +1,4 @@
 //! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
 
+pub mod http;
 pub mod limits;

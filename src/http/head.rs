@@ -1,0 +1,285 @@
+//! One request head: what `httparse` reads off the bytes, and then the rules that it leaves
+//! to its caller. What passes has one meaning, to us and to any proxy in front of us; all
+//! else is refused here and never reaches the rest of the program.
+//!
+//! The invariant: the verdict depends on the bytes alone and not on how they were cut.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Request, Status};
+
+use super::grammar::is_token;
+use super::{Body, Refusal};
+use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
+
+/// A whole request head, with the fields that matter here already understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// Any token: methods are not told apart but for `HEAD` and `OPTIONS`.
+    pub method: &'a str,
+    /// The request target as it was sent, query and all.
+    pub target: &'a str,
+    /// The protocol that the client speaks, and in which it is answered.
+    pub version: Version,
+    /// What follows the head and is still to be skipped.
+    pub body: Body,
+    /// Whether the client wants to ask again on this connection (RFC 9112, section 9.3).
+    pub persists: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// The versions that are spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: connections close unless both sides agree to keep them.
+    Http10,
+    /// HTTP/1.1: connections persist unless one side closes.
+    Http11,
+}
+
+impl<'a> Head<'a> {
+    /// Parses the head that `input` begins with and says how many bytes it takes, or `None`
+    /// if its end has not come yet.
+    ///
+    /// # Errors
+    /// A [`Refusal`] as soon as the bytes can no longer become an acceptable head.
+    pub fn parse(input: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
+        let Some(start) = skip_empty_lines(input)? else {
+            return Ok(None);
+        };
+        let window = &input[start..input.len().min(start + HEAD_MAX)];
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = Request::new(&mut []);
+        match request.parse_with_uninit_headers(window, &mut fields) {
+            Ok(Status::Complete(len)) => {
+                check_line_ends(&window[..len], request.headers)?;
+                Ok(Some((Head::new(&request)?, start + len)))
+            }
+            Ok(Status::Partial) if window.len() < HEAD_MAX => Ok(None),
+            Ok(Status::Partial) => Err(oversize(window)),
+            // Which version it is shows only once the whole line is here.
+            Err(Error::Version) if !window.contains(&b'\n') && window.len() < HEAD_MAX => Ok(None),
+            Err(error) => Err(explain(error, window)),
+        }
+    }
+
+    /// Whether `rest` holds anything of a request: stray line ends do not begin one.
+    pub fn begins_in(rest: &[u8]) -> bool {
+        !rest.iter().all(|byte| b"\r\n".contains(byte))
+    }
+
+    /// Whether `news`, received in the middle of a head, can bring a verdict: the end of a
+    /// line, or a byte that no head may hold. Parsing starts over at the head's first byte,
+    /// so asking for every byte of a dribbled head would cost the square of its length.
+    pub fn may_end_in(news: &[u8]) -> bool {
+        news.iter()
+            .any(|&byte| byte < b' ' && byte != b'\t' && byte != b'\r' || byte == 0x7f)
+    }
+
+    /// Whether `input`, which may end or go wrong after its first word, is a `HEAD` request,
+    /// whose answer has no body even if it is a refusal.
+    pub fn asks_for_fields_only(input: &[u8]) -> bool {
+        let start = input
+            .iter()
+            .position(|byte| !b"\r\n".contains(byte))
+            .unwrap_or(0);
+        input[start..].starts_with(b"HEAD ")
+    }
+
+    fn new(request: &Request<'_, 'a>) -> Result<Head<'a>, Refusal> {
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            unreachable!("a complete request has a request line");
+        };
+        let version = if request.version == Some(0) {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        let fields = Fields::examine(request.headers)?;
+        let (persists, expects_continue) = match version {
+            Version::Http11 if fields.hosts != 1 => return Err(Refusal::Host),
+            Version::Http11 => (!fields.close, fields.expects_continue),
+            Version::Http10 if fields.hosts > 1 => return Err(Refusal::Host),
+            // HTTP/1.0 knows no transfer codings: whoever forwarded this did not mean the
+            // body to end where the chunks say (RFC 9112, section 6.1).
+            Version::Http10 if fields.chunked => return Err(Refusal::TransferEncoding),
+            Version::Http10 => (fields.keep_alive && !fields.close, false),
+        };
+        let body = match (fields.chunked, fields.length) {
+            (true, Some(_)) => return Err(Refusal::TwoLengths),
+            (true, None) => Body::CHUNKED,
+            (false, length) => Body::Counted(length.unwrap_or(0)),
+        };
+        Ok(Head {
+            method,
+            target,
+            version,
+            body,
+            persists,
+            expects_continue,
+        })
+    }
+}
+
+/// The number of bytes in the empty lines ahead of a request line (RFC 9112, section 2.2),
+/// or `None` as long as nothing else has come.
+fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, Refusal> {
+    let mut start = 0;
+    loop {
+        match input[start..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] if start == 2 * EMPTY_LINES_MAX => return Err(Refusal::EmptyLines),
+            [b'\r', b'\n', ..] => start += 2,
+            [b'\r' | b'\n', ..] => return Err(Refusal::LineEnd),
+            _ => return Ok(Some(start)),
+        }
+    }
+}
+
+/// `httparse` takes a bare LF for a line end, and a server that does is led astray by a
+/// client whose proxy does not (RFC 9112, section 2.2 merely allows it). Every field starts
+/// a line, so the byte two ahead of its name ends the line before.
+fn check_line_ends(head: &[u8], fields: &[Header]) -> Result<(), Refusal> {
+    let starts_line = |field: &Header| {
+        let start = field.name.as_ptr().addr() - head.as_ptr().addr();
+        head[start - 2] == b'\r'
+    };
+    if head.ends_with(b"\r\n\r\n") && fields.iter().all(starts_line) {
+        Ok(())
+    } else {
+        Err(Refusal::LineEnd)
+    }
+}
+
+/// Which limit a head has passed that fills the window and has not ended.
+fn oversize(window: &[u8]) -> Refusal {
+    if window.contains(&b'\n') {
+        Refusal::HeadTooLarge
+    } else {
+        Refusal::TargetTooLong
+    }
+}
+
+fn explain(error: Error, window: &[u8]) -> Refusal {
+    match error {
+        Error::Version => explain_version(window),
+        Error::NewLine => Refusal::LineEnd,
+        Error::HeaderName | Error::HeaderValue => Refusal::Field,
+        Error::TooManyHeaders => Refusal::TooManyFields,
+        Error::Token | Error::Status => Refusal::RequestLine,
+    }
+}
+
+/// Tells another version of HTTP from something that is not HTTP. The preface of HTTP/2
+/// looks like a request on purpose (RFC 9113, section 3.4), but is none.
+fn explain_version(window: &[u8]) -> Refusal {
+    let line = window
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let version = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
+    match version.strip_suffix(b"\r") {
+        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            if major.is_ascii_digit() && minor.is_ascii_digit() && !line.starts_with(b"PRI ") =>
+        {
+            Refusal::Version
+        }
+        _ => Refusal::RequestLine,
+    }
+}
+
+/// What the fields say that matter here.
+#[derive(Default)]
+struct Fields {
+    hosts: usize,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl Fields {
+    fn examine(fields: &[Header]) -> Result<Fields, Refusal> {
+        let mut found = Fields::default();
+        for field in fields {
+            // Most fields are told apart by the length of their name alone.
+            match field.name.len() {
+                4 if field.name.eq_ignore_ascii_case("Host") => found.hosts += 1,
+                6 if field.name.eq_ignore_ascii_case("Expect") => found.expect(field.value)?,
+                10 if field.name.eq_ignore_ascii_case("Connection") => {
+                    found.connection(field.value);
+                }
+                14 if field.name.eq_ignore_ascii_case("Content-Length") => {
+                    found.content_length(field.value)?;
+                }
+                17 if field.name.eq_ignore_ascii_case("Transfer-Encoding") => {
+                    found.transfer_encoding(field.value)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// RFC 9110, section 10.1.1: the only expectation there is.
+    fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal::Expectation);
+        }
+        self.expects_continue = true;
+        Ok(())
+    }
+
+    /// RFC 9110, section 7.6.1: a list of tokens, in any case, over any number of fields.
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// RFC 9112, section 6.3: one number. Equal repeats could be folded into one, but
+    /// nobody sends them who does not hope that another parser folds differently.
+    fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        let mut length: u64 = 0;
+        for &digit in value {
+            if !digit.is_ascii_digit() {
+                return Err(Refusal::ContentLength);
+            }
+            length = length
+                .checked_mul(10)
+                .and_then(|tens| tens.checked_add(u64::from(digit - b'0')))
+                .ok_or(Refusal::ContentLength)?;
+        }
+        if value.is_empty() || self.length.replace(length).is_some() {
+            return Err(Refusal::ContentLength);
+        }
+        Ok(())
+    }
+
+    /// RFC 9112, section 6.1: `chunked` alone is understood. Another coding ahead of it is
+    /// merely unknown; but one that is misplaced, repeated or dressed up leaves the body
+    /// without an end that everybody agrees on.
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if self.chunked {
+            return Err(Refusal::TransferEncoding);
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            self.chunked = true;
+            return Ok(());
+        }
+        let mut codings = value
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .peekable();
+        while let Some(coding) = codings.next() {
+            let misplaced = coding.eq_ignore_ascii_case(b"chunked") && codings.peek().is_some();
+            if misplaced || !is_token(coding) {
+                return Err(Refusal::TransferEncoding);
+            }
+        }
+        Err(Refusal::Coding)
+    }
+}

@@ -1,0 +1,174 @@
+//! The protocol: a function from bytes to bytes. It knows no socket, no clock and no
+//! waiting; where a request is cut between two calls, the caller keeps the remainder.
+//!
+//! The invariant: however a stream of requests is cut into inputs, the answers are the same
+//! bytes in the same order.
+//!
+//! ```text
+//!  input ──► Head::parse ──► Site::answer ──► Body::skip ──► Site::reply ──► out
+//!                │  one head      the page        what is not      the finished
+//!                ▼  or none yet   it asks for     wanted of it     bytes
+//!             Refusal ───────────────────────────────────────────► out, and the end
+//! ```
+
+mod body;
+mod date;
+mod grammar;
+mod head;
+mod refusal;
+mod site;
+
+pub use body::{Body, Chunked};
+pub use date::{DATE_LEN, imf_fixdate};
+pub use head::{Head, Version};
+pub use refusal::Refusal;
+pub use site::{Answer, Route, Site};
+
+/// What [`serve`] did with its input.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Bytes that need not be seen again; the rest is the beginning of a head.
+    pub consumed: usize,
+    /// Answers appended to the output, refusals included.
+    pub answered: u64,
+    /// What the bytes after these will be.
+    pub next: Next,
+}
+
+/// What a connection's next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A head, or the rest of one.
+    Head,
+    /// The rest of a body.
+    Body(Unread),
+    /// Nothing that matters: the last answer has been given.
+    Close,
+}
+
+/// A request whose head has been understood and whose body has not all come. Its answer
+/// waits for the body's end, as a request may turn out to be malformed until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    body: Body,
+    answer: Answer,
+}
+
+/// Answers every request that `input` completes, in order, onto the end of `out`.
+///
+/// The input begins with the rest of `unread`'s body, if there is one, and else with a
+/// head. With `last`, nothing more is to be expected from the client once the input has
+/// been consumed: if it ends where a request ends, that request's answer says
+/// `Connection: close`.
+pub fn serve(
+    site: &Site,
+    unread: Option<Unread>,
+    input: &[u8],
+    last: bool,
+    out: &mut Vec<u8>,
+) -> Served {
+    let mut rest = input;
+    let mut answered = 0;
+    let mut progress = match unread {
+        Some(unread) => unread.finish(&mut rest),
+        None => begin(site, &mut rest),
+    };
+    let next = loop {
+        match progress {
+            Ok(Progress::Head) => break Next::Head,
+            Ok(Progress::Body(unread)) => break Next::Body(unread),
+            Ok(Progress::Whole(mut answer)) => {
+                answer.persists &= !last || Head::begins_in(rest);
+                out.extend_from_slice(site.reply(&answer));
+                answered += 1;
+                if !answer.persists {
+                    break Next::Close;
+                }
+            }
+            Err(Refused { why, fields_only }) => {
+                site.refuse(why, fields_only, out);
+                answered += 1;
+                break Next::Close;
+            }
+        }
+        progress = begin(site, &mut rest);
+    };
+    let left = if next == Next::Close { 0 } else { rest.len() };
+    Served {
+        consumed: input.len() - left,
+        answered,
+        next,
+    }
+}
+
+/// How far the next request has come.
+enum Progress {
+    Head,
+    Body(Unread),
+    Whole(Answer),
+}
+
+/// A request that gets a [`Refusal`] for an answer, with or without its text.
+struct Refused {
+    why: Refusal,
+    fields_only: bool,
+}
+
+/// Takes the next request off the front of `rest`.
+fn begin(site: &Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
+    if rest.is_empty() {
+        return Ok(Progress::Head);
+    }
+    let refused = |why| Refused {
+        why,
+        fields_only: Head::asks_for_fields_only(rest),
+    };
+    let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
+        return Ok(Progress::Head);
+    };
+    *rest = &rest[len..];
+    let (mut answer, routed) = site.answer(&head);
+    if routed {
+        log::info!(target: site.name(), "Request '{}' received", head.target);
+    }
+    if head.body.is_over() {
+        return Ok(Progress::Whole(answer));
+    }
+    // The final answer instead of `100 Continue` spares the client the body. Whether it
+    // sends some of it nevertheless cannot be known, so the connection cannot go on (RFC
+    // 9110, section 10.1.1).
+    if head.expects_continue {
+        answer.persists = false;
+        return Ok(Progress::Whole(answer));
+    }
+    Unread {
+        body: head.body,
+        answer,
+    }
+    .finish(rest)
+}
+
+impl Unread {
+    /// Takes as much of the body off the front of `rest` as there is.
+    fn finish(mut self, rest: &mut &[u8]) -> Result<Progress, Refused> {
+        let fields_only = self.asks_for_fields_only();
+        let skipped = self
+            .body
+            .skip(rest)
+            .map_err(|why| Refused { why, fields_only })?;
+        *rest = &rest[skipped..];
+        Ok(if self.body.is_over() {
+            Progress::Whole(self.answer)
+        } else {
+            Progress::Body(self)
+        })
+    }
+
+    /// Whether the request is a `HEAD`, whose answer has no body.
+    pub fn asks_for_fields_only(&self) -> bool {
+        self.answer.fields_only
+    }
+}
+
+#[cfg(test)]
+mod tests;

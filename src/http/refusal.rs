@@ -1,0 +1,85 @@
+//! Why a request is not served. Every refusal ends its connection: where the framing is in
+//! doubt, a second guess about what follows is how requests are smuggled.
+
+/// What was wrong with a request; each has its status and a line that tells the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The first line is no request line (RFC 9112, section 3).
+    RequestLine,
+    /// A line does not end with CR LF (RFC 9112, section 2.2).
+    LineEnd,
+    /// More than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines.
+    EmptyLines,
+    /// A header field that breaks the grammar (RFC 9112, section 5).
+    Field,
+    /// Not exactly one `Host` (RFC 9112, section 3.2).
+    Host,
+    /// A `Content-Length` that is no number, or a second one (RFC 9112, section 6.3).
+    ContentLength,
+    /// A `Transfer-Encoding` that cannot delimit the body (RFC 9112, section 6.3).
+    TransferEncoding,
+    /// Both of them at once (RFC 9112, section 6.1).
+    TwoLengths,
+    /// A chunked body that breaks the grammar, or a limit on it (RFC 9112, section 7.1).
+    Chunk,
+    /// The request did not arrive in time (RFC 9110, section 15.5.9).
+    Overdue,
+    /// A request line beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
+    /// 15.5.15).
+    TargetTooLong,
+    /// An `Expect` other than `100-continue` (RFC 9110, section 10.1.1).
+    Expectation,
+    /// A head beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 6585, section 5).
+    HeadTooLarge,
+    /// More than [`FIELDS_MAX`](crate::limits::FIELDS_MAX) fields (RFC 6585, section 5).
+    TooManyFields,
+    /// A transfer coding other than `chunked` (RFC 9112, section 6.1).
+    Coding,
+    /// Another version than HTTP/1.0 and HTTP/1.1 (RFC 9110, section 15.6.6).
+    Version,
+}
+
+impl Refusal {
+    /// The status code and its reason phrase.
+    pub fn status(self) -> &'static str {
+        match self {
+            Refusal::RequestLine
+            | Refusal::LineEnd
+            | Refusal::EmptyLines
+            | Refusal::Field
+            | Refusal::Host
+            | Refusal::ContentLength
+            | Refusal::TransferEncoding
+            | Refusal::TwoLengths
+            | Refusal::Chunk => "400 Bad Request",
+            Refusal::Overdue => "408 Request Timeout",
+            Refusal::TargetTooLong => "414 URI Too Long",
+            Refusal::Expectation => "417 Expectation Failed",
+            Refusal::HeadTooLarge | Refusal::TooManyFields => "431 Request Header Fields Too Large",
+            Refusal::Coding => "501 Not Implemented",
+            Refusal::Version => "505 HTTP Version Not Supported",
+        }
+    }
+
+    /// One line for the client, without its line end.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::RequestLine => "not an HTTP/1 request line",
+            Refusal::LineEnd => "lines end with CR LF, and neither stands alone",
+            Refusal::EmptyLines => "too many empty lines ahead of the request",
+            Refusal::Field => "malformed header field",
+            Refusal::Host => "HTTP/1.1 wants exactly one Host field",
+            Refusal::ContentLength => "Content-Length is one decimal number, given once",
+            Refusal::TransferEncoding => "Transfer-Encoding is chunked, given once, in HTTP/1.1",
+            Refusal::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
+            Refusal::Chunk => "malformed chunked body",
+            Refusal::Overdue => "the request did not arrive in time",
+            Refusal::TargetTooLong => "the request line is too long",
+            Refusal::Expectation => "100-continue is the only expectation known here",
+            Refusal::HeadTooLarge => "the request head is too large",
+            Refusal::TooManyFields => "too many header fields",
+            Refusal::Coding => "chunked is the only transfer coding known here",
+            Refusal::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
+        }
+    }
+}
