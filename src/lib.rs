@@ -1,4 +1,5 @@
 //! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
 
+pub mod deadlines;
 pub mod http;
 pub mod limits;

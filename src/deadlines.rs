@@ -1,0 +1,255 @@
+//! Who is waiting, and until when. Every lane has one fixed patience, so the order of
+//! arming is the order of expiry, and the head of a lane is due first: no heap, no wheel
+//! and no timer per connection. Reads no clock; callers say what time it is.
+//!
+//! Each lane is a ring of links that runs through an anchor of its own. All links lie in one
+//! vector, the anchors first, and refer to each other by index:
+//!
+//! ```text
+//!            ┌────────────────────────────────────────────────────┐
+//!            └─► anchor of Idle ◄──► key 7 ◄──► key 2 ◄──► key 9 ◄─┘
+//!                                    due first             just armed
+//! ```
+//!
+//! The invariant: a key is in one ring at most; one that is in none is a ring by itself, so
+//! that unlinking needs no case for it.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// What a connection waits for, and so for how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The first byte of a request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// Room for an answer in the kernel's buffer.
+    Writing,
+    /// The peer's FIN.
+    Lingering,
+}
+
+impl Lane {
+    const ALL: [Lane; 5] = [
+        Lane::Idle,
+        Lane::Head,
+        Lane::Body,
+        Lane::Writing,
+        Lane::Lingering,
+    ];
+
+    /// How long a connection may stay in this lane.
+    pub const fn patience(self) -> Duration {
+        match self {
+            Lane::Idle => limits::IDLE_PATIENCE,
+            Lane::Head => limits::HEAD_PATIENCE,
+            Lane::Body => limits::BODY_PATIENCE,
+            Lane::Writing => limits::WRITING_PATIENCE,
+            Lane::Lingering => limits::LINGERING_PATIENCE,
+        }
+    }
+}
+
+/// The deadlines of all connections, at most one for each key.
+#[derive(Debug)]
+pub struct Deadlines {
+    links: Vec<Link>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    prev: u32,
+    next: u32,
+    /// When the patience ends; without meaning in an anchor.
+    due: Instant,
+}
+
+/// The anchors take the places before the first key's.
+const ANCHORS: usize = Lane::ALL.len();
+
+impl Deadlines {
+    /// No deadlines yet. The `now` is any moment.
+    pub fn new(now: Instant) -> Deadlines {
+        let mut deadlines = Deadlines { links: Vec::new() };
+        deadlines.grow(ANCHORS, now);
+        deadlines
+    }
+
+    /// Gives `key` the deadline of `lane`, in place of the one that it may have.
+    pub fn arm(&mut self, key: usize, lane: Lane, now: Instant) {
+        let at = key + ANCHORS;
+        if at >= self.links.len() {
+            self.grow(at + 1, now);
+        }
+        self.unlink(at);
+        let (anchor, last) = (lane as usize, self.links[lane as usize].prev);
+        self.links[at] = Link {
+            prev: last,
+            next: index(anchor),
+            due: now + lane.patience(),
+        };
+        self.links[last as usize].next = index(at);
+        self.links[anchor].prev = index(at);
+    }
+
+    /// Takes away the deadline of `key`, if it has one.
+    pub fn disarm(&mut self, key: usize) {
+        if key + ANCHORS < self.links.len() {
+            self.unlink(key + ANCHORS);
+        }
+    }
+
+    /// The earliest deadline of all.
+    pub fn next(&self) -> Option<Instant> {
+        Lane::ALL
+            .iter()
+            .filter_map(|&lane| self.first(lane))
+            .map(|at| self.links[at].due)
+            .min()
+    }
+
+    /// Takes away a deadline that has passed and returns its key; `None` once there is none.
+    pub fn expired(&mut self, now: Instant) -> Option<usize> {
+        let due = |&at: &usize| self.links[at].due <= now;
+        let at = Lane::ALL
+            .iter()
+            .filter_map(|&lane| self.first(lane))
+            .find(due)?;
+        self.unlink(at);
+        Some(at - ANCHORS)
+    }
+
+    /// Takes away the earliest deadline in `lane`, passed or not, and returns its key.
+    pub fn pop(&mut self, lane: Lane) -> Option<usize> {
+        let at = self.first(lane)?;
+        self.unlink(at);
+        Some(at - ANCHORS)
+    }
+
+    fn first(&self, lane: Lane) -> Option<usize> {
+        let anchor = lane as usize;
+        let first = self.links[anchor].next as usize;
+        (first != anchor).then_some(first)
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let Link { prev, next, .. } = self.links[at];
+        self.links[prev as usize].next = next;
+        self.links[next as usize].prev = prev;
+        self.links[at] = Link {
+            prev: index(at),
+            next: index(at),
+            ..self.links[at]
+        };
+    }
+
+    fn grow(&mut self, len: usize, now: Instant) {
+        let alone = |at| Link {
+            prev: index(at),
+            next: index(at),
+            due: now,
+        };
+        self.links.extend((self.links.len()..len).map(alone));
+    }
+}
+
+/// Links refer to each other in half the bytes that a `usize` would take.
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("keys are below CONNECTIONS_MAX")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lanes_expire_in_the_order_of_their_patience() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start);
+        for (key, lane) in Lane::ALL.into_iter().enumerate() {
+            deadlines.arm(key, lane, start);
+        }
+        let mut order = Vec::new();
+        while let Some(due) = deadlines.next() {
+            order.extend(deadlines.expired(due));
+        }
+        let mut lanes = Lane::ALL;
+        lanes.sort_by_key(|lane| lane.patience());
+        assert_eq!(order, lanes.map(|lane| lane as usize));
+    }
+
+    #[test]
+    fn a_deadline_is_due_at_its_moment_and_not_before() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start);
+        deadlines.arm(3, Lane::Head, start);
+        let due = start + limits::HEAD_PATIENCE;
+        assert_eq!(deadlines.next(), Some(due));
+        assert_eq!(deadlines.expired(due - Duration::from_nanos(1)), None);
+        assert_eq!(deadlines.expired(due), Some(3));
+        assert_eq!(deadlines.expired(due), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Arm(usize, Lane),
+        Disarm(usize),
+        Pop(Lane),
+        Wait(u64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let lane = || prop::sample::select(&Lane::ALL[..]);
+        let act = prop_oneof![
+            4 => (0..12_usize, lane()).prop_map(|(key, lane)| Act::Arm(key, lane)),
+            2 => (0..12_usize).prop_map(Act::Disarm),
+            1 => lane().prop_map(Act::Pop),
+            2 => (0..20_000_u64).prop_map(Act::Wait),
+        ];
+        prop::collection::vec(act, 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_sorted_map(acts in acts()) {
+            let mut now = Instant::now();
+            let mut deadlines = Deadlines::new(now);
+            let mut model: BTreeMap<usize, (Lane, Instant, usize)> = BTreeMap::new();
+            for (turn, act) in acts.into_iter().enumerate() {
+                match act {
+                    Act::Arm(key, lane) => {
+                        deadlines.arm(key, lane, now);
+                        model.insert(key, (lane, now + lane.patience(), turn));
+                    }
+                    Act::Disarm(key) => {
+                        deadlines.disarm(key);
+                        model.remove(&key);
+                    }
+                    Act::Pop(lane) => {
+                        let first = model.iter().filter(|(_, (at, ..))| *at == lane);
+                        let first = first.min_by_key(|(_, (_, _, turn))| *turn).map(|(&key, _)| key);
+                        prop_assert_eq!(deadlines.pop(lane), first);
+                        first.map(|key| model.remove(&key));
+                    }
+                    Act::Wait(millis) => {
+                        now += Duration::from_millis(millis);
+                        while let Some(key) = deadlines.expired(now) {
+                            let due = model.remove(&key).map(|(_, due, _)| due);
+                            prop_assert!(due.is_some_and(|due| due <= now));
+                        }
+                        prop_assert!(model.values().all(|(_, due, _)| *due > now));
+                    }
+                }
+                prop_assert_eq!(deadlines.next(), model.values().map(|(_, due, _)| *due).min());
+            }
+        }
+    }
+}
