@@ -1,5 +1,6 @@
 //! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
 
+pub mod connection;
 pub mod deadlines;
 pub mod http;
 pub mod limits;

@@ -1,0 +1,813 @@
+//! One peer: where its conversation stands, what it has sent too little of and what it has
+//! taken too little of. Knows no poll and no clock, and only as much of a socket as
+//! [`Socket`] says, so that tests can play the kernel.
+//!
+//! ```text
+//!   accept
+//!     │   ┌──────────────── converse ──────────────────┐
+//!     └──►│  Idle ─── part of a request ──► Head, Body │◄───────────┐
+//!         │   ▲                                │       │            │
+//!         │   └── all requests answered ───────┘       │            │
+//!         └───┬──────────────────────┬─────────────────┘            │
+//!             │ last answer sent     │ the kernel took only part    │
+//!             │                      ▼                              │
+//!             │                   Writing ──── all sent, go on ─────┘
+//!             ▼                      │
+//!         Lingering ◄──── all sent, last answer
+//!             │ the peer's FIN
+//!             ▼
+//!           gone        also: from the box at the peer's FIN; from anywhere on an error
+//!                       or when the lane's patience ends
+//! ```
+//!
+//! The invariant is about readiness. Every registration is edge-triggered (epoll(7)): the
+//! kernel tells of a change once. So `readable` is a memory, set by an event and cleared
+//! only by a read that shows there is nothing more.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+
+use crate::deadlines::Lane;
+use crate::http::{Head, Next, Refusal, Site, Unread, serve};
+use crate::limits::{HEAD_MAX, INBOX, OUTBOX, STEPS_PER_TURN};
+
+/// What a connection needs of a socket that does not block.
+pub trait Socket: Read + Write {
+    /// Sends our FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
+    ///
+    /// # Errors
+    /// Whatever the kernel says, as when the peer has reset the connection.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// The buffers, one set for all connections, lent to one of them for a turn.
+#[derive(Debug)]
+pub struct Desk {
+    inbox: Box<[u8]>,
+    outbox: Vec<u8>,
+    /// Answers given so far, by all connections.
+    pub answered: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection<S> {
+    socket: S,
+    phase: Phase,
+    /// There may be something to read.
+    readable: bool,
+    /// The peer's FIN has come; what it sent before may still have to be read.
+    eof: bool,
+    /// The beginning of a head whose end has not come.
+    carry: Vec<u8>,
+    /// The part of the answers that the kernel had no room for.
+    unsent: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Head,
+    Body(Unread),
+    /// What comes once everything is sent. Until then nothing is read: a client that does
+    /// not take its answers has to wait before it can ask for more.
+    Writing(Next),
+    /// The last answer is sent and so is our FIN. Closing at once could destroy that answer:
+    /// the kernel meets input that nobody read with an RST, which overtakes what the peer
+    /// has not read yet (RFC 9112, section 9.6).
+    Lingering,
+}
+
+/// How a turn ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The connection lives on.
+    Open {
+        /// The lane that it entered, perhaps anew, and whose patience begins now.
+        entered: Option<Lane>,
+        /// It ran out of steps and wants another turn, for which no event will come.
+        unfinished: bool,
+    },
+    /// The connection is of no more use.
+    Over(Reason),
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The peer closed it between requests, or after the last answer.
+    Finished,
+    /// The peer closed it in the middle of a request.
+    Truncated,
+    /// The kernel reported an error.
+    Failed(ErrorKind),
+    /// The lane's patience ended.
+    Overdue,
+    /// It was idle when the last call ended.
+    LastCall,
+    /// It was open when the drain's deadline passed.
+    Cut,
+}
+
+/// How a step ended.
+enum Step {
+    /// In another phase, or in the same one anew.
+    Entered,
+    /// In the same phase; there may be more to do.
+    Stayed,
+    /// Nothing can be done until the kernel reports a change.
+    Blocked,
+    Over(Reason),
+}
+
+/// What one read brought.
+enum Received {
+    Bytes(usize),
+    Nothing,
+    Eof,
+}
+
+impl Desk {
+    /// Empty buffers. They take address space at once and memory when they are used.
+    pub fn new() -> Desk {
+        Desk {
+            inbox: vec![0; INBOX].into(),
+            outbox: Vec::with_capacity(OUTBOX),
+            answered: 0,
+        }
+    }
+}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk::new()
+    }
+}
+
+impl<S: Socket> Connection<S> {
+    /// A connection on which nothing has been said yet.
+    pub fn new(socket: S) -> Connection<S> {
+        Connection {
+            socket,
+            phase: Phase::Idle,
+            readable: false,
+            eof: false,
+            carry: Vec::new(),
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Remembers what an event reported, for the next turn.
+    pub fn note(&mut self, readable: bool, eof: bool) {
+        self.readable |= readable;
+        self.eof |= eof;
+    }
+
+    /// The lane that goes with the present phase.
+    pub fn lane(&self) -> Lane {
+        match self.phase {
+            Phase::Idle => Lane::Idle,
+            Phase::Head => Lane::Head,
+            Phase::Body(_) => Lane::Body,
+            Phase::Writing(_) => Lane::Writing,
+            Phase::Lingering => Lane::Lingering,
+        }
+    }
+
+    /// Gives the connection a turn: it goes on until it would have to wait, but for at most
+    /// [`STEPS_PER_TURN`] steps. A turn with nothing to do does no harm, so nobody has to
+    /// prove that one is due. While `draining`, the last answer announces the close.
+    pub fn advance(&mut self, desk: &mut Desk, site: &Site, draining: bool) -> Turn {
+        let mut entered = false;
+        for _ in 0..STEPS_PER_TURN {
+            let step = match self.phase {
+                Phase::Idle | Phase::Head | Phase::Body(_) => self.converse(desk, site, draining),
+                Phase::Writing(next) => self.flush(next),
+                Phase::Lingering => self.discard(desk),
+            };
+            match step {
+                Ok(Step::Entered) => entered = true,
+                Ok(Step::Stayed) => {}
+                Ok(Step::Blocked) => return self.open(entered, false),
+                Ok(Step::Over(reason)) => return Turn::Over(reason),
+                Err(error) => return Turn::Over(Reason::Failed(error.kind())),
+            }
+        }
+        self.open(entered, true)
+    }
+
+    /// Tells the connection that the patience of its lane has ended. A request that has
+    /// begun gets an answer that says so; everybody else is closed.
+    pub fn expire(&mut self, desk: &mut Desk, site: &Site) -> Turn {
+        let fields_only = match self.phase {
+            Phase::Head => Head::asks_for_fields_only(&self.carry),
+            Phase::Body(unread) => unread.asks_for_fields_only(),
+            Phase::Idle | Phase::Writing(_) | Phase::Lingering => {
+                return Turn::Over(Reason::Overdue);
+            }
+        };
+        desk.outbox.clear();
+        site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
+        desk.answered += 1;
+        self.carry = Vec::new();
+        match self.send(desk, Next::Close) {
+            Ok(()) => self.open(true, true),
+            Err(error) => Turn::Over(Reason::Failed(error.kind())),
+        }
+    }
+
+    fn open(&self, entered: bool, unfinished: bool) -> Turn {
+        Turn::Open {
+            entered: entered.then(|| self.lane()),
+            unfinished,
+        }
+    }
+
+    /// Carry in, read, serve, carry out, send: one recv(2) and one send(2), however many
+    /// requests they hold.
+    fn converse(&mut self, desk: &mut Desk, site: &Site, draining: bool) -> io::Result<Step> {
+        let held = self.carry.len();
+        desk.inbox[..held].copy_from_slice(&self.carry);
+        let len = match self.receive(&mut desk.inbox[held..])? {
+            Received::Bytes(len) => held + len,
+            Received::Nothing => return Ok(Step::Blocked),
+            Received::Eof if self.phase == Phase::Idle => return Ok(Step::Over(Reason::Finished)),
+            Received::Eof => return Ok(Step::Over(Reason::Truncated)),
+        };
+        let input = &desk.inbox[..len];
+        let unread = match self.phase {
+            Phase::Head if len < HEAD_MAX && !Head::may_end_in(&input[held..]) => {
+                self.carry.extend_from_slice(&input[held..]);
+                return Ok(Step::Stayed);
+            }
+            Phase::Body(unread) => Some(unread),
+            _ => None,
+        };
+        // A full inbox may have left more in the kernel, sent before anyone said goodbye.
+        let last = draining && len < desk.inbox.len();
+        desk.outbox.clear();
+        let served = serve(site, unread, input, last, &mut desk.outbox);
+        self.carry_out(&input[served.consumed..]);
+        desk.answered += served.answered;
+        let before = self.lane();
+        self.send(desk, served.next)?;
+        // A head has its patience from its first byte on, however it dribbles.
+        let stayed = matches!(
+            (before, self.lane()),
+            (Lane::Idle, Lane::Idle) | (Lane::Head, Lane::Head)
+        );
+        Ok(if stayed && served.answered == 0 {
+            Step::Stayed
+        } else {
+            Step::Entered
+        })
+    }
+
+    /// One recv(2), and the only place where `readable` is cleared.
+    fn receive(&mut self, space: &mut [u8]) -> io::Result<Received> {
+        while self.readable {
+            match self.socket.read(space) {
+                Ok(0) => return Ok(Received::Eof),
+                Ok(len) => {
+                    // A short read has emptied the socket, unless the FIN came with the same
+                    // edge: no further edge will tell of it, so read on until it is met.
+                    self.readable = len == space.len() || self.eof;
+                    return Ok(Received::Bytes(len));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.readable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(Received::Nothing)
+    }
+
+    /// Keeps the beginning of a head for the next read. Between requests there is none, and
+    /// the connection gives back its memory.
+    fn carry_out(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            if self.carry.capacity() > 0 {
+                self.carry = Vec::new();
+            }
+        } else {
+            self.carry.clear();
+            self.carry.extend_from_slice(rest);
+        }
+    }
+
+    /// Sends the outbox and goes on as `next` says, or parks what the kernel refuses.
+    fn send(&mut self, desk: &Desk, next: Next) -> io::Result<()> {
+        let sent = if desk.outbox.is_empty() {
+            0
+        } else {
+            transmit(&mut self.socket, &desk.outbox)?
+        };
+        match &desk.outbox[sent..] {
+            [] => self.proceed(next),
+            refused => {
+                self.unsent.extend_from_slice(refused);
+                self.phase = Phase::Writing(next);
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&mut self, next: Next) -> io::Result<Step> {
+        let sent = transmit(&mut self.socket, &self.unsent)?;
+        if sent == 0 {
+            return Ok(Step::Blocked);
+        }
+        self.unsent.drain(..sent);
+        // Only a refusal arms the next writable edge, so a partial success is no end.
+        if !self.unsent.is_empty() {
+            return Ok(Step::Stayed);
+        }
+        self.unsent = Vec::new();
+        self.proceed(next)?;
+        Ok(Step::Entered)
+    }
+
+    fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
+        Ok(match self.receive(&mut desk.inbox)? {
+            Received::Bytes(_) => Step::Stayed,
+            Received::Nothing => Step::Blocked,
+            Received::Eof => Step::Over(Reason::Finished),
+        })
+    }
+
+    /// Enters the phase in which the bytes after the last answer are met.
+    fn proceed(&mut self, next: Next) -> io::Result<()> {
+        self.phase = match next {
+            Next::Head if Head::begins_in(&self.carry) => Phase::Head,
+            Next::Head => Phase::Idle,
+            Next::Body(unread) => Phase::Body(unread),
+            Next::Close => {
+                self.socket.finish()?;
+                Phase::Lingering
+            }
+        };
+        Ok(())
+    }
+}
+
+/// One send(2); none of the bytes if the kernel has no room.
+fn transmit(socket: &mut impl Socket, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match socket.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(sent) => return Ok(sent),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => return Ok(0),
+                ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Reason::Finished => out.write_str("its peer closed it"),
+            Reason::Truncated => out.write_str("its peer closed it in the middle of a request"),
+            Reason::Failed(kind) => kind.fmt(out),
+            Reason::Overdue => out.write_str("overdue"),
+            Reason::LastCall => out.write_str("idle at the last call"),
+            Reason::Cut => out.write_str("cut at the deadline"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::http::Route;
+
+    const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    const POST: &str = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+
+    /// What the kernel does when it is asked once. Without further orders it has nothing to
+    /// read and takes everything that is written.
+    enum Act {
+        Give(Vec<u8>),
+        Take(usize),
+        Eof,
+        Fail(ErrorKind),
+    }
+
+    #[derive(Default)]
+    struct Script {
+        reads: VecDeque<Act>,
+        writes: VecDeque<Act>,
+        sent: Vec<u8>,
+        calls: Vec<&'static str>,
+    }
+
+    impl Read for Script {
+        fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+            self.calls.push("recv");
+            match self.reads.pop_front() {
+                None => Err(ErrorKind::WouldBlock.into()),
+                Some(Act::Eof) => Ok(0),
+                Some(Act::Fail(kind)) => Err(kind.into()),
+                Some(Act::Take(_)) => panic!("a read takes nothing"),
+                Some(Act::Give(mut bytes)) => {
+                    let len = bytes.len().min(space.len());
+                    space[..len].copy_from_slice(&bytes[..len]);
+                    bytes.drain(..len);
+                    if !bytes.is_empty() {
+                        self.reads.push_front(Act::Give(bytes));
+                    }
+                    Ok(len)
+                }
+            }
+        }
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls.push("send");
+            let len = match self.writes.pop_front() {
+                None => bytes.len(),
+                Some(Act::Take(len)) => len.min(bytes.len()),
+                Some(Act::Fail(kind)) => return Err(kind.into()),
+                Some(Act::Give(_) | Act::Eof) => panic!("a write gives nothing"),
+            };
+            self.sent.extend_from_slice(&bytes[..len]);
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            panic!("sockets have nothing to flush")
+        }
+    }
+
+    impl Socket for Script {
+        fn finish(&mut self) -> io::Result<()> {
+            self.calls.push("finish");
+            Ok(())
+        }
+    }
+
+    /// A connection on which events and time come as a test wants them.
+    struct Stage {
+        connection: Connection<Script>,
+        desk: Desk,
+        site: Site,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            let route = Route {
+                path: "/hello",
+                body: "Hello world.".to_owned(),
+            };
+            let site = Site::new("main", &[route]);
+            Stage {
+                connection: Connection::new(Script::default()),
+                desk: Desk::new(),
+                site,
+            }
+        }
+
+        /// A readable edge, behind which `acts` are waiting, and the turn that follows it.
+        fn readable(&mut self, acts: impl IntoIterator<Item = Act>) -> Turn {
+            self.connection.socket.reads.extend(acts);
+            self.connection.note(true, false);
+            self.turn()
+        }
+
+        /// The same, with the peer's FIN on the same edge.
+        fn readable_with_fin(&mut self, acts: impl IntoIterator<Item = Act>) -> Turn {
+            self.connection.socket.reads.extend(acts);
+            self.connection.note(true, true);
+            self.turn()
+        }
+
+        fn turn(&mut self) -> Turn {
+            self.connection.advance(&mut self.desk, &self.site, false)
+        }
+
+        fn last_turn(&mut self) -> Turn {
+            self.connection.advance(&mut self.desk, &self.site, true)
+        }
+
+        fn expire(&mut self) -> Turn {
+            self.connection.expire(&mut self.desk, &self.site)
+        }
+
+        fn calls(&mut self) -> String {
+            std::mem::take(&mut self.connection.socket.calls).join(" ")
+        }
+
+        fn answers(&self) -> usize {
+            String::from_utf8_lossy(&self.connection.socket.sent)
+                .matches("Hello world.")
+                .count()
+        }
+    }
+
+    fn give(text: &str) -> Act {
+        Act::Give(text.as_bytes().to_vec())
+    }
+
+    const STILL: Turn = Turn::Open {
+        entered: None,
+        unfinished: false,
+    };
+
+    fn unfinished(lane: Lane) -> Turn {
+        Turn::Open {
+            entered: Some(lane),
+            unfinished: true,
+        }
+    }
+
+    fn entered(lane: Lane) -> Turn {
+        Turn::Open {
+            entered: Some(lane),
+            unfinished: false,
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_one_read_and_one_write() {
+        for depth in [1, 2, 16, 300] {
+            let mut stage = Stage::new();
+            assert_eq!(
+                stage.readable([give(&HELLO.repeat(depth))]),
+                entered(Lane::Idle)
+            );
+            assert_eq!(stage.calls(), "recv send", "depth {depth}");
+            assert_eq!(stage.answers(), depth);
+            assert_eq!(stage.turn(), STILL);
+            assert_eq!(stage.calls(), "", "nothing is asked that is known");
+        }
+    }
+
+    #[test]
+    fn a_new_connection_costs_nothing_until_it_speaks() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.turn(), STILL);
+        assert_eq!(stage.calls(), "");
+        assert_eq!(stage.readable([]), STILL);
+        assert_eq!(stage.calls(), "recv");
+    }
+
+    #[test]
+    fn a_fin_on_the_same_edge_is_met_behind_the_answer() {
+        let mut stage = Stage::new();
+        let turn = stage.readable_with_fin([give(HELLO), Act::Eof]);
+        assert_eq!(turn, Turn::Over(Reason::Finished));
+        assert_eq!(stage.calls(), "recv send recv");
+        assert_eq!(stage.answers(), 1);
+    }
+
+    #[test]
+    fn a_fin_in_the_middle_of_a_request_ends_it() {
+        for part in [&HELLO[..9], &POST[..], &HELLO[..HELLO.len() - 1]] {
+            let mut stage = Stage::new();
+            let turn = stage.readable_with_fin([give(part), Act::Eof]);
+            assert_eq!(turn, Turn::Over(Reason::Truncated), "{part:?}");
+            assert_eq!(stage.answers(), 0);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let mut stage = Stage::new();
+        stage
+            .connection
+            .socket
+            .writes
+            .push_back(Act::Fail(ErrorKind::Interrupted));
+        let turn = stage.readable([Act::Fail(ErrorKind::Interrupted), give(HELLO)]);
+        assert_eq!(turn, entered(Lane::Idle));
+        assert_eq!(stage.calls(), "recv recv send send");
+        assert_eq!(stage.answers(), 1);
+    }
+
+    #[test]
+    fn errors_of_the_socket_end_the_connection() {
+        let reset = || Act::Fail(ErrorKind::ConnectionReset);
+        let over = Turn::Over(Reason::Failed(ErrorKind::ConnectionReset));
+        let mut stage = Stage::new();
+        assert_eq!(stage.readable([reset()]), over);
+
+        let mut stage = Stage::new();
+        stage.connection.socket.writes.push_back(reset());
+        assert_eq!(stage.readable([give(HELLO)]), over);
+
+        let mut stage = Stage::new();
+        stage
+            .connection
+            .socket
+            .writes
+            .extend([Act::Take(1), reset()]);
+        assert_eq!(stage.readable([give(HELLO)]), over);
+
+        let mut stage = Stage::new();
+        stage.connection.socket.writes.push_back(Act::Take(0));
+        let over = Turn::Over(Reason::Failed(ErrorKind::WriteZero));
+        assert_eq!(stage.readable([give(HELLO)]), over);
+    }
+
+    #[test]
+    fn a_dribbled_head_keeps_the_deadline_of_its_first_byte() {
+        let mut stage = Stage::new();
+        let (first, rest) = HELLO.split_at(1);
+        assert_eq!(stage.readable([give(first)]), entered(Lane::Head));
+        let (rest, last) = rest.split_at(rest.len() - 1);
+        for byte in rest.chars() {
+            assert_eq!(stage.readable([give(&byte.to_string())]), STILL);
+        }
+        assert_eq!(stage.connection.carry, HELLO[..HELLO.len() - 1].as_bytes());
+        assert_eq!(stage.readable([give(last)]), entered(Lane::Idle));
+        assert_eq!(stage.answers(), 1);
+        assert_eq!(
+            stage.connection.carry.capacity(),
+            0,
+            "idle connections own no heap"
+        );
+    }
+
+    #[test]
+    fn answering_a_request_gives_the_next_one_its_own_deadline() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.readable([give("GET")]), entered(Lane::Head));
+        let turn = stage.readable([give(&[&HELLO[3..], "GET"].concat())]);
+        assert_eq!(turn, entered(Lane::Head));
+        assert_eq!(stage.answers(), 1);
+    }
+
+    #[test]
+    fn stray_line_ends_are_not_a_request() {
+        let mut stage = Stage::new();
+        assert_eq!(
+            stage.readable([give(HELLO), give("\r\n")]),
+            entered(Lane::Idle)
+        );
+        assert_eq!(stage.readable([]), STILL);
+        assert_eq!(stage.connection.lane(), Lane::Idle);
+        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Idle));
+        assert_eq!(stage.answers(), 2);
+    }
+
+    #[test]
+    fn bodies_are_skipped_and_each_read_of_one_is_progress() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.readable([give(POST)]), entered(Lane::Body));
+        assert_eq!(stage.readable([give("GET / ")]), entered(Lane::Body));
+        assert_eq!(
+            stage.connection.carry.capacity(),
+            0,
+            "bodies are not stored"
+        );
+        assert_eq!(stage.answers(), 0);
+        let turn = stage.readable([give(&["HTT", HELLO].concat())]);
+        assert_eq!(turn, entered(Lane::Idle));
+        assert_eq!(stage.answers(), 2);
+    }
+
+    #[test]
+    fn who_does_not_take_answers_is_not_asked_for_more() {
+        let mut stage = Stage::new();
+        let blocked = || Act::Fail(ErrorKind::WouldBlock);
+        stage
+            .connection
+            .socket
+            .writes
+            .extend([Act::Take(3), blocked()]);
+        let turn = stage.readable_with_fin([give(HELLO), give(HELLO), Act::Eof]);
+        assert_eq!(turn, entered(Lane::Writing));
+        assert_eq!(stage.calls(), "recv send send");
+        assert_eq!(stage.connection.unsent[..5], *b"P/1.1");
+
+        stage.connection.socket.writes.push_back(blocked());
+        assert_eq!(stage.turn(), STILL);
+        assert_eq!(
+            stage.calls(),
+            "send",
+            "nothing is read while answers are unsent"
+        );
+
+        // All sent; the memory of the edge leads on to the rest of the conversation.
+        assert_eq!(stage.turn(), Turn::Over(Reason::Finished));
+        assert_eq!(stage.calls(), "send recv send recv");
+        assert_eq!(stage.answers(), 2);
+        assert_eq!(stage.connection.unsent.capacity(), 0);
+    }
+
+    #[test]
+    fn a_last_answer_that_is_stuck_is_still_the_last() {
+        let mut stage = Stage::new();
+        let request = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        stage
+            .connection
+            .socket
+            .writes
+            .extend([Act::Take(9), Act::Fail(ErrorKind::WouldBlock)]);
+        assert_eq!(stage.readable([give(&request)]), entered(Lane::Writing));
+        assert_eq!(stage.calls(), "recv send send");
+        assert_eq!(stage.turn(), entered(Lane::Lingering));
+        assert_eq!(stage.calls(), "send finish");
+    }
+
+    #[test]
+    fn after_the_last_answer_input_is_thrown_away_until_the_fin() {
+        let mut stage = Stage::new();
+        assert_eq!(
+            stage.readable([give("nonsense\r\n\r\n")]),
+            entered(Lane::Lingering)
+        );
+        assert_eq!(stage.calls(), "recv send finish");
+        assert_eq!(stage.readable([give(HELLO)]), STILL);
+        assert_eq!(stage.calls(), "recv", "nothing is answered any more");
+        assert_eq!(stage.readable([Act::Eof]), Turn::Over(Reason::Finished));
+    }
+
+    #[test]
+    fn an_eager_client_gets_no_more_than_a_turn() {
+        let mut stage = Stage::new();
+        let eager = HELLO.repeat(2 * STEPS_PER_TURN * INBOX / HELLO.len());
+        assert_eq!(stage.readable([give(&eager)]), unfinished(Lane::Idle));
+        assert_eq!(stage.calls(), ["recv send"; STEPS_PER_TURN].join(" "));
+        while let Turn::Open {
+            unfinished: true, ..
+        } = stage.turn()
+        {}
+        assert_eq!(stage.answers(), eager.len() / HELLO.len());
+    }
+
+    #[test]
+    fn in_a_drain_the_last_of_all_answers_announces_the_close() {
+        let announced = |stage: &Stage| {
+            let sent = String::from_utf8_lossy(&stage.connection.socket.sent).into_owned();
+            (
+                sent.matches("Connection: close").count(),
+                sent.rfind("Connection: close") > sent.rfind("Date"),
+            )
+        };
+        // A batch that fills the inbox has more behind it, here nearly as much again.
+        let batch = HELLO.repeat(2 * INBOX / HELLO.len() - 1);
+        let mut stage = Stage::new();
+        stage.connection.socket.reads.push_back(give(&batch));
+        stage.connection.note(true, false);
+        assert_eq!(stage.last_turn(), entered(Lane::Lingering));
+        assert_eq!(stage.answers(), batch.len() / HELLO.len());
+        assert_eq!(announced(&stage), (1, true));
+
+        // What was begun before the drain is finished in it.
+        let mut stage = Stage::new();
+        assert_eq!(stage.readable([give(&HELLO[..9])]), entered(Lane::Head));
+        stage.connection.socket.reads.push_back(give(&HELLO[9..]));
+        stage.connection.note(true, false);
+        assert_eq!(stage.last_turn(), entered(Lane::Lingering));
+        assert_eq!(announced(&stage), (1, true));
+    }
+
+    #[test]
+    fn overdue_requests_are_told_and_others_are_closed() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.expire(), Turn::Over(Reason::Overdue));
+
+        for part in [&HELLO[..9], POST] {
+            let mut stage = Stage::new();
+            stage.readable([give(part)]);
+            assert_eq!(stage.expire(), unfinished(Lane::Lingering), "{part:?}");
+            let sent = String::from_utf8_lossy(&stage.connection.socket.sent).into_owned();
+            assert!(
+                sent.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+                "{sent:?}"
+            );
+            assert_eq!(stage.desk.answered, 1);
+            assert_eq!(
+                stage.expire(),
+                Turn::Over(Reason::Overdue),
+                "lingering ends, too"
+            );
+        }
+
+        let mut stage = Stage::new();
+        stage
+            .connection
+            .socket
+            .writes
+            .extend([Act::Take(1), Act::Fail(ErrorKind::WouldBlock)]);
+        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Writing));
+        assert_eq!(stage.expire(), Turn::Over(Reason::Overdue));
+    }
+
+    #[test]
+    fn a_connection_is_small() {
+        assert!(
+            size_of::<Connection<u32>>() <= 104,
+            "{}",
+            size_of::<Connection<u32>>()
+        );
+    }
+}
