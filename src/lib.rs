@@ -4,3 +4,4 @@ pub mod connection;
 pub mod deadlines;
 pub mod http;
 pub mod limits;
+pub mod stop;
