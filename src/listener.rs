@@ -1,0 +1,326 @@
+//! A listening socket, and what is remembered of it between ticks.
+//!
+//! The invariant: `ready` stays set until accept(2) itself has said that nobody waits. The
+//! poll is edge-triggered and announces a queue that grows, not one that is there: stopping
+//! for any other reason and forgetting it would leave clients waiting for ever.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use log::{error, info, warn};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Socket, Type};
+
+use crate::address::Address;
+use crate::limits::{ACCEPT_PAUSE, BACKLOG};
+use crate::service::Service;
+
+/// A socket that is bound and not yet listening: nobody can connect, so it can be dropped
+/// without letting anybody down.
+#[derive(Debug)]
+pub struct Bound {
+    service: Service,
+    address: SocketAddr,
+    socket: Socket,
+}
+
+/// The listening socket of a service.
+#[derive(Debug)]
+pub struct Listener {
+    service: Service,
+    address: SocketAddr,
+    socket: TcpListener,
+    /// Somebody may be waiting.
+    ready: bool,
+    /// Until when to leave them, as the process lacks descriptors or memory.
+    paused: Option<Instant>,
+    /// That lack has been reported and not gone away since.
+    starved: bool,
+}
+
+/// What one attempt to accept came to.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, and where it comes from.
+    Stream(TcpStream, SocketAddr),
+    /// A connection that had failed before it could be accepted: try again.
+    Lost,
+    /// Nobody waits.
+    Nobody,
+    /// The process lacks descriptors or memory, so whoever waits goes on waiting.
+    Paused,
+    /// The listener is of no more use.
+    Failed,
+}
+
+impl Bound {
+    /// Binds a socket, to both IP versions where the address leaves it open.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
+    /// `PermissionDenied`; the message names the service and the address.
+    pub fn new(service: Service, address: Address) -> io::Result<Bound> {
+        let bound = match address {
+            Address::One(address) => bind(address),
+            Address::Every(port) => bind_every(port, bind),
+        };
+        let (socket, address) = bound.map_err(cannot_listen(service, &address))?;
+        Ok(Bound {
+            service,
+            address,
+            socket,
+        })
+    }
+
+    /// The address that the kernel has bound, with the port that it has picked for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets clients connect, and registers for readable edges under `token`.
+    ///
+    /// # Errors
+    /// Those of listen(2), above all `AddrInUse` if another socket was quicker, and of
+    /// `epoll_ctl(2)`; the message names the service and the address.
+    pub fn listen(self, registry: &Registry, token: Token) -> io::Result<Listener> {
+        let Bound {
+            service,
+            address,
+            socket,
+        } = self;
+        let listening = socket.listen(BACKLOG).and_then(|()| {
+            let mut socket = TcpListener::from_std(socket.into());
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            Ok(socket)
+        });
+        let socket = listening.map_err(cannot_listen(service, &address))?;
+        info!(target: service.name(), "Starting {} on {address}", service.title());
+        Ok(Listener {
+            service,
+            address,
+            socket,
+            ready: false,
+            paused: None,
+            starved: false,
+        })
+    }
+}
+
+/// Puts the service and its address ahead of what the kernel says.
+fn cannot_listen(service: Service, address: &impl Display) -> impl FnOnce(io::Error) -> io::Error {
+    let what = format!("{} cannot listen on {address}", service.title());
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit this. An answer is one write, which Nagle can only delay.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, bound))
+}
+
+/// One socket for both IP versions, or for IPv4 alone on a host that was built or booted
+/// without IPv6.
+fn bind_every<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let without_ipv6 = |error: &io::Error| {
+        error.kind() == ErrorKind::AddrNotAvailable
+            || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+    };
+    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if without_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        bound => bound,
+    }
+}
+
+impl Listener {
+    /// Remembers that somebody may be waiting.
+    pub fn note(&mut self) {
+        self.ready = true;
+    }
+
+    /// Ends a pause early: something has been closed, and its descriptor is free again.
+    pub fn resume(&mut self) {
+        self.paused = None;
+    }
+
+    /// From when on an attempt to accept makes sense; `None` while nobody waits.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.ready.then(|| self.paused.unwrap_or(now))
+    }
+
+    /// Accepts one connection, if it is [due](Listener::due).
+    pub fn accept(&mut self, now: Instant) -> Accepted {
+        match self.due(now) {
+            None => return Accepted::Nobody,
+            Some(due) if due > now => return Accepted::Paused,
+            Some(_) => {}
+        }
+        match self.socket.accept() {
+            Ok((stream, peer)) => Accepted::Stream(stream, peer),
+            Err(error) => self.explain(&error, now),
+        }
+    }
+
+    fn explain(&mut self, error: &io::Error, now: Instant) -> Accepted {
+        let (title, name) = (self.service.title(), self.service.name());
+        match error.raw_os_error().map_or(Fault::Listener, Fault::of) {
+            Fault::None => {
+                (self.ready, self.starved) = (false, false);
+                Accepted::Nobody
+            }
+            Fault::Connection => Accepted::Lost,
+            Fault::Process => {
+                if !mem::replace(&mut self.starved, true) {
+                    warn!(target: name, "{title} pauses accepting: {error}");
+                }
+                self.paused = Some(now + ACCEPT_PAUSE);
+                Accepted::Paused
+            }
+            Fault::Listener => {
+                error!(target: name, "{title} on {} failed: {error}", self.address);
+                Accepted::Failed
+            }
+        }
+    }
+}
+
+/// Whose fault an error of accept(2) is.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Connection,
+    Process,
+    Listener,
+}
+
+impl Fault {
+    /// Linux passes errors that are pending on the new connection on to accept(2), and its
+    /// man page asks to take those of the network like "try again".
+    fn of(errno: i32) -> Fault {
+        match errno {
+            libc::EAGAIN => Fault::None,
+            libc::EINTR
+            | libc::ECONNABORTED
+            | libc::EPERM
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EOPNOTSUPP
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENONET
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH => Fault::Connection,
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Fault::Process,
+            _ => Fault::Listener,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use mio::Poll;
+
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_gets_ipv4_alone() {
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
+        for (errno, expected) in [
+            (libc::EAFNOSUPPORT, vec![v6, v4]),
+            (libc::EADDRNOTAVAIL, vec![v6, v4]),
+            (libc::EADDRINUSE, vec![v6]),
+            (libc::EACCES, vec![v6]),
+        ] {
+            let tried = RefCell::new(Vec::new());
+            let bound = bind_every(80, |address| {
+                tried.borrow_mut().push(address);
+                if address.is_ipv4() {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(errno))
+                }
+            });
+            assert_eq!(bound.is_ok(), expected.contains(&v4), "{errno}");
+            assert_eq!(tried.into_inner(), expected, "{errno}");
+        }
+    }
+
+    #[test]
+    fn errors_of_accept_are_told_apart() {
+        for (errno, fault) in [
+            (libc::EWOULDBLOCK, Fault::None),
+            (libc::ECONNABORTED, Fault::Connection),
+            (libc::EMFILE, Fault::Process),
+            (libc::ENFILE, Fault::Process),
+            (libc::EINVAL, Fault::Listener),
+            (libc::EBADF, Fault::Listener),
+        ] {
+            assert_eq!(Fault::of(errno), fault, "{errno}");
+        }
+    }
+
+    /// A listener on a port of its own, and its address.
+    fn listener() -> (Listener, SocketAddr) {
+        let poll = Poll::new().expect("a poll");
+        let loopback = "127.0.0.1:0".parse().expect("an address");
+        let bound = Bound::new(Service::Main, loopback).expect("a free port");
+        let address = bound.address();
+        (
+            bound.listen(poll.registry(), Token(0)).expect("it listens"),
+            address,
+        )
+    }
+
+    #[test]
+    fn accepted_sockets_do_not_wait_for_more_to_send() {
+        let (mut listener, address) = listener();
+        let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
+        listener.note();
+        let Accepted::Stream(stream, _) = listener.accept(Instant::now()) else {
+            panic!("a client is in the queue");
+        };
+        assert!(stream.nodelay().expect("TCP_NODELAY"));
+    }
+
+    #[test]
+    fn a_queue_is_forgotten_only_when_it_is_empty() {
+        let (mut listener, _) = listener();
+        let now = Instant::now();
+        assert_eq!(listener.due(now), None);
+        listener.note();
+        assert_eq!(listener.due(now), Some(now));
+
+        let out_of_descriptors = io::Error::from_raw_os_error(libc::EMFILE);
+        assert!(matches!(
+            listener.explain(&out_of_descriptors, now),
+            Accepted::Paused
+        ));
+        assert_eq!(listener.due(now), Some(now + ACCEPT_PAUSE));
+        assert!(listener.starved);
+        listener.resume();
+        assert_eq!(listener.due(now), Some(now));
+        assert!(
+            listener.starved,
+            "the episode ends with the queue, not with one success"
+        );
+
+        assert!(matches!(listener.accept(now), Accepted::Nobody));
+        assert_eq!(listener.due(now), None);
+        assert!(!listener.starved);
+    }
+}

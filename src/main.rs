@@ -1,0 +1,44 @@
+//! From options to exit status; everything else is in the library.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use log::error;
+use onepoll::journal;
+use onepoll::options::{Command, Options, VERSION};
+use onepoll::server::Server;
+use onepoll::service::Service;
+use onepoll::stop::Outcome;
+
+fn main() -> ExitCode {
+    match Options::parse(env::args_os().skip(1), |name| env::var_os(name)) {
+        Ok(Command::Serve(options)) => serve(&options),
+        Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
+        Err(error) => print(&mut io::stderr(), &format!("onepoll: {error}\n"), 2),
+    }
+}
+
+fn serve(options: &Options) -> ExitCode {
+    journal::start(options.log);
+    let outcome = Server::bind(options).and_then(|server| {
+        let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
+        journal::announce(VERSION, main, diag);
+        server.run()
+    });
+    match outcome {
+        Ok(Outcome::Drained) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Ok(Outcome::Cut) => ExitCode::from(3),
+        Err(error) => {
+            error!(target: "onepoll", "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a text for whoever still listens: a reader that has gone is no failure of ours.
+fn print(out: &mut dyn Write, text: &str, status: u8) -> ExitCode {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::from(status)
+}

@@ -1,0 +1,276 @@
+//! The loop. One thread owns the poll, both listeners, the signal pipe and all connections,
+//! and goes round in ticks; [`Server::run`] and `tick` are the program.
+//!
+//! ```text
+//!   1 wait        until an event, a deadline, the stop's next change or a listener's pause
+//!   2 clock       one Instant for the whole tick; a new Date if the second has changed
+//!   3 events      connections take a turn; listeners and signals are only noted
+//!   4 left over   connections that ran out of steps in the last tick
+//!   5 signals     begin the drain
+//!   6 accept      from each listener, within a budget
+//!   7 deadlines   of connections, of the last call, of the drain
+//! ```
+//!
+//! The invariant: a slot that is freed in a tick is not filled again before all events of
+//! that tick are over, so no event can reach the wrong connection. That is why accepting
+//! comes after them; and those who are here already go before those who come.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, info, warn};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK};
+use crate::listener::{Accepted, Bound, Listener};
+use crate::options::Options;
+use crate::service::Service;
+use crate::signals::Signals;
+use crate::stop::{Outcome, Stop, Tally};
+use crate::table::Table;
+
+/// Connections have their slot for a token, so all others are at the far end.
+const SIGNALS: Token = Token(usize::MAX);
+/// The token of the first service's listener; the next one follows.
+const LISTENERS: usize = usize::MAX - Service::ALL.len();
+
+/// The whole server, listening.
+#[derive(Debug)]
+pub struct Server {
+    poll: Poll,
+    signals: Signals,
+    /// There may be a signal to take.
+    signalled: bool,
+    /// One for each service, at its index, until a drain has accepted its whole queue.
+    listeners: [Option<Listener>; Service::ALL.len()],
+    /// Where they listen, or have listened.
+    addresses: [SocketAddr; Service::ALL.len()],
+    table: Table,
+    now: Instant,
+    /// When the date in the replies is no longer true.
+    restamp: Instant,
+    stop: Stop,
+    /// Answers that had been given when the drain began.
+    answered_before: u64,
+    tally: Tally,
+}
+
+impl Server {
+    /// Installs the signal handlers and opens both listeners, in this order: a signal that
+    /// arrives meanwhile is not lost. Neither listens before both are bound, so if one of
+    /// them cannot be, nobody has connected to the other yet.
+    ///
+    /// # Errors
+    /// What the kernel says; if it is about a listener, the message names it.
+    pub fn bind(options: &Options) -> io::Result<Server> {
+        let mut signals = Signals::install()?;
+        let poll = Poll::new()?;
+        signals.register(poll.registry(), SIGNALS)?;
+
+        let diag = Bound::new(Service::Diag, options.diag)?;
+        let main = Bound::new(Service::Main, options.listen)?;
+        let addresses = [diag.address(), main.address()];
+        let listeners = [
+            Some(diag.listen(poll.registry(), listener_token(Service::Diag))?),
+            Some(main.listen(poll.registry(), listener_token(Service::Main))?),
+        ];
+        let now = Instant::now();
+        Ok(Server {
+            poll,
+            signals,
+            signalled: false,
+            listeners,
+            addresses,
+            table: Table::new(now),
+            now,
+            restamp: now,
+            stop: Stop::new(options.drain, options.last_call),
+            answered_before: 0,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Where a service listens, with the port that the kernel has picked for port 0.
+    pub fn address(&self, service: Service) -> SocketAddr {
+        self.addresses[service as usize]
+    }
+
+    /// Serves until a signal has come, or a listener failed, and the drain is over.
+    ///
+    /// # Errors
+    /// Only those of `epoll_wait(2)`, none of which is expected.
+    pub fn run(mut self) -> io::Result<Outcome> {
+        let mut events = Events::with_capacity(EVENTS_PER_TICK);
+        while !self.is_over() {
+            self.tick(&mut events)?;
+        }
+        Ok(self.sum_up())
+    }
+
+    fn tick(&mut self, events: &mut Events) -> io::Result<()> {
+        self.wait(events)?;
+        self.read_clock();
+        self.take_events(events);
+        self.table.take_left_over(self.now, self.stop.draining());
+        self.take_signals();
+        self.accept();
+        self.keep_deadlines();
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let table = self.table.next_deadline();
+        let until = [table, self.next_accept(), self.stop.next(self.now)];
+        let timeout = match until.into_iter().flatten().min() {
+            _ if self.table.has_left_over() => Some(Duration::ZERO),
+            until => until.map(|until| until.saturating_duration_since(self.now)),
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            polled => polled,
+        }
+    }
+
+    /// The only look at the clock: what happens in a tick happens at one moment.
+    fn read_clock(&mut self) {
+        self.now = Instant::now();
+        if self.now >= self.restamp {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+            let since_1970 = since_1970.unwrap_or_default();
+            self.table.stamp(since_1970.as_secs());
+            let into_the_second = Duration::from_nanos(since_1970.subsec_nanos().into());
+            self.restamp = self.now + Duration::from_secs(1) - into_the_second;
+        }
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        let draining = self.stop.draining();
+        for event in events {
+            match event.token() {
+                SIGNALS => self.signalled = true,
+                Token(key) if key < LISTENERS => {
+                    // An error is noted like data: the read that meets it says what it is.
+                    let eof = event.is_read_closed();
+                    let readable = event.is_readable() || eof || event.is_error();
+                    self.table.note(key, readable, eof);
+                    self.table.give_turn(key, self.now, draining);
+                }
+                Token(token) => {
+                    if let Some(listener) = &mut self.listeners[token - LISTENERS] {
+                        listener.note();
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        if mem::take(&mut self.signalled) {
+            while let Some(name) = self.signals.take() {
+                info!(target: "onepoll", "Signal '{name}' received");
+                self.begin_drain();
+            }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.stop.begin(self.now) {
+            self.answered_before = self.table.answered();
+            // The kernel has let in whoever is in a queue by now, and they are served. The
+            // edge that tells of the last of them may not have been taken yet.
+            let listeners = self.listeners.iter_mut().flatten();
+            listeners.for_each(Listener::note);
+        }
+    }
+
+    /// When the next attempt to accept makes sense.
+    fn next_accept(&self) -> Option<Instant> {
+        let listeners = self.listeners.iter().flatten();
+        let due = listeners.filter_map(|listener| listener.due(self.now));
+        due.min().filter(|_| self.table.len() < CONNECTIONS_MAX)
+    }
+
+    fn accept(&mut self) {
+        if self.table.take_freed() {
+            let listeners = self.listeners.iter_mut().flatten();
+            listeners.for_each(Listener::resume);
+        }
+        for service in Service::ALL {
+            let mut budget = 0..ACCEPTS_PER_TICK;
+            while budget.next().is_some() && self.accept_one(service) {}
+        }
+    }
+
+    /// Accepts a connection to a service; says whether there may be another one.
+    fn accept_one(&mut self, service: Service) -> bool {
+        let slot = &mut self.listeners[service as usize];
+        let Some(listener) = slot.as_mut().filter(|_| self.table.len() < CONNECTIONS_MAX) else {
+            return false;
+        };
+        match listener.accept(self.now) {
+            Accepted::Stream(stream, peer) => {
+                self.admit(service, stream, peer);
+                return true;
+            }
+            Accepted::Lost => return true,
+            Accepted::Nobody if self.stop.draining() => *slot = None,
+            Accepted::Nobody | Accepted::Paused => {}
+            Accepted::Failed => {
+                *slot = None;
+                self.tally.failed = true;
+                self.begin_drain();
+            }
+        }
+        false
+    }
+
+    fn admit(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
+        let key = self.table.next_key();
+        // Once and for all: what a connection waits for is its own business, and a spurious
+        // edge is cheaper than a system call for each change of mind.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        match registry.register(&mut stream, Token(key), interest) {
+            Ok(()) => {
+                debug!(target: service.name(), "Connection {key} accepted from {peer}");
+                self.table.admit(service, stream, self.now);
+            }
+            Err(error) => {
+                warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
+            }
+        }
+    }
+
+    fn keep_deadlines(&mut self) {
+        self.table.expire(self.now);
+        if self.stop.closes_idle(self.now) {
+            self.table.close_idle(self.now, &mut self.tally);
+        }
+        if self.stop.cuts(self.now) {
+            self.table.cut(&mut self.tally);
+            self.listeners = Default::default();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let listens = self.listeners.iter().any(Option::is_some);
+        self.stop.draining() && !listens && self.table.is_empty()
+    }
+
+    fn sum_up(&mut self) -> Outcome {
+        for service in Service::ALL {
+            info!(target: service.name(), "{} exited", service.title());
+        }
+        self.tally.answered = self.table.answered() - self.answered_before;
+        let millis = self.stop.lasted(self.now).as_millis();
+        info!(target: "onepoll", "Drained in {millis} ms: {}", self.tally);
+        self.tally.outcome()
+    }
+}
+
+fn listener_token(service: Service) -> Token {
+    Token(LISTENERS + service as usize)
+}
