@@ -1,8 +1,60 @@
 //! A tiny HTTP/1.1 server: one process, one thread, one poll loop, a clean stop.
+//!
+//! # The idea in one breath
+//!
+//! The protocol is a pure function from bytes to bytes. A connection is a phase, a memory of
+//! edges and what it could not finish. The loop is one tick of seven steps. Buffers belong
+//! to the loop and are lent; timers are lists that are already sorted; the stop is a machine
+//! that the loop asks.
+//!
+//! # The map
+//!
+//! ```text
+//!    main ──► options ──► address          what the user wants
+//!     │  └──► journal                      what the program says
+//!     │
+//!     └──► server ──► listener, signals    sockets and the signal pipe
+//!             │  └──► stop, deadlines      pure data: no I/O, no clock
+//!             │
+//!             └──► table ──► connection ──► wire, desk    generic over a socket
+//!                                │
+//!                                └────────► http    pure bytes: head, body, site,
+//!                                                   refusal, grammar, date
+//! ```
+//!
+//! Arrows are the allowed imports; [`limits`], the numbers, and [`service`], the names of
+//! the two services, may be used by all who need them. A test holds every file to it.
+//!
+//! # Reading order
+//!
+//! From the outside in, each module on its own page:
+//!
+//! 1. [`server`]: the loop. Its tick names every other part once.
+//! 2. [`table`]: the connections, and what happens between their turns.
+//! 3. [`connection`]: one peer, and the phases of its conversation.
+//! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: the buffers that it borrows.
+//! 5. [`http`]: what the bytes mean and what they are answered with.
+//! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
+//! 7. [`stop`]: from the signal to the exit.
+//! 8. [`listener`] and [`signals`]: how the outside gets in.
+//! 9. [`service`], [`options`], [`address`], [`journal`] and [`limits`]: what is left.
+//!
+//! # A request's way
+//!
+//! 1. The kernel reports an edge; the server tells the table, which reminds the connection
+//!    and gives it a turn.
+//! 2. The connection borrows the desk's inbox, reads once, and hands the bytes to
+//!    [`http::serve`].
+//! 3. That takes one request after the other off the front and copies finished replies into
+//!    the desk's outbox.
+//! 4. The connection sends the outbox once. It keeps what could not be finished: half a
+//!    request, or answers that the kernel has no room for. Usually that is nothing.
+//! 5. The table gives it the patience of the phase that it is in now.
 
 pub mod address;
 pub mod connection;
 pub mod deadlines;
+pub mod desk;
 pub mod http;
 pub mod journal;
 pub mod limits;
@@ -13,3 +65,4 @@ pub mod service;
 pub mod signals;
 pub mod stop;
 pub mod table;
+pub mod wire;

@@ -13,11 +13,13 @@ use log::{debug, trace};
 use mio::net::TcpStream;
 use slab::Slab;
 
-use crate::connection::{Connection, Desk, Reason, Socket, Turn};
+use crate::connection::{Connection, Reason, Turn};
 use crate::deadlines::{Deadlines, Lane};
+use crate::desk::Desk;
 use crate::http::Site;
 use crate::service::Service;
 use crate::stop::Tally;
+use crate::wire::Socket;
 
 /// All connections, and what it takes to serve them.
 #[derive(Debug)]
@@ -167,7 +169,8 @@ impl Table {
     pub fn expire(&mut self, now: Instant) {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
-            debug!(target: "onepoll", "Connection {key} is overdue in {:?}", guest.connection.lane());
+            let lane = guest.connection.lane();
+            debug!(target: "onepoll", "Connection {key} is overdue in {lane:?}");
             let turn = guest
                 .connection
                 .expire(&mut self.desk, &self.sites[guest.service as usize]);

@@ -1,0 +1,36 @@
+//! The buffers: one set for all connections, as there is one thread. A connection borrows
+//! the desk for a turn and leaves it empty; what it cannot finish it takes along.
+//!
+//! The invariant: nothing outgrows the desk. Whatever fits into the inbox has answers that
+//! fit into the outbox, so answering never allocates.
+
+use crate::limits::{INBOX, OUTBOX};
+
+/// What a connection borrows for a turn.
+#[derive(Debug)]
+pub struct Desk {
+    /// Where input is read to, behind what the connection has carried along.
+    pub inbox: Box<[u8]>,
+    /// The answers of the present turn that have not been sent.
+    pub outbox: Vec<u8>,
+    /// Answers given so far, by all connections.
+    pub answered: u64,
+}
+
+impl Desk {
+    /// An empty desk. It takes address space at once and memory when it is used.
+    pub fn new() -> Desk {
+        let inbox = vec![0; INBOX].into_boxed_slice();
+        Desk {
+            inbox,
+            outbox: Vec::with_capacity(OUTBOX),
+            answered: 0,
+        }
+    }
+}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk::new()
+    }
+}
