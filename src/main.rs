@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use log::error;
 use onepoll::journal;
-use onepoll::options::{Command, Options, VERSION};
+use onepoll::options::{Command, Options};
 use onepoll::server::Server;
-use onepoll::service::Service;
+use onepoll::service::{Service, VERSION};
 use onepoll::stop::Outcome;
 
 fn main() -> ExitCode {

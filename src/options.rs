@@ -10,16 +10,8 @@ use lexopt::Arg;
 use log::LevelFilter;
 
 use crate::address::{ADDRESSES, Address};
-use crate::limits::{self, DURATION_MAX, VERSION_MAX};
-
-/// The version that `/ready` tells: `ONEPOLL_VERSION` in the environment of the build, or
-/// that of the package.
-pub const VERSION: &str = version(option_env!("ONEPOLL_VERSION"));
-
-/// The ports that are built in: `ONEPOLL_PORT` and `ONEPOLL_DIAG_PORT` in the environment
-/// of the build, or those of the program that this one was ported from.
-const PORT: u16 = port(option_env!("ONEPOLL_PORT"), 8080);
-const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
+use crate::limits::{self, DURATION_MAX};
+use crate::service::{Service, VERSION};
 
 /// How to run the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,8 +155,8 @@ impl Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            listen: Address::Every(PORT),
-            diag: Address::Every(DIAG_PORT),
+            listen: Address::Every(Service::Main.port()),
+            diag: Address::Every(Service::Diag.port()),
             drain: limits::DRAIN,
             last_call: limits::LAST_CALL,
             log: LevelFilter::Info,
@@ -272,36 +264,6 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_millis(millis)).filter(|duration| *duration <= DURATION_MAX)
-}
-
-const fn port(text: Option<&str>, default: u16) -> u16 {
-    let Some(text) = text else { return default };
-    match u16::from_str_radix(text, 10) {
-        Ok(port) => port,
-        Err(_) => panic!("ONEPOLL_PORT and ONEPOLL_DIAG_PORT are numbers from 0 to 65535"),
-    }
-}
-
-/// The version is put into JSON and into a page of limited size as it is.
-const fn version(text: Option<&'static str>) -> &'static str {
-    let Some(text) = text else {
-        return env!("CARGO_PKG_VERSION");
-    };
-    assert!(
-        text.len() <= VERSION_MAX,
-        "ONEPOLL_VERSION has at most 64 bytes"
-    );
-    let mut at = 0;
-    while at < text.len() {
-        let byte = text.as_bytes()[at];
-        let plain = byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        assert!(
-            plain,
-            "ONEPOLL_VERSION has visible ASCII characters only, and no \" or \\"
-        );
-        at += 1;
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,15 @@
-//! The two services: what they are called and what they serve.
+//! The two services: what they are called, where they are found and what they serve. Some
+//! of that can be set when the program is built; the compiler then checks it.
 
 use crate::http::{Route, Site};
-use crate::options::VERSION;
+use crate::limits::VERSION_MAX;
+
+/// The version that is served: `ONEPOLL_VERSION` in the environment of the build, or that of
+/// the package.
+pub const VERSION: &str = version(option_env!("ONEPOLL_VERSION"));
+
+const PORT: u16 = port(option_env!("ONEPOLL_PORT"), 8080);
+const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
 
 /// One of the services, in the order in which they start, accept and exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,15 @@ impl Service {
         }
     }
 
+    /// Its built-in port: `ONEPOLL_PORT` or `ONEPOLL_DIAG_PORT` in the environment of the
+    /// build, or that of the program that this one was ported from.
+    pub fn port(self) -> u16 {
+        match self {
+            Service::Diag => DIAG_PORT,
+            Service::Main => PORT,
+        }
+    }
+
     /// What it serves.
     pub fn site(self) -> Site {
         let route = match self {
@@ -45,5 +62,68 @@ impl Service {
             },
         };
         Site::new(self.name(), &[route])
+    }
+}
+
+const fn port(text: Option<&str>, default: u16) -> u16 {
+    let Some(text) = text else { return default };
+    match u16::from_str_radix(text, 10) {
+        Ok(port) => port,
+        Err(_) => panic!("ONEPOLL_PORT and ONEPOLL_DIAG_PORT are numbers from 0 to 65535"),
+    }
+}
+
+/// The version is put into JSON and into a page of limited size as it is.
+const fn version(text: Option<&'static str>) -> &'static str {
+    let Some(text) = text else {
+        return env!("CARGO_PKG_VERSION");
+    };
+    assert!(
+        text.len() <= VERSION_MAX,
+        "ONEPOLL_VERSION has at most 64 bytes"
+    );
+    let mut at = 0;
+    while at < text.len() {
+        let byte = text.as_bytes()[at];
+        let plain = byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        assert!(
+            plain,
+            "ONEPOLL_VERSION has visible ASCII characters only, and no \" or \\"
+        );
+        at += 1;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_build_says_goes_before_the_defaults() {
+        assert_eq!((port(None, 8080), port(Some("80"), 8080)), (8080, 80));
+        assert_eq!(version(None), env!("CARGO_PKG_VERSION"));
+        assert_eq!(version(Some("v1.2-3-gabc/x")), "v1.2-3-gabc/x");
+    }
+
+    #[test]
+    #[should_panic(expected = "visible ASCII")]
+    fn a_version_that_would_break_the_ready_line_does_not_compile() {
+        version(Some("1\"2"));
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 64 bytes")]
+    fn a_version_that_would_break_the_page_does_not_compile() {
+        version(Some(concat!(
+            "0123456789012345678901234567890123456789",
+            "0123456789012345678901234567890123456789"
+        )));
+    }
+
+    #[test]
+    #[should_panic(expected = "numbers from 0 to 65535")]
+    fn a_port_that_is_none_does_not_compile() {
+        port(Some("65536"), 0);
     }
 }
