@@ -4,9 +4,9 @@
 //! ```text
 //!   1 wait        until an event, a deadline, the stop's next change or a listener's pause
 //!   2 clock       one Instant for the whole tick; a new Date if the second has changed
-//!   3 events      connections take a turn; listeners and signals are only noted
-//!   4 left over   connections that ran out of steps in the last tick
-//!   5 signals     begin the drain
+//!   3 signals     begin the drain, so that the answers of this tick already announce it
+//!   4 events      connections take a turn; listeners are only noted
+//!   5 left over   connections that ran out of steps in the last tick
 //!   6 accept      from each listener, within a budget
 //!   7 deadlines   of connections, of the last call, of the drain
 //! ```
@@ -16,7 +16,6 @@
 //! comes after them; and those who are here already go before those who come.
 
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,8 +41,6 @@ const LISTENERS: usize = usize::MAX - Service::ALL.len();
 pub struct Server {
     poll: Poll,
     signals: Signals,
-    /// There may be a signal to take.
-    signalled: bool,
     /// One for each service, at its index, until a drain has accepted its whole queue.
     listeners: [Option<Listener>; Service::ALL.len()],
     /// Where they listen, or have listened.
@@ -81,7 +78,6 @@ impl Server {
         Ok(Server {
             poll,
             signals,
-            signalled: false,
             listeners,
             addresses,
             table: Table::new(now),
@@ -113,9 +109,9 @@ impl Server {
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
         self.wait(events)?;
         self.read_clock();
+        self.take_signals(events);
         self.take_events(events);
         self.table.take_left_over(self.now, self.stop.draining());
-        self.take_signals();
         self.accept();
         self.keep_deadlines();
         Ok(())
@@ -146,29 +142,8 @@ impl Server {
         }
     }
 
-    fn take_events(&mut self, events: &Events) {
-        let draining = self.stop.draining();
-        for event in events {
-            match event.token() {
-                SIGNALS => self.signalled = true,
-                Token(key) if key < LISTENERS => {
-                    // An error is noted like data: the read that meets it says what it is.
-                    let eof = event.is_read_closed();
-                    let readable = event.is_readable() || eof || event.is_error();
-                    self.table.note(key, readable, eof);
-                    self.table.give_turn(key, self.now, draining);
-                }
-                Token(token) => {
-                    if let Some(listener) = &mut self.listeners[token - LISTENERS] {
-                        listener.note();
-                    }
-                }
-            }
-        }
-    }
-
-    fn take_signals(&mut self) {
-        if mem::take(&mut self.signalled) {
+    fn take_signals(&mut self, events: &Events) {
+        if events.iter().any(|event| event.token() == SIGNALS) {
             while let Some(name) = self.signals.take() {
                 info!(target: "onepoll", "Signal '{name}' received");
                 self.begin_drain();
@@ -183,6 +158,27 @@ impl Server {
             // edge that tells of the last of them may not have been taken yet.
             let listeners = self.listeners.iter_mut().flatten();
             listeners.for_each(Listener::note);
+        }
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        let draining = self.stop.draining();
+        for event in events {
+            match event.token() {
+                SIGNALS => {}
+                Token(key) if key < LISTENERS => {
+                    // An error is noted like data: the read that meets it says what it is.
+                    let eof = event.is_read_closed();
+                    let readable = event.is_readable() || eof || event.is_error();
+                    self.table.note(key, readable, eof);
+                    self.table.give_turn(key, self.now, draining);
+                }
+                Token(token) => {
+                    if let Some(listener) = &mut self.listeners[token - LISTENERS] {
+                        listener.note();
+                    }
+                }
+            }
         }
     }
 
