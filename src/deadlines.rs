@@ -164,8 +164,6 @@ fn index(at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -219,36 +217,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_map(acts in acts()) {
+        fn behaves_like_a_list_in_the_order_of_arming(acts in acts()) {
             let mut now = Instant::now();
             let mut deadlines = Deadlines::new(now);
-            let mut model: BTreeMap<usize, (Lane, Instant, usize)> = BTreeMap::new();
-            for (turn, act) in acts.into_iter().enumerate() {
+            let mut model: Vec<(usize, Lane, Instant)> = Vec::new();
+            for act in acts {
                 match act {
                     Act::Arm(key, lane) => {
                         deadlines.arm(key, lane, now);
-                        model.insert(key, (lane, now + lane.patience(), turn));
+                        model.retain(|(armed, ..)| *armed != key);
+                        model.push((key, lane, now + lane.patience()));
                     }
                     Act::Disarm(key) => {
                         deadlines.disarm(key);
-                        model.remove(&key);
+                        model.retain(|(armed, ..)| *armed != key);
                     }
                     Act::Pop(lane) => {
-                        let first = model.iter().filter(|(_, (at, ..))| *at == lane);
-                        let first = first.min_by_key(|(_, (_, _, turn))| *turn).map(|(&key, _)| key);
+                        let first = model.iter().position(|(_, armed, _)| *armed == lane);
+                        let first = first.map(|at| model.remove(at).0);
                         prop_assert_eq!(deadlines.pop(lane), first);
-                        first.map(|key| model.remove(&key));
                     }
                     Act::Wait(millis) => {
                         now += Duration::from_millis(millis);
                         while let Some(key) = deadlines.expired(now) {
-                            let due = model.remove(&key).map(|(_, due, _)| due);
+                            let armed = model.iter().position(|(armed, ..)| *armed == key);
+                            let due = armed.map(|at| model.remove(at).2);
                             prop_assert!(due.is_some_and(|due| due <= now));
                         }
-                        prop_assert!(model.values().all(|(_, due, _)| *due > now));
+                        prop_assert!(model.iter().all(|(_, _, due)| *due > now));
                     }
                 }
-                prop_assert_eq!(deadlines.next(), model.values().map(|(_, due, _)| *due).min());
+                prop_assert_eq!(deadlines.next(), model.iter().map(|(_, _, due)| *due).min());
             }
         }
     }

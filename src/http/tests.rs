@@ -298,7 +298,8 @@ const CONVERSATIONS: &[(&str, &str)] = &[
         "400 x",
     ),
     (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\n\
+         Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
         "400 x",
     ),
     (
@@ -327,7 +328,8 @@ const CONVERSATIONS: &[(&str, &str)] = &[
     ),
     // Expectations (RFC 9110, section 10.1.1).
     (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n\
+         GET / HTTP/1.0\r\n\r\n",
         "404 x",
     ),
     (
