@@ -1,0 +1,123 @@
+//! The whole server serves without allocating. A test binary of its own, as it brings an
+//! allocator that counts, and as the server takes over the signals of its process.
+
+// Only an unsafe trait can count allocations; this is the one exception to the lint.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use onepoll::address::Address;
+use onepoll::options::Options;
+use onepoll::server::Server;
+use onepoll::service::Service;
+use onepoll::stop::Outcome;
+use signal_hook::consts::SIGTERM;
+use signal_hook::low_level::raise;
+
+/// The system's allocator, counting what the server's thread asks of it.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static COUNTS: Cell<bool> = const { Cell::new(false) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is passed on unchanged, and counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if COUNTS.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        }
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[test]
+fn serving_allocates_nothing() {
+    let (sender, receiver) = channel();
+    let server = thread::spawn(move || {
+        let loopback = Address::One(([127, 0, 0, 1], 0).into());
+        let options = Options {
+            listen: loopback,
+            diag: loopback,
+            ..Options::default()
+        };
+        let server = Server::bind(&options).expect("free ports");
+        sender
+            .send(server.address(Service::Main))
+            .expect("the test waits");
+        COUNTS.set(true);
+        server.run().expect("no error of the poll")
+    });
+    let address = receiver.recv().expect("an address");
+
+    let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+    let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned();
+    // The last one is answered in more than one turn.
+    let inputs = [
+        hello.repeat(16),
+        hello.replace("/hello", "/other"),
+        post,
+        hello.repeat(4096),
+        hello,
+    ];
+    let mut client = Client {
+        stream: TcpStream::connect(address).expect("it is listening"),
+        answers: vec![0; 1 << 20],
+    };
+    // Whatever has to grow does so the first time.
+    inputs.iter().for_each(|input| client.ask(input));
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    assert!(before > 0, "the count works");
+    for _ in 0..100 {
+        inputs.iter().for_each(|input| client.ask(input));
+    }
+    let after = ALLOCATIONS.load(Ordering::SeqCst);
+    assert_eq!(after - before, 0, "the hot path must not allocate");
+
+    drop(client);
+    raise(SIGTERM).expect("a signal to this process");
+    assert_eq!(server.join().expect("no panic"), Outcome::Drained);
+}
+
+struct Client {
+    stream: TcpStream,
+    answers: Vec<u8>,
+}
+
+impl Client {
+    /// Sends `input` and waits for the end of the last answer.
+    fn ask(&mut self, input: &str) {
+        self.stream
+            .write_all(input.as_bytes())
+            .expect("the server reads");
+        let (mut received, mut answered) = (0, 0);
+        while answered < input.matches("HTTP/1.1").count() {
+            let len = self
+                .stream
+                .read(&mut self.answers[received..])
+                .expect("the server answers");
+            assert!(len > 0, "the server keeps the connection");
+            received += len;
+            let text = String::from_utf8_lossy(&self.answers[..received]);
+            answered =
+                text.matches("Hello world.").count() + text.matches("page not found").count();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A server process and the peers that talk to it.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use rustix::process::Signal;
+use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+
+/// What takes longer than this has failed; nothing is supposed to take nearly as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(crate) const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// The binary, with an environment that holds nothing of the caller's.
+pub(crate) fn onepoll() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onepoll"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A server that is running, killed at the latest when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    /// The ready line, without its line end.
+    pub ready: String,
+    pub main: SocketAddr,
+    pub diag: SocketAddr,
+    stdout: Receiver<String>,
+    log: Receiver<String>,
+    logged: Vec<String>,
+}
+
+/// A server that has exited.
+pub(crate) struct Exited {
+    pub status: ExitStatus,
+    pub log: Vec<String>,
+}
+
+impl Process {
+    /// Starts a server on ports that are free and waits until it is ready.
+    pub(crate) fn start(options: &[&str]) -> Process {
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        Process::spawn(onepoll().args(ports).args(options))
+    }
+
+    /// Starts `command`, which runs a server, and waits until it is ready.
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        let mut server = Process::spawn_unready(command);
+        let Ok(ready) = server.stdout.recv_timeout(PATIENCE) else {
+            let exited = server.wait();
+            panic!(
+                "no ready line, but {:?} and {:#?}",
+                exited.status, exited.log
+            );
+        };
+        let address = |key: &str| {
+            let (_, rest) = ready
+                .split_once(&format!("\"{key}\":\""))
+                .expect("an address");
+            rest.split('"')
+                .next()
+                .and_then(|text| text.parse().ok())
+                .expect("an address")
+        };
+        (server.main, server.diag) = (address("listen"), address("diag"));
+        server.ready = ready;
+        server
+    }
+
+    /// Starts `command`, which runs a server, and does not wait for its addresses.
+    pub(crate) fn spawn_unready(command: &mut Command) -> Process {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary can be run");
+        let log = lines(child.stderr.take().expect("a piped stderr"));
+        let stdout = lines(child.stdout.take().expect("a piped stdout"));
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let ready = String::new();
+        Process {
+            child,
+            ready,
+            main: nowhere,
+            diag: nowhere,
+            stdout,
+            log,
+            logged: Vec::new(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the process is there");
+    }
+
+    /// Stops the process as Ctrl-Z would, and waits until it has stopped.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        waitpid(Some(self.pid()), WaitOptions::UNTRACED).expect("the process is there");
+    }
+
+    /// Lets a process go on that has been paused.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Connects to the main listener.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::connect(self.main)
+    }
+
+    /// Waits until a line that contains `text` has been logged.
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
+        while !self.logged.iter().any(|line| line.contains(text)) {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => self.logged.push(line),
+                Err(_) => panic!("{text:?} was never logged: {:#?}", self.logged),
+            }
+        }
+    }
+
+    /// What comes on standard output behind the ready line until that is closed.
+    pub(crate) fn rest_of_stdout(&mut self) -> Vec<String> {
+        self.stdout.iter().collect()
+    }
+
+    /// Waits until the process has exited by itself.
+    pub(crate) fn wait(mut self) -> Exited {
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => self.logged.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("still running: {:#?}", self.logged),
+            }
+        }
+        // Standard error is closed, so the process is at its end.
+        let status = self.child.wait().expect("it can be waited for");
+        Exited {
+            status,
+            log: std::mem::take(&mut self.logged),
+        }
+    }
+
+    /// Sends a signal and waits for the exit; also says how long that took.
+    pub(crate) fn stop(self, signal: Signal) -> (Exited, Duration) {
+        let start = Instant::now();
+        self.signal(signal);
+        (self.wait(), start.elapsed())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have exited; there is nobody to tell about an error.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+impl Exited {
+    /// The line that sums up the drain, from its counts on.
+    pub(crate) fn summary(&self) -> &str {
+        let last = self.log.last().map_or("", String::as_str);
+        last.split_once(" ms: ").map_or(last, |(_, counts)| counts)
+    }
+
+    /// The log lines without their time stamps and levels.
+    pub(crate) fn messages(&self) -> Vec<&str> {
+        let message = |line: &'_ String| line.find('[').map_or(0, |at| at);
+        self.log.iter().map(|line| &line[message(line)..]).collect()
+    }
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            if line.map_or(true, |line| sender.send(line).is_err()) {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A client that shows its bytes.
+pub(crate) struct Peer {
+    pub stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Peer {
+    pub(crate) fn connect(address: SocketAddr) -> Peer {
+        Peer::new(TcpStream::connect_timeout(&address, PATIENCE).expect("it is listening"))
+    }
+
+    pub(crate) fn new(stream: TcpStream) -> Peer {
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        stream.set_nodelay(true).expect("a socket option");
+        Peer {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        self.stream
+            .write_all(text.as_bytes())
+            .expect("the server reads");
+    }
+
+    /// Sends our FIN and goes on listening.
+    pub(crate) fn finish(&mut self) {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("the socket is open");
+    }
+
+    /// The next answer, whole; to a `HEAD` request, its fields alone.
+    pub(crate) fn answer(&mut self) -> String {
+        self.try_answer(false).expect("an answer")
+    }
+
+    pub(crate) fn answer_to_head(&mut self) -> String {
+        self.try_answer(true).expect("an answer")
+    }
+
+    /// The next answer, or what came instead: a clean end of the stream is `UnexpectedEof`.
+    pub(crate) fn try_answer(&mut self, fields_only: bool) -> Result<String, ErrorKind> {
+        loop {
+            let text = String::from_utf8_lossy(&self.received);
+            if let Some(end) = text.find("\r\n\r\n").map(|at| at + 4) {
+                let length = field(&text[..end], "Content-Length").expect("a Content-Length");
+                let length: usize = length.parse().expect("a number");
+                let whole = end + if fields_only { 0 } else { length };
+                if self.received.len() >= whole {
+                    let answer: Vec<u8> = self.received.drain(..whole).collect();
+                    return Ok(String::from_utf8(answer).expect("answers are ASCII"));
+                }
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Everything up to the end of the stream, which has to be clean.
+    pub(crate) fn rest(&mut self) -> String {
+        loop {
+            match self.receive() {
+                Ok(()) => {}
+                Err(ErrorKind::UnexpectedEof) => break,
+                Err(kind) => panic!("{kind} after {:?}", String::from_utf8_lossy(&self.received)),
+            }
+        }
+        String::from_utf8(std::mem::take(&mut self.received)).expect("answers are ASCII")
+    }
+
+    fn receive(&mut self) -> Result<(), ErrorKind> {
+        let mut space = [0; 64 * 1024];
+        match self.stream.read(&mut space) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof),
+            Ok(len) => {
+                self.received.extend_from_slice(&space[..len]);
+                Ok(())
+            }
+            Err(error) => Err(error.kind()),
+        }
+    }
+}
+
+/// The value of a field in a head.
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The status code of an answer.
+pub(crate) fn status(answer: &str) -> u16 {
+    answer
+        .get(9..12)
+        .and_then(|code| code.parse().ok())
+        .expect("a status line")
+}

@@ -1,0 +1,177 @@
+//! Clients that misbehave, and a machine that runs short.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
+use rustix::net::sockopt::set_tcp_cork;
+use socket2::SockRef;
+
+use crate::harness::*;
+
+#[test]
+fn a_dribbled_request_is_answered() {
+    let server = Process::start(&[]);
+    let mut peer = server.connect();
+    for byte in HELLO.chars() {
+        peer.send(&byte.to_string());
+    }
+    assert_eq!(status(&peer.answer()), 200);
+}
+
+#[test]
+fn refusals_reach_the_client_whole_and_end_the_connection() {
+    let server = Process::start(&[]);
+    let long_field = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_MAX));
+    let long_line = format!("GET /{}", "x".repeat(HEAD_MAX));
+    let tls_hello = "\x16\x03\x01\x02\0\x01\0\x01\x7c\x03\x03";
+    for (input, code) in [
+        ("nonsense\r\n\r\n", 400),
+        (tls_hello, 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        ("GET /hello HTTP/1.1\r\n\r\n", 400),
+        (&"\r\n".repeat(EMPTY_LINES_MAX + 1), 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            400,
+        ),
+        (&long_line, 414),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417),
+        (&long_field, 431),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            501,
+        ),
+        ("GET / HTTP/3.0\r\n\r\n", 505),
+    ] {
+        let mut peer = server.connect();
+        peer.send(input);
+        let answer = peer.answer();
+        assert_eq!(status(&answer), code, "{input:?}");
+        assert_eq!(field(&answer, "Connection"), Some("close"), "{input:?}");
+        assert!(field(&answer, "Date").is_some(), "{input:?}");
+        assert_eq!(peer.rest(), "", "{input:?}");
+    }
+}
+
+#[test]
+fn a_refusal_survives_a_client_that_is_still_sending() {
+    let server = Process::start(&[]);
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        peer.send(&["nonsense\r\n\r\n", &"x".repeat(64 * 1024)].concat());
+        assert_eq!(status(&peer.rest()), 400);
+    }
+}
+
+#[test]
+fn a_request_and_a_fin_in_one_packet_are_both_seen() {
+    let server = Process::start(&[]);
+    for _ in 0..20 {
+        let mut peer = server.connect();
+        // Held back by TCP_CORK, the request leaves together with the FIN.
+        set_tcp_cork(&peer.stream, true).expect("a socket option");
+        peer.send(HELLO);
+        peer.finish();
+        assert!(peer.rest().ends_with("Hello world."));
+    }
+}
+
+#[test]
+fn resets_at_every_stage_harm_nobody_else() {
+    let server = Process::start(&["--log", "off"]);
+    let mut witness = server.connect();
+    for stage in [
+        "",
+        "GET /hel",
+        HELLO,
+        "nonsense\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+    ] {
+        for _ in 0..20 {
+            let mut peer = server.connect();
+            peer.send(stage);
+            // With no time to linger, closing a socket sends an RST.
+            let socket = SockRef::from(&peer.stream);
+            socket
+                .set_linger(Some(Duration::ZERO))
+                .expect("a socket option");
+        }
+        witness.send(HELLO);
+        assert_eq!(status(&witness.answer()), 200, "after resets at {stage:?}");
+    }
+}
+
+#[test]
+fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
+    let script = "ulimit -n 20; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_onepoll")]);
+    let mut server = Process::spawn(command.env_clear());
+
+    let mut peers: Vec<Peer> = (0..40).map(|_| server.connect()).collect();
+    server.wait_for_log("pauses accepting");
+    for peer in &mut peers {
+        peer.send(HELLO);
+    }
+    // Whoever has been answered leaves, and in their place the next one is let in.
+    for mut peer in peers {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let (exited, _) = server.stop(Signal::TERM);
+    let warnings = exited
+        .log
+        .iter()
+        .filter(|line| line.contains("pauses accepting"));
+    assert_eq!(
+        warnings.count(),
+        1,
+        "one for the whole episode: {:#?}",
+        exited.log
+    );
+    assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    let server = Process::start(&["--log", "off"]);
+    let open = || {
+        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .expect("fds")
+            .count()
+    };
+    let mut witness = server.connect();
+    witness.send(HELLO);
+    assert_eq!(status(&witness.answer()), 200);
+    let before = open();
+    for _ in 0..500 {
+        drop(server.connect());
+    }
+    // A connection that came later is served later, so by then all of those are gone.
+    let mut last = server.connect();
+    last.send(&HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert_eq!(status(&last.rest()), 200);
+    drop(last);
+    witness.send(HELLO);
+    assert_eq!(status(&witness.answer()), 200);
+    assert!(
+        open() <= before + 1,
+        "{} descriptors, and {before} before",
+        open()
+    );
+}
+
+#[test]
+fn a_refused_port_is_refused_to_the_client_too() {
+    let server = Process::start(&[]);
+    let address = server.main;
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    let refused = TcpStream::connect_timeout(&address, PATIENCE).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}

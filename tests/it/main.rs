@@ -1,0 +1,9 @@
+//! The real binary over real sockets. Nothing here waits for time to pass: tests wait for
+//! bytes, for the end of a stream, for a log line or for the process to exit.
+
+mod harness;
+mod hostile;
+mod pipelining;
+mod program;
+mod requests;
+mod shutdown;

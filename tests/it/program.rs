@@ -1,0 +1,240 @@
+//! The program as its caller sees it: options, what it prints, and exit statuses.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use onepoll::service::VERSION;
+
+use crate::harness::*;
+
+fn run(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    onepoll()
+        .args(args)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary can be run")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (flag, begins) in [
+        ("--version", format!("onepoll {VERSION}\n")),
+        ("-V", format!("onepoll {VERSION}\n")),
+        ("--help", format!("onepoll {VERSION}: ")),
+        ("-h", format!("onepoll {VERSION}: ")),
+    ] {
+        let output = run(&[flag], &[]);
+        assert_eq!(output.status.code(), Some(0), "{flag}");
+        assert!(text(&output.stdout).starts_with(&begins), "{flag}");
+        assert_eq!(text(&output.stderr), "", "{flag}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_status_2() {
+    // Each as one would type it, variables ahead of arguments.
+    for (words, complaint) in [
+        (
+            "--listen nowhere:1",
+            "--listen 'nowhere:1': expected 8080, :8080, 127.",
+        ),
+        ("--diag=99999", "--diag '99999': expected 8080, :8080, 127."),
+        ("--drain 5", "--drain '5': expected a duration"),
+        ("--last-call=-1s", "--last-call '-1s': expected a duration"),
+        ("--log loud", "--log 'loud': expected off, error,"),
+        ("--log", "--log '': expected off, error,"),
+        (
+            "--no-such",
+            "unknown option '--no-such': expected --listen,",
+        ),
+        ("-n", "unknown option '-n': expected --listen,"),
+        (
+            "extra\x07",
+            "unexpected argument 'extra\\u{7}': expected --listen,",
+        ),
+        ("ONEPOLL_LISTEN=x", "ONEPOLL_LISTEN 'x': expected 8080,"),
+        ("ONEPOLL_DIAG=:x", "ONEPOLL_DIAG ':x': expected 8080,"),
+        (
+            "ONEPOLL_DRAIN=soon",
+            "ONEPOLL_DRAIN 'soon': expected a duration",
+        ),
+        (
+            "ONEPOLL_LAST_CALL=1h",
+            "ONEPOLL_LAST_CALL '1h': expected a duration",
+        ),
+        ("RUST_LOG=a::b", "RUST_LOG 'a::b': expected off, error,"),
+    ] {
+        let is_arg = |word: &&str| word.starts_with('-') || !word.contains('=');
+        let (args, variables): (Vec<_>, Vec<_>) = words.split(' ').partition(is_arg);
+        let variables: Vec<_> = variables
+            .iter()
+            .filter_map(|word| word.split_once('='))
+            .collect();
+        let output = run(&args, &variables);
+        let line = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {line}");
+        assert_eq!(text(&output.stdout), "", "{words:?}");
+        assert!(line.starts_with(&format!("onepoll: {complaint}")), "{line}");
+        assert_eq!(line.find('\n'), Some(line.len() - 1), "one line: {line:?}");
+    }
+}
+
+#[test]
+fn the_environment_stands_in_for_flags() {
+    let variables = [
+        ("ONEPOLL_LISTEN", "localhost:0"),
+        ("ONEPOLL_DIAG", "127.0.0.1:0"),
+        ("ONEPOLL_DRAIN", "0s"),
+        ("ONEPOLL_LAST_CALL", ""),
+        ("RUST_LOG", "warn"),
+    ];
+    let server = Process::spawn(onepoll().envs(variables));
+    let mut peer = server.connect();
+    peer.send(&HELLO[..9]);
+    // Served behind the other one, which has therefore been read.
+    let mut other = server.connect();
+    other.send(HELLO);
+    assert_eq!(status(&other.answer()), 200);
+    let (exited, took) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(3), "0s cuts at once");
+    assert!(took.as_secs() < 2, "{took:?}");
+    assert_eq!(exited.log, [""; 0], "nothing of that is a warning");
+}
+
+#[test]
+fn the_ready_line_is_all_of_standard_output() {
+    let mut server = Process::start(&[]);
+    let expected = format!(
+        "{{\"pid\":{},\"version\":\"{VERSION}\",\"listen\":\"{}\",\"diag\":\"{}\"}}",
+        server.pid(),
+        server.main,
+        server.diag,
+    );
+    assert_eq!(server.ready, expected);
+    server.connect().send(HELLO);
+    server.wait_for_log("Request '/hello' received");
+    server.signal(Signal::TERM);
+    assert_eq!(server.rest_of_stdout(), [""; 0]);
+}
+
+#[test]
+fn the_log_is_the_seeds_transcript() {
+    for (signal, name) in [(Signal::INT, "interrupt"), (Signal::TERM, "terminated")] {
+        let mut server = Process::start(&[]);
+        let (main, diag) = (server.main, server.diag);
+        for (address, request) in [
+            (diag, READY.to_owned()),
+            (main, HELLO.replace("/hello", "/hello?x=1")),
+            (main, HELLO.replace("/hello", "/nowhere")),
+            (main, HELLO.to_owned()),
+        ] {
+            let mut peer = Peer::connect(address);
+            peer.send(&request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+            assert_ne!(peer.rest(), "");
+        }
+        server.wait_for_log("Request '/hello' received");
+        let (exited, _) = server.stop(signal);
+        let mut messages = exited.messages();
+        let summary = messages.pop().expect("a summary");
+        assert_eq!(
+            messages,
+            [
+                format!("[diag] Starting Diagnostics Server on {diag}").as_str(),
+                format!("[main] Starting Server on {main}").as_str(),
+                "[diag] Request '/ready' received",
+                "[main] Request '/hello?x=1' received",
+                "[main] Request '/hello' received",
+                format!("[onepoll] Signal '{name}' received").as_str(),
+                "[diag] Diagnostics Server exited",
+                "[main] Server exited",
+            ]
+        );
+        assert!(summary.starts_with("[onepoll] Drained in "), "{summary}");
+        assert!(
+            summary.ends_with(" ms: answered 0, closed idle 0, cut 0"),
+            "{summary}"
+        );
+        for line in &exited.log {
+            let stamp = line.split(' ').next().unwrap_or_default();
+            let shape: String = stamp
+                .chars()
+                .map(|c| if c.is_ascii_digit() { '0' } else { c })
+                .collect();
+            assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
+        }
+        assert_eq!(exited.status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_quiet_log_is_silent() {
+    let mut server = Process::start(&["--log", "off"]);
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    assert_eq!(status(&peer.answer()), 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.rest_of_stdout(), [""; 0]);
+    assert_eq!(server.wait().log, [""; 0]);
+}
+
+#[test]
+fn a_talkative_log_tells_of_connections_and_phases() {
+    let mut server = Process::start(&["--log", "trace"]);
+    let mut peer = server.connect();
+    let address = peer.stream.local_addr().expect("an address");
+    peer.send(&HELLO[..9]);
+    server.wait_for_log("Connection 0 enters Head");
+    peer.send(&HELLO[9..]);
+    server.wait_for_log("Connection 0 enters Idle");
+    assert_eq!(status(&peer.answer()), 200);
+    drop(peer);
+    server.wait_for_log("Connection 0 closed: its peer closed it");
+    server.wait_for_log(&format!("[main] Connection 0 accepted from {address}"));
+    let (exited, _) = server.stop(Signal::TERM);
+    assert!(
+        exited.log.iter().all(|line| !line.contains("mio")),
+        "{:#?}",
+        exited.log
+    );
+}
+
+#[test]
+fn a_taken_port_is_named_and_ends_with_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for (flag, other, title) in [
+        ("--listen", "--diag", "Server"),
+        ("--diag", "--listen", "Diagnostics Server"),
+    ] {
+        let output = run(&[flag, &address, other, "127.0.0.1:0"], &[]);
+        let line = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert_eq!(text(&output.stdout), "", "nothing is ready");
+        let expected =
+            format!("[onepoll] {title} cannot listen on {address}: Address already in use");
+        assert!(line.contains(&expected) && line.contains("ERROR"), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+    let output = run(&["--listen", &address, "--diag", &address], &[]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn both_listeners_on_one_port_are_one_too_many() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let output = run(&["--listen", &address, "--diag", &address], &[]);
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(
+        line.contains(&format!(
+            "Server cannot listen on {address}: Address already"
+        )),
+        "{line}"
+    );
+}

@@ -1,0 +1,297 @@
+//! What a signal does to those who are connected.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{Shutdown, getsockname, shutdown, sockopt::socket_acceptconn};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::harness::*;
+
+/// Far above what a stop takes that waits for nobody, and far below the drain's deadline.
+const SOON: Duration = Duration::from_millis(2500);
+
+#[test]
+fn idle_and_silent_connections_are_closed_at_the_last_call() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = Process::start(&[]);
+        let mut idle = server.connect();
+        idle.send(HELLO);
+        assert_eq!(status(&idle.answer()), 200);
+        let mut silent = server.connect();
+        let mut silent_too = Peer::connect(server.diag);
+        let (exited, took) = server.stop(signal);
+        assert_eq!(exited.summary(), "answered 0, closed idle 3, cut 0");
+        assert_eq!(exited.status.code(), Some(0));
+        assert!(
+            took >= Duration::from_millis(250) && took < SOON,
+            "{took:?}"
+        );
+        for peer in [&mut idle, &mut silent, &mut silent_too] {
+            assert_eq!(peer.rest(), "", "a FIN and no RST");
+        }
+    }
+}
+
+#[test]
+fn with_nobody_connected_a_stop_takes_no_time() {
+    let server = Process::start(&["--last-call", "1m", "--drain", "2m"]);
+    let (exited, took) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn at_the_last_call_idle_connections_may_still_ask() {
+    let mut server = Process::start(&["--last-call", "20s", "--drain", "25s"]);
+    let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
+    for peer in &mut peers[1..] {
+        peer.send(HELLO);
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    for peer in &mut peers {
+        peer.send(HELLO);
+        let answer = peer.rest();
+        assert_eq!(field(&answer, "Connection"), Some("close"), "{answer:?}");
+    }
+    drop(peers);
+    let exited = server.wait();
+    assert_eq!(exited.summary(), "answered 4, closed idle 0, cut 0");
+    assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn a_request_that_has_begun_may_be_finished() {
+    let mut server = Process::start(&["--drain", "1m"]);
+    let (head, body) = (
+        "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n",
+        "abcdef",
+    );
+    let request = [head, body].concat();
+    let cuts = [5, head.len(), request.len() - 1];
+    let mut peers: Vec<Peer> = cuts.iter().map(|_| server.connect()).collect();
+    for (peer, cut) in peers.iter_mut().zip(cuts) {
+        peer.send(&request[..cut]);
+    }
+    // Served behind the others, which have therefore been read.
+    let mut other = server.connect();
+    other.send(HELLO);
+    assert_eq!(status(&other.answer()), 200);
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    assert_eq!(other.rest(), "", "the idle one is closed at the last call");
+    for (peer, cut) in peers.iter_mut().zip(cuts) {
+        peer.send(&request[cut..]);
+        let answer = peer.rest();
+        assert_eq!(status(&answer), 200);
+        assert_eq!(field(&answer, "Connection"), Some("close"), "{answer:?}");
+    }
+    drop(peers);
+    let exited = server.wait();
+    assert_eq!(exited.summary(), "answered 3, closed idle 1, cut 0");
+    assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn at_the_deadline_what_is_unfinished_is_cut() {
+    let server = Process::start(&[]);
+    let mut half = server.connect();
+    half.send(&HELLO[..9]);
+    let mut diag_half = Peer::connect(server.diag);
+    diag_half.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    let mut other = server.connect();
+    other.send(HELLO);
+    assert_eq!(status(&other.answer()), 200);
+    let mut diag_other = Peer::connect(server.diag);
+    diag_other.send(READY);
+    assert_eq!(status(&diag_other.answer()), 200);
+    let (exited, took) = server.stop(Signal::INT);
+    assert_eq!(exited.summary(), "answered 0, closed idle 2, cut 2");
+    assert_eq!(exited.status.code(), Some(3));
+    let (least, most) = (Duration::from_secs(5), Duration::from_secs(8));
+    assert!(took >= least && took < most, "{took:?}");
+}
+
+#[test]
+fn a_drain_of_no_time_cuts_at_once() {
+    let server = Process::start(&["--drain", "0s", "--last-call", "10s"]);
+    let mut half = server.connect();
+    half.send(&HELLO[..9]);
+    let mut idle = server.connect();
+    idle.send(HELLO);
+    assert_eq!(status(&idle.answer()), 200);
+    let (exited, took) = server.stop(Signal::TERM);
+    assert_eq!(exited.summary(), "answered 0, closed idle 1, cut 1");
+    assert_eq!(exited.status.code(), Some(3));
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let signals = [(Signal::INT, 130), (Signal::TERM, 143)];
+    for first in signals {
+        for (second, code) in signals {
+            let mut server = Process::start(&["--drain", "1m"]);
+            let mut half = server.connect();
+            half.send(&HELLO[..9]);
+            let mut other = server.connect();
+            other.send(HELLO);
+            assert_eq!(status(&other.answer()), 200);
+            server.signal(first.0);
+            server.wait_for_log("Signal '");
+            let (exited, took) = server.stop(second);
+            assert_eq!(exited.status.code(), Some(code));
+            assert!(took < SOON, "{took:?}");
+        }
+    }
+}
+
+#[test]
+fn the_queue_is_served_before_the_listeners_close() {
+    let mut server = Process::start(&[]);
+    // A stopped process accepts nobody: the kernel takes connections and requests for it.
+    server.pause();
+    let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(HELLO);
+    }
+    server.signal(Signal::TERM);
+    server.resume();
+    for peer in &mut peers {
+        let answer = peer.rest();
+        assert_eq!(status(&answer), 200);
+        assert_eq!(field(&answer, "Connection"), Some("close"));
+    }
+    drop(peers);
+    server.wait_for_log("Signal 'terminated' received");
+    let exited = server.wait();
+    assert_eq!(exited.summary(), "answered 200, closed idle 0, cut 0");
+    assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn a_batch_that_was_sent_before_the_signal_is_answered_whole() {
+    let server = Process::start(&["--log", "off"]);
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    assert_eq!(status(&peer.answer()), 200);
+    server.pause();
+    peer.send(&HELLO.repeat(1000));
+    server.signal(Signal::TERM);
+    server.resume();
+    let answers = peer.rest();
+    assert_eq!(answers.matches("Hello world.").count(), 1000);
+    assert_eq!(answers.matches("Connection: close").count(), 1);
+    assert!(answers.rfind("Connection: close") > answers.rfind("Date: "));
+    drop(peer);
+    assert_eq!(server.wait().status.code(), Some(0));
+}
+
+#[test]
+fn clients_that_ask_again_and_again_lose_nothing() {
+    let server = Process::start(&["--log", "warn"]);
+    let (address, stopping) = (server.main, AtomicBool::new(false));
+    let exited = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| ask_until_told(address, &stopping)))
+            .collect();
+        // Let every client be in the middle of its conversation.
+        let mut witness = server.connect();
+        for _ in 0..2_000 {
+            witness.send(HELLO);
+            assert_eq!(status(&witness.answer()), 200);
+        }
+        drop(witness);
+        stopping.store(true, Ordering::SeqCst);
+        server.signal(Signal::TERM);
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(exited, [true; 16], "each was told that the connection ends");
+    assert_eq!(server.wait().status.code(), Some(0));
+}
+
+/// Asks on one connection until an answer announces the close.
+fn ask_until_told(address: SocketAddr, stopping: &AtomicBool) -> bool {
+    let mut peer = Peer::connect(address);
+    loop {
+        peer.send(HELLO);
+        let answer = peer.answer();
+        assert_eq!(status(&answer), 200);
+        if field(&answer, "Connection") == Some("close") {
+            return stopping.load(Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn who_has_the_last_answer_and_stays_holds_nobody_up_for_long() {
+    let mut server = Process::start(&["--drain", "1m"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO[..9]);
+    let mut other = server.connect();
+    other.send(HELLO);
+    assert_eq!(status(&other.answer()), 200);
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    peer.send(&HELLO[9..]);
+    assert_eq!(status(&peer.rest()), 200);
+    let exited = server.wait();
+    assert_eq!(exited.status.code(), Some(0));
+    assert_eq!(exited.summary(), "answered 1, closed idle 1, cut 0");
+}
+
+#[test]
+fn a_signal_during_the_start_is_not_lost() {
+    for _ in 0..20 {
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        let mut server = Process::spawn_unready(onepoll().args(ports));
+        server.wait_for_log("Starting Diagnostics Server");
+        let (exited, _) = server.stop(Signal::TERM);
+        assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
+        assert!(
+            exited
+                .log
+                .iter()
+                .any(|line| line.contains("Signal 'terminated' received"))
+        );
+    }
+}
+
+#[test]
+fn a_listener_that_fails_takes_the_other_along() {
+    let mut server = Process::start(&[]);
+    let mut idle = server.connect();
+    idle.send(HELLO);
+    assert_eq!(status(&idle.answer()), 200);
+    let (main, diag) = (server.main, server.diag);
+    shutdown(listening_socket(&server, diag), Shutdown::Both).expect("it is a socket");
+    server.wait_for_log(&format!(
+        "Diagnostics Server on {diag} failed: Invalid argument"
+    ));
+    assert_eq!(idle.rest(), "");
+    let exited = server.wait();
+    assert_eq!(exited.status.code(), Some(1), "{main}: {:#?}", exited.log);
+    assert_eq!(exited.summary(), "answered 0, closed idle 1, cut 0");
+}
+
+/// A descriptor for the socket that a server listens with on `address`.
+fn listening_socket(server: &Process, address: SocketAddr) -> OwnedFd {
+    let process = pidfd_open(server.pid(), PidfdFlags::empty()).expect("the process is there");
+    let sockets =
+        (3..32).filter_map(|fd| pidfd_getfd(process.as_fd(), fd, PidfdGetfdFlags::empty()).ok());
+    let is_it = |socket: &OwnedFd| {
+        let bound = getsockname(socket)
+            .ok()
+            .and_then(|bound| bound.try_into().ok());
+        bound == Some(address) && socket_acceptconn(socket) == Ok(true)
+    };
+    sockets.into_iter().find(is_it).expect("a listening socket")
+}
