@@ -7,3 +7,4 @@ mod pipelining;
 mod program;
 mod requests;
 mod shutdown;
+mod tidy;

@@ -1,0 +1,290 @@
+//! The house rules that a machine can check. They keep the source readable from top to
+//! bottom, and the README as true as the code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::onepoll;
+
+const COLUMNS_MAX: usize = 100;
+const FUNCTION_LINES_MAX: usize = 60;
+const FILE_LINES_MAX: usize = 300;
+
+/// Which modules of the crate each file may name. A file that is missing here is an error,
+/// so that a new room gets its place on the map before it is furnished.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("src/lib.rs", &[]),
+    ("src/main.rs", &[]),
+    ("src/address.rs", &[]),
+    ("src/journal.rs", &[]),
+    ("src/limits.rs", &[]),
+    ("src/signals.rs", &[]),
+    ("src/stop.rs", &[]),
+    ("src/deadlines.rs", &["limits"]),
+    ("src/options.rs", &["address", "limits", "service"]),
+    ("src/service.rs", &["http", "limits"]),
+    ("src/listener.rs", &["address", "limits", "service"]),
+    ("src/wire.rs", &[]),
+    ("src/desk.rs", &["limits"]),
+    (
+        "src/connection.rs",
+        &["deadlines", "desk", "http", "limits", "wire"],
+    ),
+    (
+        "src/table.rs",
+        &[
+            "connection",
+            "deadlines",
+            "desk",
+            "http",
+            "service",
+            "stop",
+            "wire",
+        ],
+    ),
+    (
+        "src/server.rs",
+        &[
+            "limits", "listener", "options", "service", "signals", "stop", "table",
+        ],
+    ),
+    ("src/http/mod.rs", &[]),
+    ("src/http/body.rs", &["limits"]),
+    ("src/http/date.rs", &[]),
+    ("src/http/grammar.rs", &[]),
+    ("src/http/head.rs", &["limits"]),
+    ("src/http/refusal.rs", &["limits"]),
+    ("src/http/site.rs", &[]),
+    ("src/http/tests.rs", &["limits"]),
+];
+
+struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The part ahead of the unit tests.
+    fn code(&self) -> &str {
+        self.text.split("\n#[cfg(test)]").next().unwrap_or_default()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a folder.
+fn sources(folder: &str) -> Vec<Source> {
+    let (mut folders, mut sources) = (vec![root().join(folder)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry"))
+        {
+            let path: PathBuf = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path
+                    .strip_prefix(root())
+                    .expect("it is below")
+                    .display()
+                    .to_string();
+                sources.push(Source {
+                    name,
+                    text: fs::read_to_string(&path).expect("text"),
+                });
+            }
+        }
+    }
+    assert!(!sources.is_empty(), "{folder} has sources");
+    sources
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).expect("a README")
+}
+
+#[test]
+fn modules_name_only_what_the_map_allows() {
+    for source in sources("src") {
+        let allowed = IMPORTS.iter().find(|(name, _)| *name == source.name);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} is not on the map", source.name));
+        for (_, rest) in source
+            .code()
+            .match_indices("crate::")
+            .map(|(at, _)| source.code().split_at(at + 7))
+        {
+            let module = rest
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
+            let module = module.unwrap_or_default();
+            assert!(
+                allowed.contains(&module),
+                "{} may not name {module}",
+                source.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_protocol_knows_no_socket_and_no_clock() {
+    for source in sources("src/http") {
+        for name in ["mio", "std::net", "std::io", "Instant", "SystemTime"] {
+            let used = source.code().contains(&format!("{name}::"))
+                || source.code().contains(&format!("use {name}"));
+            assert!(!used, "{} names {name}", source.name);
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_asked_in_one_place() {
+    for source in sources("src")
+        .iter()
+        .filter(|source| source.name != "src/server.rs")
+    {
+        assert!(
+            !source.code().contains("::now()"),
+            "{} asks the clock",
+            source.name
+        );
+    }
+}
+
+#[test]
+fn lines_functions_and_files_are_short() {
+    for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
+        let mut function: Option<(usize, &str)> = None;
+        for (at, line) in source.text.lines().enumerate() {
+            let place = format!("{}:{}", source.name, at + 1);
+            assert!(line.chars().count() <= COLUMNS_MAX, "{place} is too long");
+            let indent = line.len() - line.trim_start().len();
+            let begins = [
+                "fn ",
+                "pub fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+                "const fn ",
+            ];
+            let begun = begins
+                .iter()
+                .any(|start| line.trim_start().starts_with(start));
+            if function.is_none() && begun && !line.ends_with([';', '}']) {
+                function = Some((at, &line[..indent]));
+            } else if let Some((start, indent)) = function
+                && line.strip_prefix(indent) == Some("}")
+            {
+                function = None;
+                assert!(
+                    at - start < FUNCTION_LINES_MAX,
+                    "{place} ends a long function"
+                );
+            }
+        }
+        if source.name.starts_with("src") && source.name != "src/http/tests.rs" {
+            let lines = source.code().lines().count();
+            assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", source.name);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let marks = ["TO-DO", "FIX-ME", "XX-X"].map(|mark| mark.replace('-', ""));
+    for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
+        for mark in &marks {
+            assert!(!source.text.contains(mark), "{} has a {mark}", source.name);
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_rows_of_the_help_text() {
+    let output = onepoll()
+        .arg("--help")
+        .output()
+        .expect("the binary can be run");
+    let help = String::from_utf8(output.stdout).expect("text");
+    let mut rows = 0;
+    for lines in help.lines().collect::<Vec<_>>().windows(2) {
+        let Some((flag, _)) = lines[0].trim().split_once("  ") else {
+            continue;
+        };
+        let Some((_, variable)) = lines[1].split_once("[env: ") else {
+            continue;
+        };
+        let (variable, default) = variable.split_once("] [default: ").expect("a default");
+        let row = format!(
+            "| `{flag}` | `{variable}` | `{}` |",
+            default.trim_end_matches(']')
+        );
+        assert!(readme().contains(&row), "the README has no {row:?}");
+        rows += 1;
+    }
+    assert_eq!(rows, help.matches("[env: ").count());
+}
+
+#[test]
+fn the_readme_tours_every_module() {
+    let readme = readme();
+    for (name, _) in IMPORTS
+        .iter()
+        .filter(|(name, _)| !name.ends_with("tests.rs"))
+    {
+        let name = name.strip_prefix("src/").expect("below src");
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "the README does not lead to {name}"
+        );
+    }
+}
+
+#[test]
+fn the_readme_knows_every_limit_by_its_value() {
+    use onepoll::limits::*;
+    let bytes = |bytes: usize| match bytes {
+        0..1024 => format!("{bytes} B"),
+        _ => format!("{} KiB", bytes / 1024),
+    };
+    let limits = [
+        ("HEAD_MAX", bytes(HEAD_MAX)),
+        ("FIELDS_MAX", FIELDS_MAX.to_string()),
+        ("EMPTY_LINES_MAX", EMPTY_LINES_MAX.to_string()),
+        ("CHUNK_LINE_MAX", bytes(CHUNK_LINE_MAX)),
+        ("TRAILERS_MAX", bytes(TRAILERS_MAX)),
+        ("INBOX", bytes(INBOX)),
+        ("REQUEST_MIN", bytes(REQUEST_MIN)),
+        ("RESPONSE_MAX", bytes(RESPONSE_MAX)),
+        ("OUTBOX", bytes(OUTBOX)),
+        ("STEPS_PER_TURN", STEPS_PER_TURN.to_string()),
+        ("ACCEPTS_PER_TICK", ACCEPTS_PER_TICK.to_string()),
+        ("EVENTS_PER_TICK", EVENTS_PER_TICK.to_string()),
+        ("CONNECTIONS_MAX", CONNECTIONS_MAX.to_string()),
+        ("BACKLOG", BACKLOG.to_string()),
+        ("IDLE_PATIENCE", format!("{IDLE_PATIENCE:?}")),
+        ("HEAD_PATIENCE", format!("{HEAD_PATIENCE:?}")),
+        ("BODY_PATIENCE", format!("{BODY_PATIENCE:?}")),
+        ("WRITING_PATIENCE", format!("{WRITING_PATIENCE:?}")),
+        ("LINGERING_PATIENCE", format!("{LINGERING_PATIENCE:?}")),
+        ("ACCEPT_PAUSE", format!("{ACCEPT_PAUSE:?}")),
+        ("DRAIN", format!("{DRAIN:?}")),
+        ("LAST_CALL", format!("{LAST_CALL:?}")),
+        ("DURATION_MAX", format!("{DURATION_MAX:?}")),
+        ("VERSION_MAX", bytes(VERSION_MAX)),
+    ];
+    let source = fs::read_to_string(root().join("src/limits.rs")).expect("limits");
+    let names = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        limits.each_ref().map(|(name, _)| *name)
+    );
+    for (name, value) in &limits {
+        let row = format!("| `{name}` | {value} |");
+        assert!(readme().contains(&row), "the README has no {row:?}");
+    }
+}
