@@ -1,14 +1,16 @@
 //! A server process and the peers that talk to it.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 pub(crate) use rustix::process::Signal;
-use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, kill_process, pidfd_open, waitpid};
 
 /// What takes longer than this has failed; nothing is supposed to take nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +21,10 @@ pub(crate) const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The binary, with an environment that holds nothing of the caller's.
 pub(crate) fn onepoll() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onepoll"));
-    command.env_clear().stdin(Stdio::null());
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -72,12 +77,18 @@ impl Process {
         server
     }
 
-    /// Starts `command`, which runs a server, and does not wait for its addresses.
+    /// Starts `command`, which runs a server, and does not wait for its addresses. What it
+    /// logs is read unless the command has been given another place for it.
     pub(crate) fn spawn_unready(command: &mut Command) -> Process {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary can be run");
-        let log = lines(child.stderr.take().expect("a piped stderr"));
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary can be run");
         let stdout = lines(child.stdout.take().expect("a piped stdout"));
+        let log = match child.stderr.take() {
+            Some(stderr) => lines(stderr),
+            None => lines(io::empty()),
+        };
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let ready = String::new();
         Process {
@@ -132,18 +143,16 @@ impl Process {
 
     /// Waits until the process has exited by itself.
     pub(crate) fn wait(mut self) -> Exited {
-        loop {
-            match self.log.recv_timeout(PATIENCE) {
-                Ok(line) => self.logged.push(line),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("still running: {:#?}", self.logged),
-            }
-        }
-        // Standard error is closed, so the process is at its end.
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).expect("the process is there");
+        let patience = PATIENCE.try_into().expect("a short time");
+        let exited = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+        self.logged.extend(self.log.try_iter());
+        assert_eq!(exited, Ok(1), "still running: {:#?}", self.logged);
         let status = self.child.wait().expect("it can be waited for");
+        self.logged.extend(self.log.iter());
         Exited {
             status,
-            log: std::mem::take(&mut self.logged),
+            log: mem::take(&mut self.logged),
         }
     }
 
@@ -261,7 +270,7 @@ impl Peer {
                 Err(kind) => panic!("{kind} after {:?}", String::from_utf8_lossy(&self.received)),
             }
         }
-        String::from_utf8(std::mem::take(&mut self.received)).expect("answers are ASCII")
+        String::from_utf8(mem::take(&mut self.received)).expect("answers are ASCII")
     }
 
     fn receive(&mut self) -> Result<(), ErrorKind> {

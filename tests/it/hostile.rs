@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
@@ -110,9 +111,11 @@ fn resets_at_every_stage_harm_nobody_else() {
 #[test]
 fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     let script = "ulimit -n 20; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0";
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_onepoll")]);
-    let mut server = Process::spawn(command.env_clear());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
+        .env_clear();
+    let mut server = Process::spawn(command.stderr(Stdio::piped()));
 
     let mut peers: Vec<Peer> = (0..40).map(|_| server.connect()).collect();
     server.wait_for_log("pauses accepting");

@@ -1,5 +1,6 @@
 //! What a signal does to those who are connected.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,6 +150,42 @@ fn a_second_signal_leaves_at_once() {
             assert!(took < SOON, "{took:?}");
         }
     }
+}
+
+#[test]
+fn a_second_signal_leaves_even_if_the_loop_is_stuck() {
+    // A pipe that nobody reads takes some log lines and then blocks whoever writes.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let ports = [
+        "--listen",
+        "127.0.0.1:0",
+        "--diag",
+        "127.0.0.1:0",
+        "--log",
+        "trace",
+    ];
+    let server = Process::spawn(onepoll().args(ports).stderr(writer));
+    let mut peer = server.connect();
+    peer.stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .expect("a socket option");
+    let stuck = loop {
+        peer.send(HELLO);
+        if let Err(kind) = peer.try_answer(false) {
+            break kind;
+        }
+    };
+    assert_eq!(stuck, ErrorKind::WouldBlock);
+    server.signal(Signal::TERM);
+    let (exited, took) = server.stop(Signal::INT);
+    // Of two signals that are pending at once, either may be the second one.
+    assert!(
+        [Some(130), Some(143)].contains(&exited.status.code()),
+        "{:?}",
+        exited.status
+    );
+    assert!(took < SOON, "{took:?}");
+    drop(reader);
 }
 
 #[test]

@@ -192,6 +192,19 @@ fn lines_functions_and_files_are_short() {
 }
 
 #[test]
+fn every_socket_is_registered_once() {
+    let code: String = sources("src").iter().map(Source::code).collect();
+    for word in ["reregister", "deregister"] {
+        assert!(!code.contains(word), "something calls {word}");
+    }
+    let calls = code.matches("registry.register(").count() + code.matches("pipe.register(").count();
+    assert_eq!(
+        calls, 3,
+        "connections, listeners and the signal pipe are each registered"
+    );
+}
+
+#[test]
 fn nothing_is_left_open() {
     let marks = ["TO-DO", "FIX-ME", "XX-X"].map(|mark| mark.replace('-', ""));
     for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
