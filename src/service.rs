@@ -65,17 +65,28 @@ impl Service {
     }
 }
 
-const fn port(text: Option<&str>, default: u16) -> u16 {
-    let Some(text) = text else { return default };
+/// A variable of the build. An empty one counts as unset, as it does at start.
+const fn given(variable: Option<&'static str>) -> Option<&'static str> {
+    match variable {
+        Some(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+const fn port(variable: Option<&'static str>, default: u16) -> u16 {
+    let Some(text) = given(variable) else {
+        return default;
+    };
     match u16::from_str_radix(text, 10) {
-        Ok(port) => port,
-        Err(_) => panic!("ONEPOLL_PORT and ONEPOLL_DIAG_PORT are numbers from 0 to 65535"),
+        // The standard parser would take a sign.
+        Ok(port) if text.as_bytes()[0].is_ascii_digit() => port,
+        _ => panic!("ONEPOLL_PORT and ONEPOLL_DIAG_PORT are numbers from 0 to 65535"),
     }
 }
 
 /// The version is put into JSON and into a page of limited size as it is.
-const fn version(text: Option<&'static str>) -> &'static str {
-    let Some(text) = text else {
+const fn version(variable: Option<&'static str>) -> &'static str {
+    let Some(text) = given(variable) else {
         return env!("CARGO_PKG_VERSION");
     };
     assert!(
@@ -103,6 +114,8 @@ mod tests {
     fn what_the_build_says_goes_before_the_defaults() {
         assert_eq!((port(None, 8080), port(Some("80"), 8080)), (8080, 80));
         assert_eq!(version(None), env!("CARGO_PKG_VERSION"));
+        assert_eq!(port(Some(""), 8080), 8080, "empty is unset");
+        assert_eq!(version(Some("")), env!("CARGO_PKG_VERSION"));
         assert_eq!(version(Some("v1.2-3-gabc/x")), "v1.2-3-gabc/x");
     }
 
@@ -125,5 +138,11 @@ mod tests {
     #[should_panic(expected = "numbers from 0 to 65535")]
     fn a_port_that_is_none_does_not_compile() {
         port(Some("65536"), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "numbers from 0 to 65535")]
+    fn a_port_with_a_sign_does_not_compile() {
+        port(Some("+80"), 0);
     }
 }
