@@ -3,7 +3,7 @@
 //! `localhost` alone is known, as RFC 6761, section 6.3 says what it has to mean.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// A place to listen on.
@@ -21,6 +21,19 @@ pub const ADDRESSES: &str = "8080, :8080, 127.0.0.1:8080, [::1]:8080 or localhos
 /// The text is none of [`ADDRESSES`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoAddress;
+
+impl Address {
+    /// The addresses to try in turn: one for both IP versions goes ahead of IPv4 alone.
+    pub fn candidates(self) -> Vec<SocketAddr> {
+        match self {
+            Address::One(address) => vec![address],
+            Address::Every(port) => vec![
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+            ],
+        }
+    }
+}
 
 impl FromStr for Address {
     type Err = NoAddress;
@@ -71,12 +84,9 @@ mod tests {
             ("0.0.0.0:80", Address::One(([0, 0, 0, 0], 80).into())),
             (
                 "[::1]:8080",
-                Address::One((std::net::Ipv6Addr::LOCALHOST, 8080).into()),
+                Address::One((Ipv6Addr::LOCALHOST, 8080).into()),
             ),
-            (
-                "[::]:0",
-                Address::One((std::net::Ipv6Addr::UNSPECIFIED, 0).into()),
-            ),
+            ("[::]:0", Address::One((Ipv6Addr::UNSPECIFIED, 0).into())),
             (
                 "localhost:8080",
                 Address::One(([127, 0, 0, 1], 8080).into()),

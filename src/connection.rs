@@ -22,13 +22,13 @@
 //! The invariant: between turns a connection holds only what it could not finish, which is
 //! usually nothing. An idle one owns no memory but itself.
 
-use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 
 use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::{Head, Next, Refusal, Site, Unread, serve};
-use crate::limits::{HEAD_MAX, STEPS_PER_TURN};
+use crate::limits::STEPS_PER_TURN;
+use crate::turn::{Reason, Turn};
 use crate::wire::{Received, Socket, Wire};
 
 /// One connection.
@@ -54,37 +54,8 @@ enum Phase {
     /// the kernel meets input that nobody read with an RST, which overtakes what the peer
     /// has not read yet (RFC 9112, section 9.6).
     Lingering,
-}
-
-/// How a turn ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// The connection lives on.
-    Open {
-        /// The lane that it entered, perhaps anew, and whose patience begins now.
-        entered: Option<Lane>,
-        /// It ran out of steps and wants another turn, for which no event will come.
-        unfinished: bool,
-    },
-    /// The connection is of no more use.
-    Over(Reason),
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The peer closed it between requests, or after the last answer.
-    Finished,
-    /// The peer closed it in the middle of a request.
-    Truncated,
-    /// The kernel reported an error.
-    Failed(ErrorKind),
-    /// The lane's patience ended.
-    Overdue,
-    /// It was idle when the last call ended.
-    LastCall,
-    /// It was open when the drain's deadline passed.
-    Cut,
+    /// Our FIN is sent, and no answer is at stake.
+    Farewell,
 }
 
 /// How a step ended.
@@ -122,6 +93,7 @@ impl<S: Socket> Connection<S> {
             Phase::Body(_) => Lane::Body,
             Phase::Writing(_) => Lane::Writing,
             Phase::Lingering => Lane::Lingering,
+            Phase::Farewell => Lane::Farewell,
         }
     }
 
@@ -134,7 +106,7 @@ impl<S: Socket> Connection<S> {
             let step = match self.phase {
                 Phase::Idle | Phase::Head | Phase::Body(_) => self.converse(desk, site, draining),
                 Phase::Writing(next) => self.flush(next),
-                Phase::Lingering => self.discard(desk),
+                Phase::Lingering | Phase::Farewell => self.discard(desk),
             };
             match step {
                 Ok(Step::Entered) => entered = true,
@@ -153,7 +125,7 @@ impl<S: Socket> Connection<S> {
         let fields_only = match self.phase {
             Phase::Head => Head::asks_for_fields_only(&self.carry),
             Phase::Body(unread) => unread.asks_for_fields_only(),
-            Phase::Idle | Phase::Writing(_) | Phase::Lingering => {
+            Phase::Idle | Phase::Writing(_) | Phase::Lingering | Phase::Farewell => {
                 return Turn::Over(Reason::Overdue);
             }
         };
@@ -163,6 +135,18 @@ impl<S: Socket> Connection<S> {
         self.carry = Vec::new();
         match self.send(desk, Next::Close) {
             Ok(()) => self.open(true, true),
+            Err(error) => Turn::Over(Reason::Failed(error.kind())),
+        }
+    }
+
+    /// Half-closes a connection on which nothing is owed. Its peer sees the end and closes,
+    /// too; what the kernel still holds of earlier answers is delivered meanwhile.
+    pub fn dismiss(&mut self) -> Turn {
+        match self.wire.finish() {
+            Ok(()) => {
+                self.phase = Phase::Farewell;
+                self.open(true, false)
+            }
             Err(error) => Turn::Over(Reason::Failed(error.kind())),
         }
     }
@@ -187,10 +171,6 @@ impl<S: Socket> Connection<S> {
         };
         let input = &desk.inbox[..len];
         let unread = match self.phase {
-            Phase::Head if len < HEAD_MAX && !Head::may_end_in(&input[held..]) => {
-                self.carry.extend_from_slice(&input[held..]);
-                return Ok(Step::Stayed);
-            }
             Phase::Body(unread) => Some(unread),
             _ => None,
         };
@@ -281,101 +261,20 @@ impl<S: Socket> Connection<S> {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Reason::Finished => out.write_str("its peer closed it"),
-            Reason::Truncated => out.write_str("its peer closed it in the middle of a request"),
-            Reason::Failed(kind) => kind.fmt(out),
-            Reason::Overdue => out.write_str("overdue"),
-            Reason::LastCall => out.write_str("idle at the last call"),
-            Reason::Cut => out.write_str("cut at the deadline"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::collections::VecDeque;
-    use std::io::{Read, Write};
+    use std::io::ErrorKind;
     use std::mem;
     use std::rc::Rc;
 
     use super::*;
     use crate::http::Route;
     use crate::limits::INBOX;
+    use crate::script::{Act, Kernel, Script};
 
     const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
     const POST: &str = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
-
-    /// What the kernel does when it is asked once.
-    enum Act {
-        Give(Vec<u8>),
-        Take(usize),
-        Eof,
-        Fail(ErrorKind),
-    }
-
-    /// A kernel that follows a script. Without further orders it has nothing to read and
-    /// takes whatever is written.
-    #[derive(Default)]
-    struct Kernel {
-        reads: VecDeque<Act>,
-        writes: VecDeque<Act>,
-        sent: Vec<u8>,
-        calls: Vec<&'static str>,
-    }
-
-    struct Script(Rc<RefCell<Kernel>>);
-
-    impl Read for Script {
-        fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-            let kernel = &mut *self.0.borrow_mut();
-            kernel.calls.push("recv");
-            match kernel.reads.pop_front() {
-                None => Err(ErrorKind::WouldBlock.into()),
-                Some(Act::Eof) => Ok(0),
-                Some(Act::Fail(kind)) => Err(kind.into()),
-                Some(Act::Take(_)) => panic!("a read takes nothing"),
-                Some(Act::Give(mut bytes)) => {
-                    let len = bytes.len().min(space.len());
-                    space[..len].copy_from_slice(&bytes[..len]);
-                    bytes.drain(..len);
-                    if !bytes.is_empty() {
-                        kernel.reads.push_front(Act::Give(bytes));
-                    }
-                    Ok(len)
-                }
-            }
-        }
-    }
-
-    impl Write for Script {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let kernel = &mut *self.0.borrow_mut();
-            kernel.calls.push("send");
-            let len = match kernel.writes.pop_front() {
-                None => bytes.len(),
-                Some(Act::Take(len)) => len.min(bytes.len()),
-                Some(Act::Fail(kind)) => return Err(kind.into()),
-                Some(Act::Give(_) | Act::Eof) => panic!("a write gives nothing"),
-            };
-            kernel.sent.extend_from_slice(&bytes[..len]);
-            Ok(len)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            panic!("sockets have nothing to flush")
-        }
-    }
-
-    impl Socket for Script {
-        fn finish(&mut self) -> io::Result<()> {
-            self.0.borrow_mut().calls.push("finish");
-            Ok(())
-        }
-    }
 
     /// A connection to which events and time come as a test wants them.
     struct Stage {
@@ -566,6 +465,25 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_no_head_is_refused_wherever_it_was_cut() {
+        for input in [
+            "G(T / HTTP/1.1",
+            "GET / HTTP/1.1\r\nX Y: b",
+            "GET / HTTP/1.1\r\n\0",
+        ] {
+            for (first, rest) in (1..input.len()).map(|cut| input.split_at(cut)) {
+                let mut stage = Stage::new();
+                stage.readable([give(first)]);
+                stage.readable([give(rest)]);
+                assert!(
+                    stage.sent().starts_with("HTTP/1.1 400 "),
+                    "{first:?} and {rest:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn answering_a_request_gives_the_next_one_a_deadline_of_its_own() {
         let mut stage = Stage::new();
         assert_eq!(stage.readable([give("GET")]), entered(Lane::Head));
@@ -675,6 +593,15 @@ mod tests {
         stage.edge([give(&HELLO[9..])]);
         assert_eq!(stage.draining_turn(), entered(Lane::Lingering));
         assert_eq!(stage.sent().matches("Connection: close").count(), 1);
+    }
+
+    #[test]
+    fn who_is_dismissed_is_half_closed_and_not_answered_any_more() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.connection.dismiss(), entered(Lane::Farewell));
+        assert_eq!(stage.readable([give(HELLO)]), STILL);
+        assert_eq!(stage.calls(), "finish recv");
+        assert_eq!(stage.readable([Act::Eof]), Turn::Over(Reason::Finished));
     }
 
     #[test]

@@ -29,17 +29,20 @@ pub enum Lane {
     Body,
     /// Room for an answer in the kernel's buffer.
     Writing,
-    /// The peer's FIN.
+    /// The peer's FIN after ours, which followed the last answer.
     Lingering,
+    /// The peer's FIN after ours, which came at the last call and followed nothing.
+    Farewell,
 }
 
 impl Lane {
-    const ALL: [Lane; 5] = [
+    const ALL: [Lane; 6] = [
         Lane::Idle,
         Lane::Head,
         Lane::Body,
         Lane::Writing,
         Lane::Lingering,
+        Lane::Farewell,
     ];
 
     /// How long a connection may stay in this lane.
@@ -50,6 +53,7 @@ impl Lane {
             Lane::Body => limits::BODY_PATIENCE,
             Lane::Writing => limits::WRITING_PATIENCE,
             Lane::Lingering => limits::LINGERING_PATIENCE,
+            Lane::Farewell => limits::FAREWELL_PATIENCE,
         }
     }
 }

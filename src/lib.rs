@@ -10,20 +10,24 @@
 //! # The map
 //!
 //! ```text
-//!    main ──► options ──► address          what the user wants
-//!     │  └──► journal                      what the program says
+//!    main ──► options ──► address           what the user wants
+//!     │  └──► journal                       what the program says
 //!     │
-//!     └──► server ──► listener, signals    sockets and the signal pipe
-//!             │  └──► stop, deadlines      pure data: no I/O, no clock
+//!     └──► server ──► listener, signals     sockets and the signal pipe
+//!             │  └──► stop                  when to drain, to close and to leave
 //!             │
-//!             └──► table ──► connection ──► wire, desk    generic over a socket
+//!             └──► table ──► deadlines      who is here, and for how long
+//!                     │  └──► turn          what the end of a turn asks for
+//!                     │
+//!                     └──► connection ──► wire, desk    generic over a socket
 //!                                │
-//!                                └────────► http    pure bytes: head, body, site,
-//!                                                   refusal, grammar, date
+//!                                └──────► http    pure bytes: head, body, site,
+//!                                                 refusal, grammar, date
 //! ```
 //!
-//! Arrows are the allowed imports; [`limits`], the numbers, and [`service`], the names of
-//! the two services, may be used by all who need them. A test holds every file to it.
+//! Arrows lead from those who know to those who are known, never back. [`limits`], the
+//! numbers, and [`service`], the names of the two services, may be used by all who need
+//! them. A test holds every file to its list of imports.
 //!
 //! # Reading order
 //!
@@ -31,7 +35,8 @@
 //!
 //! 1. [`server`]: the loop. Its tick names every other part once.
 //! 2. [`table`]: the connections, and what happens between their turns.
-//! 3. [`connection`]: one peer, and the phases of its conversation.
+//! 3. [`connection`]: one peer, and the phases of its conversation; [`turn`]: what it tells
+//!    the table.
 //! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: the buffers that it borrows.
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
@@ -60,9 +65,12 @@ pub mod journal;
 pub mod limits;
 pub mod listener;
 pub mod options;
+#[cfg(test)]
+mod script;
 pub mod server;
 pub mod service;
 pub mod signals;
 pub mod stop;
 pub mod table;
+pub mod turn;
 pub mod wire;

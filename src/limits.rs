@@ -76,8 +76,12 @@ pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// free again: a slow but honest reader shows no progress for a long time.
 pub const WRITING_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lingering: for the peer's FIN after ours.
+/// Lingering: for the peer's FIN after ours and the last answer.
 pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
+/// stake and the whole stop waits for it; long for a client that watches its connections.
+pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Pause in accepting when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -4,13 +4,12 @@
 //! poll is edge-triggered and announces a queue that grows, not one that is there: stopping
 //! for any other reason and forgetting it would leave clients waiting for ever.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use log::{error, info, warn};
+use log::{error, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
@@ -49,26 +48,24 @@ pub enum Accepted {
     Stream(TcpStream, SocketAddr),
     /// A connection that had failed before it could be accepted: try again.
     Lost,
-    /// Nobody waits.
+    /// Nobody waits: the kernel says so.
     Nobody,
-    /// The process lacks descriptors or memory, so whoever waits goes on waiting.
-    Paused,
+    /// The kernel was not asked, or lacks descriptors or memory: see [`Listener::due`].
+    Later,
     /// The listener is of no more use.
     Failed,
 }
 
 impl Bound {
-    /// Binds a socket, to both IP versions where the address leaves it open.
+    /// Binds a socket, to both IP versions where the address leaves it open, or to IPv4 alone
+    /// on a host that was built or booted without IPv6.
     ///
     /// # Errors
     /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
     /// `PermissionDenied`; the message names the service and the address.
     pub fn new(service: Service, address: Address) -> io::Result<Bound> {
-        let bound = match address {
-            Address::One(address) => bind(address),
-            Address::Every(port) => bind_every(port, bind),
-        };
-        let (socket, address) = bound.map_err(cannot_listen(service, &address))?;
+        let (socket, address) = bind_first(&address.candidates(), bind)
+            .map_err(|(address, error)| cannot_listen(service, address, &error))?;
         Ok(Bound {
             service,
             address,
@@ -97,8 +94,7 @@ impl Bound {
             registry.register(&mut socket, token, Interest::READABLE)?;
             Ok(socket)
         });
-        let socket = listening.map_err(cannot_listen(service, &address))?;
-        info!(target: service.name(), "Starting {} on {address}", service.title());
+        let socket = listening.map_err(|error| cannot_listen(service, address, &error))?;
         Ok(Listener {
             service,
             address,
@@ -111,9 +107,12 @@ impl Bound {
 }
 
 /// Puts the service and its address ahead of what the kernel says.
-fn cannot_listen(service: Service, address: &impl Display) -> impl FnOnce(io::Error) -> io::Error {
-    let what = format!("{} cannot listen on {address}", service.title());
-    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
+    let title = service.title();
+    io::Error::new(
+        error.kind(),
+        format!("{title} cannot listen on {address}: {error}"),
+    )
 }
 
 fn bind(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
@@ -131,16 +130,24 @@ fn bind(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, bound))
 }
 
-/// One socket for both IP versions, or for IPv4 alone on a host that was built or booted
-/// without IPv6.
-fn bind_every<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    let without_ipv6 = |error: &io::Error| {
+/// Binds the first of the candidates whose IP version the host has. Any other failure is the
+/// last word, and comes with the address that it is about.
+fn bind_first<T>(
+    candidates: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, (SocketAddr, io::Error)> {
+    let lacks_version = |error: &io::Error| {
         error.kind() == ErrorKind::AddrNotAvailable
             || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
     };
-    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if without_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
-        bound => bound,
+    let mut candidates = candidates.iter().peekable();
+    loop {
+        let &address = candidates.next().expect("there is a candidate");
+        match bind(address) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if lacks_version(&error) && candidates.peek().is_some() => {}
+            Err(error) => return Err((address, error)),
+        }
     }
 }
 
@@ -162,15 +169,24 @@ impl Listener {
 
     /// Accepts one connection, if it is [due](Listener::due).
     pub fn accept(&mut self, now: Instant) -> Accepted {
-        match self.due(now) {
-            None => return Accepted::Nobody,
-            Some(due) if due > now => return Accepted::Paused,
-            Some(_) => {}
+        if self.due(now).is_none_or(|due| due > now) {
+            return Accepted::Later;
         }
         match self.socket.accept() {
             Ok((stream, peer)) => Accepted::Stream(stream, peer),
             Err(error) => self.explain(&error, now),
         }
+    }
+
+    /// Closes the listener, together with the connections of all who are still waiting, and
+    /// says how many these are. No more than the queue can hold, as others may go on coming.
+    pub fn turn_away(mut self, now: Instant) -> usize {
+        self.note();
+        self.resume();
+        let accepted = (0..BACKLOG).map(|_| self.accept(now));
+        let waiting = accepted
+            .take_while(|accepted| matches!(accepted, Accepted::Stream(..) | Accepted::Lost));
+        waiting.count()
     }
 
     fn explain(&mut self, error: &io::Error, now: Instant) -> Accepted {
@@ -186,7 +202,7 @@ impl Listener {
                     warn!(target: name, "{title} pauses accepting: {error}");
                 }
                 self.paused = Some(now + ACCEPT_PAUSE);
-                Accepted::Paused
+                Accepted::Later
             }
             Fault::Listener => {
                 error!(target: name, "{title} on {} failed: {error}", self.address);
@@ -231,6 +247,7 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use mio::Poll;
 
@@ -240,23 +257,37 @@ mod tests {
     fn a_host_without_ipv6_gets_ipv4_alone() {
         let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
-        for (errno, expected) in [
-            (libc::EAFNOSUPPORT, vec![v6, v4]),
-            (libc::EADDRNOTAVAIL, vec![v6, v4]),
-            (libc::EADDRINUSE, vec![v6]),
-            (libc::EACCES, vec![v6]),
+        for (errors, tried, blamed) in [
+            ([0, 0], vec![v6], None),
+            ([libc::EAFNOSUPPORT, 0], vec![v6, v4], None),
+            ([libc::EADDRNOTAVAIL, 0], vec![v6, v4], None),
+            (
+                [libc::EAFNOSUPPORT, libc::EADDRINUSE],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            (
+                [libc::EAFNOSUPPORT, libc::EAFNOSUPPORT],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            ([libc::EADDRINUSE, 0], vec![v6], Some(v6)),
+            ([libc::EACCES, 0], vec![v6], Some(v6)),
         ] {
-            let tried = RefCell::new(Vec::new());
-            let bound = bind_every(80, |address| {
-                tried.borrow_mut().push(address);
-                if address.is_ipv4() {
-                    Ok(())
-                } else {
-                    Err(io::Error::from_raw_os_error(errno))
+            let calls = RefCell::new(Vec::new());
+            let bound = bind_first(&[v6, v4], |address| {
+                calls.borrow_mut().push(address);
+                match errors[calls.borrow().len() - 1] {
+                    0 => Ok(()),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
                 }
             });
-            assert_eq!(bound.is_ok(), expected.contains(&v4), "{errno}");
-            assert_eq!(tried.into_inner(), expected, "{errno}");
+            assert_eq!(
+                bound.err().map(|(address, _)| address),
+                blamed,
+                "{errors:?}"
+            );
+            assert_eq!(calls.into_inner(), tried, "{errors:?}");
         }
     }
 
@@ -308,7 +339,7 @@ mod tests {
         let out_of_descriptors = io::Error::from_raw_os_error(libc::EMFILE);
         assert!(matches!(
             listener.explain(&out_of_descriptors, now),
-            Accepted::Paused
+            Accepted::Later
         ));
         assert_eq!(listener.due(now), Some(now + ACCEPT_PAUSE));
         assert!(listener.starved);
@@ -322,5 +353,6 @@ mod tests {
         assert!(matches!(listener.accept(now), Accepted::Nobody));
         assert_eq!(listener.due(now), None);
         assert!(!listener.starved);
+        assert!(matches!(listener.accept(now), Accepted::Later), "not asked");
     }
 }

@@ -36,6 +36,9 @@ const SIGNALS: Token = Token(usize::MAX);
 /// The token of the first service's listener; the next one follows.
 const LISTENERS: usize = usize::MAX - Service::ALL.len();
 
+// What belongs to a service stands at its index, in arrays that are written out here.
+const _: () = assert!(Service::Diag as usize == 0 && Service::Main as usize == 1);
+
 /// The whole server, listening.
 #[derive(Debug)]
 pub struct Server {
@@ -45,7 +48,7 @@ pub struct Server {
     listeners: [Option<Listener>; Service::ALL.len()],
     /// Where they listen, or have listened.
     addresses: [SocketAddr; Service::ALL.len()],
-    table: Table,
+    table: Table<TcpStream>,
     now: Instant,
     /// When the date in the replies is no longer true.
     restamp: Instant,
@@ -74,6 +77,9 @@ impl Server {
             Some(diag.listen(poll.registry(), listener_token(Service::Diag))?),
             Some(main.listen(poll.registry(), listener_token(Service::Main))?),
         ];
+        for (service, address) in Service::ALL.iter().zip(addresses) {
+            info!(target: service.name(), "Starting {} on {address}", service.title());
+        }
         let now = Instant::now();
         Ok(Server {
             poll,
@@ -213,7 +219,7 @@ impl Server {
             }
             Accepted::Lost => return true,
             Accepted::Nobody if self.stop.draining() => *slot = None,
-            Accepted::Nobody | Accepted::Paused => {}
+            Accepted::Nobody | Accepted::Later => {}
             Accepted::Failed => {
                 *slot = None;
                 self.tally.failed = true;
@@ -243,11 +249,13 @@ impl Server {
     fn keep_deadlines(&mut self) {
         self.table.expire(self.now);
         if self.stop.closes_idle(self.now) {
-            self.table.close_idle(self.now, &mut self.tally);
+            self.table.dismiss_idle(self.now, &mut self.tally);
         }
         if self.stop.cuts(self.now) {
             self.table.cut(&mut self.tally);
-            self.listeners = Default::default();
+            for listener in self.listeners.iter_mut().filter_map(Option::take) {
+                self.tally.cut += listener.turn_away(self.now);
+            }
         }
     }
 
@@ -261,9 +269,14 @@ impl Server {
             info!(target: service.name(), "{} exited", service.title());
         }
         self.tally.answered = self.table.answered() - self.answered_before;
+        let outcome = self.tally.outcome();
+        let ended = match outcome {
+            Outcome::Drained | Outcome::Failed => "Drained in",
+            Outcome::Cut => "Cut off after",
+        };
         let millis = self.stop.lasted(self.now).as_millis();
-        info!(target: "onepoll", "Drained in {millis} ms: {}", self.tally);
-        self.tally.outcome()
+        info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);
+        outcome
     }
 }
 

@@ -4,32 +4,30 @@
 //!
 //! The invariant: every connection in the table has a deadline, so none stays for ever.
 
-use std::io;
 use std::mem;
-use std::net::Shutdown;
 use std::time::Instant;
 
 use log::{debug, trace};
-use mio::net::TcpStream;
 use slab::Slab;
 
-use crate::connection::{Connection, Reason, Turn};
+use crate::connection::Connection;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::http::Site;
 use crate::service::Service;
 use crate::stop::Tally;
+use crate::turn::{Reason, Turn};
 use crate::wire::Socket;
 
 /// All connections, and what it takes to serve them.
 #[derive(Debug)]
-pub struct Table {
+pub struct Table<S> {
     /// One for each service, at its index.
     sites: [Site; Service::ALL.len()],
-    guests: Slab<Guest>,
+    guests: Slab<Guest<S>>,
     deadlines: Deadlines,
     desk: Desk,
-    /// Connections that want another turn although no event will come for them.
+    /// Connections that want another turn although no event will come for them, each once.
     left_over: Vec<usize>,
     /// A connection has been closed since this was last asked.
     freed: bool,
@@ -37,20 +35,16 @@ pub struct Table {
 
 /// A connection and the service that it came to.
 #[derive(Debug)]
-struct Guest {
+struct Guest<S> {
     service: Service,
-    connection: Connection<TcpStream>,
+    connection: Connection<S>,
+    /// It is among those that are left over.
+    left_over: bool,
 }
 
-impl Socket for TcpStream {
-    fn finish(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-impl Table {
+impl<S: Socket> Table<S> {
     /// An empty table. The `now` is any moment.
-    pub fn new(now: Instant) -> Table {
+    pub fn new(now: Instant) -> Table<S> {
         Table {
             sites: Service::ALL.map(Service::site),
             guests: Slab::new(),
@@ -104,10 +98,11 @@ impl Table {
     }
 
     /// Adds a connection that has come to `service`.
-    pub fn admit(&mut self, service: Service, stream: TcpStream, now: Instant) {
+    pub fn admit(&mut self, service: Service, socket: S, now: Instant) {
         let key = self.guests.insert(Guest {
             service,
-            connection: Connection::new(stream),
+            connection: Connection::new(socket),
+            left_over: false,
         });
         self.deadlines.arm(key, Lane::Idle, now);
     }
@@ -119,10 +114,13 @@ impl Table {
         }
     }
 
-    /// Gives a connection a turn.
+    /// Gives a connection a turn, unless one that is left over is still due in this tick: a
+    /// client that sends on and on would otherwise have two, then three, and so on.
     pub fn give_turn(&mut self, key: usize, now: Instant, draining: bool) {
         // One that is left over may have been closed by an event of this tick.
-        if let Some(guest) = self.guests.get_mut(key) {
+        if let Some(guest) = self.guests.get_mut(key)
+            && !guest.left_over
+        {
             let site = &self.sites[guest.service as usize];
             let turn = guest.connection.advance(&mut self.desk, site, draining);
             self.settle(key, &turn, now);
@@ -133,7 +131,11 @@ impl Table {
     pub fn take_left_over(&mut self, now: Instant, draining: bool) {
         let due = self.left_over.len();
         for at in 0..due {
-            self.give_turn(self.left_over[at], now, draining);
+            let key = self.left_over[at];
+            if let Some(guest) = self.guests.get_mut(key) {
+                guest.left_over = false;
+            }
+            self.give_turn(key, now, draining);
         }
         self.left_over.drain(..due);
     }
@@ -149,7 +151,7 @@ impl Table {
                     trace!(target: "onepoll", "Connection {key} enters {lane:?}");
                     self.deadlines.arm(key, lane, now);
                 }
-                if unfinished {
+                if unfinished && !mem::replace(&mut self.guests[key].left_over, true) {
                     self.left_over.push(key);
                 }
             }
@@ -178,9 +180,9 @@ impl Table {
         }
     }
 
-    /// Closes the connections that are idle at the end of the last call. Each gets one more
-    /// look: closing a socket that holds a request would answer that with an RST.
-    pub fn close_idle(&mut self, now: Instant, tally: &mut Tally) {
+    /// Dismisses the connections that are idle at the end of the last call. Each gets one
+    /// more look: closing a socket that holds a request would answer that with an RST.
+    pub fn dismiss_idle(&mut self, now: Instant, tally: &mut Tally) {
         for _ in 0..self.guests.len() {
             let Some(key) = self.deadlines.pop(Lane::Idle) else {
                 break;
@@ -188,29 +190,144 @@ impl Table {
             let guest = &mut self.guests[key];
             let site = &self.sites[guest.service as usize];
             guest.connection.note(true, false);
-            match guest.connection.advance(&mut self.desk, site, true) {
-                Turn::Open { entered: None, .. } => {
-                    self.close(key, Reason::LastCall);
-                    tally.idle += 1;
-                }
-                turn => self.settle(key, &turn, now),
+            let mut turn = guest.connection.advance(&mut self.desk, site, true);
+            if let Turn::Open { entered: None, .. } = turn {
+                debug!(target: "onepoll", "Connection {key} is idle at the last call");
+                turn = guest.connection.dismiss();
+                tally.idle += 1;
             }
+            self.settle(key, &turn, now);
         }
     }
 
-    /// Closes everything that is left at the drain's deadline. Those that linger have had
-    /// their answer and count as neither idle nor cut.
+    /// Closes everything that is left at the drain's deadline. Those that have had their last
+    /// answer, or have been dismissed, lose nothing by it and do not count.
     pub fn cut(&mut self, tally: &mut Tally) {
         for key in 0..self.guests.capacity() {
             let Some(guest) = self.guests.get(key) else {
                 continue;
             };
             match guest.connection.lane() {
-                Lane::Idle => tally.idle += 1,
-                Lane::Lingering => {}
-                Lane::Head | Lane::Body | Lane::Writing => tally.cut += 1,
+                Lane::Idle | Lane::Head | Lane::Body | Lane::Writing => tally.cut += 1,
+                Lane::Lingering | Lane::Farewell => {}
             }
             self.close(key, Reason::Cut);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::limits::{FAREWELL_PATIENCE, INBOX, STEPS_PER_TURN};
+    use crate::script::{Act, Kernel, Script};
+
+    const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// The kernel behind one connection, and the key of that.
+    struct Peer {
+        key: usize,
+        kernel: Rc<RefCell<Kernel>>,
+    }
+
+    impl Peer {
+        /// Connects to the main service.
+        fn connect(table: &mut Table<Script>, now: Instant) -> Peer {
+            let kernel = Rc::new(RefCell::new(Kernel::default()));
+            let key = table.next_key();
+            table.admit(Service::Main, Script(Rc::clone(&kernel)), now);
+            Peer { key, kernel }
+        }
+
+        /// Sends something that no event has told of yet.
+        fn send(&self, text: &str) {
+            let bytes = text.as_bytes().to_vec();
+            self.kernel.borrow_mut().reads.push_back(Act::Give(bytes));
+        }
+
+        /// The calls since the last time.
+        fn calls(&self) -> Vec<&'static str> {
+            mem::take(&mut self.kernel.borrow_mut().calls)
+        }
+    }
+
+    /// What the server does with an event.
+    fn edge(table: &mut Table<Script>, peer: &Peer, now: Instant) {
+        table.note(peer.key, true, false);
+        table.give_turn(peer.key, now, false);
+    }
+
+    #[test]
+    fn who_sends_on_and_on_gets_no_more_turns_than_others() {
+        let now = Instant::now();
+        let mut table = Table::new(now);
+        let peer = Peer::connect(&mut table, now);
+        let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
+        peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
+        for tick in 0..8 {
+            edge(&mut table, &peer, now);
+            table.take_left_over(now, false);
+            let calls = peer.calls().len();
+            assert!(calls <= 2 * STEPS_PER_TURN, "{calls} calls in tick {tick}");
+            assert_eq!(table.left_over, [peer.key], "in tick {tick}");
+        }
+    }
+
+    #[test]
+    fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
+        let now = Instant::now();
+        let mut table = Table::new(now);
+        let peer = Peer::connect(&mut table, now);
+        peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
+        edge(&mut table, &peer, now);
+        assert!(table.has_left_over());
+        table.cut(&mut Tally::default());
+        table.take_left_over(now, false);
+        assert!(!table.has_left_over() && table.is_empty());
+    }
+
+    #[test]
+    fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
+        let now = Instant::now();
+        let mut table = Table::new(now);
+        let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
+        idle.send(HELLO);
+        edge(&mut table, &idle, now);
+        halfway.send(&HELLO[..9]);
+        edge(&mut table, &halfway, now);
+        asking.send(HELLO);
+        for peer in [&idle, &halfway] {
+            peer.calls();
+        }
+
+        let mut tally = Tally::default();
+        table.dismiss_idle(now, &mut tally);
+        assert_eq!((tally.idle, table.len()), (2, 4));
+        assert_eq!(silent.calls(), ["recv", "finish"]);
+        assert_eq!(idle.calls(), ["recv", "finish"]);
+        assert_eq!(
+            asking.calls(),
+            ["recv", "send", "finish"],
+            "it gets its answer first"
+        );
+        assert_eq!(halfway.calls(), [""; 0], "it may go on");
+        table.dismiss_idle(now, &mut tally);
+        assert_eq!(tally.idle, 2, "once is enough");
+
+        table.expire(now + FAREWELL_PATIENCE);
+        assert_eq!(
+            table.len(),
+            2,
+            "the dismissed are not waited for any longer"
+        );
+        table.cut(&mut tally);
+        assert_eq!(
+            (tally.cut, table.len()),
+            (1, 0),
+            "who has an answer is not cut"
+        );
     }
 }

@@ -6,6 +6,9 @@
 //! come back whenever it suits them.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
 
 /// What is needed of a socket, so that tests can play the kernel.
 pub trait Socket: Read + Write {
@@ -14,6 +17,12 @@ pub trait Socket: Read + Write {
     /// # Errors
     /// Whatever the kernel says, as when the peer has reset the connection.
     fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 /// A socket with a memory.

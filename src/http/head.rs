@@ -69,14 +69,6 @@ impl<'a> Head<'a> {
         !rest.iter().all(|byte| b"\r\n".contains(byte))
     }
 
-    /// Whether `news`, received in the middle of a head, can bring a verdict: the end of a
-    /// line, or a byte that no head may hold. Parsing starts over at the head's first byte,
-    /// so asking for every byte of a dribbled head would cost the square of its length.
-    pub fn may_end_in(news: &[u8]) -> bool {
-        news.iter()
-            .any(|&byte| byte < b' ' && byte != b'\t' && byte != b'\r' || byte == 0x7f)
-    }
-
     /// Whether `input`, which may end or go wrong after its first word, is a `HEAD` request,
     /// whose answer has no body even if it is a refusal.
     pub fn asks_for_fields_only(input: &[u8]) -> bool {

@@ -180,7 +180,7 @@ impl Exited {
 
     /// The log lines without their time stamps and levels.
     pub(crate) fn messages(&self) -> Vec<&str> {
-        let message = |line: &'_ String| line.find('[').map_or(0, |at| at);
+        let message = |line: &String| line.find('[').unwrap_or(0);
         self.log.iter().map(|line| &line[message(line)..]).collect()
     }
 }

@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
 use rustix::net::sockopt::set_tcp_cork;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use socket2::SockRef;
 
 use crate::harness::*;
@@ -108,24 +109,31 @@ fn resets_at_every_stage_harm_nobody_else() {
     }
 }
 
-#[test]
-fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
-    let script = "ulimit -n 20; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0";
+/// A server that may have no more than so many descriptors.
+fn with_descriptors(most: usize) -> Process {
+    let script = format!("ulimit -n {most}; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0");
     let mut command = Command::new("sh");
     command
-        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
+        .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
         .env_clear();
-    let mut server = Process::spawn(command.stderr(Stdio::piped()));
+    Process::spawn(command.stderr(Stdio::piped()))
+}
 
-    let mut peers: Vec<Peer> = (0..40).map(|_| server.connect()).collect();
+#[test]
+fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
+    let mut server = with_descriptors(20);
+    let mut peers: Vec<Peer> = (0..80).map(|_| server.connect()).collect();
     server.wait_for_log("pauses accepting");
     for peer in &mut peers {
         peer.send(HELLO);
     }
-    // Whoever has been answered leaves, and in their place the next one is let in.
+    // Whoever has been answered leaves, and in their place the next one is let in. If that
+    // took a pause each time, it would come to more than six seconds.
+    let start = Instant::now();
     for mut peer in peers {
         assert_eq!(status(&peer.answer()), 200);
     }
+    assert!(start.elapsed() < Duration::from_secs(4));
     let (exited, _) = server.stop(Signal::TERM);
     let warnings = exited
         .log
@@ -138,6 +146,25 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
         exited.log
     );
     assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn descriptors_that_come_back_unannounced_are_found() {
+    let mut server = Process::start(&[]);
+    let pid = server.pid();
+    let limit = |most| {
+        let limit = Rlimit {
+            current: Some(most),
+            ..getrlimit(Resource::Nofile)
+        };
+        prlimit(Some(pid), Resource::Nofile, limit).expect("it is our child")
+    };
+    limit(3);
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    server.wait_for_log("pauses accepting");
+    limit(1000);
+    assert_eq!(status(&peer.answer()), 200, "without any event that tells");
 }
 
 #[test]

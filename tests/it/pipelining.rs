@@ -10,7 +10,7 @@ use crate::harness::*;
 fn answers_come_in_the_order_of_the_requests() {
     let server = Process::start(&["--log", "off"]);
     for depth in [1, 2, 16, 1000] {
-        // Each request's status tells its place: 404 where the number's bit is set.
+        // Every third request is for a page that is not there.
         let expected: Vec<u16> = (0..depth)
             .map(|at| if at % 3 == 0 { 404 } else { 200 })
             .collect();

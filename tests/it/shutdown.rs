@@ -212,6 +212,44 @@ fn the_queue_is_served_before_the_listeners_close() {
 }
 
 #[test]
+fn without_any_time_those_in_the_queue_count_as_cut() {
+    let server = Process::start(&["--drain", "0s"]);
+    server.pause();
+    let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(HELLO);
+    }
+    server.signal(Signal::TERM);
+    server.resume();
+    let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
+    let answered = answers.filter(Result::is_ok).count();
+    let exited = server.wait();
+    assert!(answered < peers.len(), "a tick accepts no more than a few");
+    let summary = format!(
+        "answered {answered}, closed idle 0, cut {}",
+        peers.len() - answered
+    );
+    assert_eq!(exited.summary(), summary);
+    assert_eq!(exited.status.code(), Some(3));
+}
+
+#[test]
+fn a_restart_need_not_wait_for_old_connections() {
+    let server = Process::start(&[]);
+    let address = server.main.to_string();
+    let mut peer = server.connect();
+    // Closed by the server first, the connection stays in TIME_WAIT for a minute.
+    peer.send(&HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert_eq!(status(&peer.rest()), 200);
+    drop(peer);
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    let ports = ["--listen", &address, "--diag", "127.0.0.1:0"];
+    let server = Process::spawn(onepoll().args(ports));
+    assert_eq!(server.main.to_string(), address);
+}
+
+#[test]
 fn a_batch_that_was_sent_before_the_signal_is_answered_whole() {
     let server = Process::start(&["--log", "off"]);
     let mut peer = server.connect();
