@@ -27,19 +27,29 @@ pub struct Chunked {
     size: u64,
 }
 
+/// A place in the grammar of chunks, named after what has to come or to go on there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Size,
-    /// Blanks behind the size: allowed only if an extension follows.
+    SizeRest,
+    /// Blanks that only another extension may follow.
     Padding,
-    Extension,
+    ExtName,
+    ExtNameRest,
+    /// Blanks that an equals sign may follow, too.
+    ExtNamePadding,
+    ExtValue,
+    ExtTokenRest,
+    ExtQuoted,
+    ExtEscaped,
+    ExtEnd,
     SizeLf,
     Data,
     DataCr,
     DataLf,
-    /// The beginning of a trailer field, or of the empty line that ends the body.
+    /// A trailer field, or the empty line that ends the body.
     Line,
-    Name,
+    NameRest,
     Value,
     LineLf,
     LastLf,
@@ -105,30 +115,36 @@ impl Chunked {
         Ok(skipped)
     }
 
-    /// The grammar, a transition a line; whatever has no line is an error. Sizes, line ends
-    /// and blanks in other places than these are where parsers come to disagree.
+    /// The grammar, a line for each place that can be reached; whatever has no line is an
+    /// error. Sizes, line ends and blanks in other places than these are where parsers come
+    /// to disagree.
     fn step(&mut self, byte: u8) -> Result<(), Refusal> {
-        let sized = self.spent > 0;
+        use At::*;
         self.spent += 1;
         self.at = match (self.at, byte) {
-            (At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
-            (At::Size, b' ' | b'\t') if sized => At::Padding,
-            (At::Size, b';') if sized => At::Extension,
-            (At::Size, b'\r') if sized => At::SizeLf,
-            (At::Padding, b' ' | b'\t') => At::Padding,
-            (At::Padding, b';') => At::Extension,
-            (At::Extension, b'\r') => At::SizeLf,
-            (At::Extension, byte) if is_field_text(byte) => At::Extension,
-            (At::SizeLf, b'\n') => self.enter_data(),
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => self.enter_chunk(),
-            (At::Line, b'\r') => At::LastLf,
-            (At::Line | At::Name, byte) if is_tchar(byte) => At::Name,
-            (At::Name, b':') => At::Value,
-            (At::Value, b'\r') => At::LineLf,
-            (At::Value, byte) if is_field_text(byte) => At::Value,
-            (At::LineLf, b'\n') => At::Line,
-            (At::LastLf, b'\n') => At::Over,
+            (Size | SizeRest, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
+            (SizeRest | Padding | ExtTokenRest | ExtEnd, b' ' | b'\t') => Padding,
+            (SizeRest | ExtNameRest | ExtTokenRest | ExtEnd | Padding | ExtNamePadding, b';')
+            | (ExtName, b' ' | b'\t') => ExtName,
+            (ExtName | ExtNameRest, byte) if is_tchar(byte) => ExtNameRest,
+            (ExtNameRest | ExtNamePadding, b' ' | b'\t') => ExtNamePadding,
+            (ExtNameRest | ExtNamePadding, b'=') | (ExtValue, b' ' | b'\t') => ExtValue,
+            (ExtValue | ExtTokenRest, byte) if is_tchar(byte) => ExtTokenRest,
+            (ExtValue, b'"') => ExtQuoted,
+            (ExtQuoted, b'\\') => ExtEscaped,
+            (ExtQuoted, b'"') => ExtEnd,
+            (ExtQuoted | ExtEscaped, byte) if is_field_text(byte) => ExtQuoted,
+            (SizeRest | ExtNameRest | ExtTokenRest | ExtEnd, b'\r') => SizeLf,
+            (SizeLf, b'\n') => self.enter_data(),
+            (DataCr, b'\r') => DataLf,
+            (DataLf, b'\n') => self.enter_chunk(),
+            (Line | NameRest, byte) if is_tchar(byte) => NameRest,
+            (NameRest, b':') => Value,
+            (Value, b'\r') => LineLf,
+            (Value, byte) if is_field_text(byte) => Value,
+            (LineLf, b'\n') => Line,
+            (Line, b'\r') => LastLf,
+            (LastLf, b'\n') => Over,
             _ => return Err(Refusal::Chunk),
         };
         if usize::from(self.spent) > self.spent_max() {
@@ -141,7 +157,7 @@ impl Chunked {
         let value = char::from(byte).to_digit(16).ok_or(Refusal::Chunk)?;
         let shifted = self.size.checked_mul(16).ok_or(Refusal::Chunk)?;
         self.size = shifted | u64::from(value);
-        Ok(At::Size)
+        Ok(At::SizeRest)
     }
 
     /// A chunk of size zero is the last one, and the trailer section follows.
@@ -157,7 +173,9 @@ impl Chunked {
 
     fn spent_max(&self) -> usize {
         match self.at {
-            At::Line | At::Name | At::Value | At::LineLf | At::LastLf | At::Over => TRAILERS_MAX,
+            At::Line | At::NameRest | At::Value | At::LineLf | At::LastLf | At::Over => {
+                TRAILERS_MAX
+            }
             _ => CHUNK_LINE_MAX,
         }
     }
@@ -165,6 +183,8 @@ impl Chunked {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Skips a chunked body in one piece; how far it came, or `None` if it broke a rule.
@@ -177,48 +197,80 @@ mod tests {
 
     #[test]
     fn chunked_bodies_end_where_the_grammar_says() {
-        for (input, skipped) in [
-            ("0\r\n\r\n", Some((5, true))),
-            ("0\r\n\r\nGET", Some((5, true))),
-            ("000\r\n\r\n", Some((7, true))),
-            ("3\r\nabc\r\n0\r\n\r\n", Some((13, true))),
-            ("A\r\n0123456789\r\n0\r\n\r\n", Some((20, true))),
-            ("3\r\n\r\n\r\r\n0\r\n\r\n", Some((13, true))),
-            ("0;a;b=c;d=\"e;f\"\r\n\r\n", Some((19, true))),
-            ("0 \t;a\r\n\r\n", Some((9, true))),
-            ("0\r\nA: b\r\nC:\td \r\n\r\n", Some((18, true))),
-            ("0\r\nA:\r\n\r\n", Some((9, true))),
-            ("", Some((0, false))),
-            ("3\r\nab", Some((5, false))),
-            ("0\r\n", Some((3, false))),
-            ("0\r\nA: b\r\n", Some((9, false))),
-            ("ffffffffffffffff\r\nx", Some((19, false))),
-            ("10000000000000000\r\n", None),
-            ("\r\n", None),
-            (";a\r\n", None),
-            (" 0\r\n", None),
-            ("0 \r\n", None),
-            ("+3\r\n", None),
-            ("-0\r\n", None),
-            ("0x3\r\n", None),
-            ("3g\r\n", None),
-            ("0\n\n", None),
-            ("0\r\r\n", None),
-            ("0;a\n", None),
-            ("0;\0\r\n", None),
-            ("3\r\nabc0\r\n", None),
-            ("3\r\nabcd\r\n", None),
-            ("3\r\nabc\n0\r\n\r\n", None),
-            ("0\r\n\n", None),
-            ("0\r\n A: b\r\n\r\n", None),
-            ("0\r\nA: b\r\n c\r\n\r\n", None),
-            ("0\r\nA : b\r\n\r\n", None),
-            ("0\r\nA\r\n\r\n", None),
-            ("0\r\n: b\r\n\r\n", None),
-            ("0\r\nA: b\n\r\n", None),
-            ("0\r\nA: \0\r\n\r\n", None),
+        for (input, skipped, is_over) in [
+            ("0\r\n\r\n", 5, true),
+            ("0\r\n\r\nGET", 5, true),
+            ("000\r\n\r\n", 7, true),
+            ("3\r\nabc\r\n0\r\n\r\n", 13, true),
+            ("A\r\n0123456789\r\n0\r\n\r\n", 20, true),
+            ("3\r\n\r\n\r\r\n0\r\n\r\n", 13, true),
+            ("0;a;b=c;d=\"e;f\"\r\n\r\n", 19, true),
+            ("0 \t; \ta\r\n\r\n", 11, true),
+            ("0;a \t=\t b ;c\r\n\r\n", 16, true),
+            ("0;a ;b=\"\"\r\n\r\n", 13, true),
+            ("0;a=\"\\\"\\\\;\"\t;b\r\n\r\n", 18, true),
+            ("0\r\nA: b\r\nC:\td \r\n\r\n", 18, true),
+            ("0\r\nA:\r\n\r\n", 9, true),
+            ("", 0, false),
+            ("3\r\nab", 5, false),
+            ("0\r\n", 3, false),
+            ("0\r\nA: b\r\n", 9, false),
+            ("ffffffffffffffff\r\nx", 19, false),
         ] {
-            assert_eq!(skip(input.as_bytes()), skipped, "{input:?}");
+            assert_eq!(
+                skip(input.as_bytes()),
+                Some((skipped, is_over)),
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_grammar_does_not_say_is_refused() {
+        for input in [
+            "10000000000000000\r\n",
+            "\r\n",
+            ";a\r\n",
+            " 0\r\n",
+            "0 \r\n",
+            "+3\r\n",
+            "-0\r\n",
+            "0x3\r\n",
+            "3g\r\n",
+            "0\n\n",
+            "0\r\r\n",
+            "0;a\n",
+            "0;\r\n",
+            "0;;a\r\n",
+            "0;=b\r\n",
+            "0;a=\r\n",
+            "0;a=;b\r\n",
+            "0;a=b=c\r\n",
+            "0;a b\r\n",
+            "0;a=b c\r\n",
+            "0;a \r\n",
+            "0;a=b \r\n",
+            "0;a=\"b\r\n",
+            "0;a=\"b\"c\r\n",
+            "0;a=\"b\" \r\n",
+            "0;a=b\"c\"\r\n",
+            "0;a=\"\\\r\n\"",
+            "0;a=(b)\r\n",
+            "0;(a)\r\n",
+            "0;\0\r\n",
+            "3\r\nabc0\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n0\r\n\r\n",
+            "0\r\n\n",
+            "0\r\n A: b\r\n\r\n",
+            "0\r\nA: b\r\n c\r\n\r\n",
+            "0\r\nA : b\r\n\r\n",
+            "0\r\nA\r\n\r\n",
+            "0\r\n: b\r\n\r\n",
+            "0\r\nA: b\n\r\n",
+            "0\r\nA: \0\r\n\r\n",
+        ] {
+            assert_eq!(skip(input.as_bytes()), None, "{input:?}");
         }
     }
 
@@ -247,5 +299,175 @@ mod tests {
         assert!(body.is_over());
         assert_eq!(body.skip(b"h"), Ok(0));
         assert_eq!(Body::Counted(u64::MAX).skip(b"abc"), Ok(3));
+    }
+
+    /// A decoder that has all of the input and takes its time: the length of the chunked body
+    /// that `input` begins with, if there is a whole one that breaks no rule.
+    fn length_of(input: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            let line = line_at(input, at)?;
+            at += line.len() + 2;
+            let digits = line.bytes().take_while(u8::is_ascii_hexdigit).count();
+            let size = u64::from_str_radix(&line[..digits], 16).ok()?;
+            let rules = line.len() + 2 <= CHUNK_LINE_MAX && are_extensions(&line[digits..]);
+            if !rules {
+                return None;
+            }
+            if size == 0 {
+                break;
+            }
+            at += usize::try_from(size)
+                .ok()
+                .filter(|&size| size <= input.len())?;
+            at += input.get(at..)?.starts_with(b"\r\n").then_some(2)?;
+        }
+        let start = at;
+        loop {
+            let line = line_at(input, at)?;
+            at += line.len() + 2;
+            if line.is_empty() {
+                return Some(at).filter(|at| at - start <= TRAILERS_MAX);
+            }
+            let (name, value) = line.split_once(':')?;
+            let value_is_text = !value.contains(|c: char| c.is_ascii_control() && c != '\t');
+            if token(name) != Some("") || !value_is_text {
+                return None;
+            }
+        }
+    }
+
+    /// The line that begins at `at`, without its end, and without another CR or LF. Bytes
+    /// above ASCII are not among the samples.
+    fn line_at(input: &[u8], at: usize) -> Option<&str> {
+        let rest = str::from_utf8(&input[at..]).ok()?;
+        let (line, _) = rest.split_once("\r\n")?;
+        (!line.contains(['\r', '\n'])).then_some(line)
+    }
+
+    /// Takes a token off the front of `text`.
+    fn token(text: &str) -> Option<&str> {
+        let rest = text.trim_start_matches(|c: char| c.is_ascii() && is_tchar(c as u8));
+        (rest.len() < text.len()).then_some(rest)
+    }
+
+    fn are_extensions(text: &str) -> bool {
+        let after = |text: &str, symbol| {
+            let rest = text.trim_start_matches([' ', '\t']).strip_prefix(symbol)?;
+            Some(rest.trim_start_matches([' ', '\t']).to_owned())
+        };
+        if text.is_empty() {
+            return true;
+        }
+        let Some(name) = after(text, ';') else {
+            return false;
+        };
+        let Some(rest) = token(&name) else {
+            return false;
+        };
+        let rest = match after(rest, '=') {
+            None => Some(rest.to_owned()),
+            Some(value) if value.starts_with('"') => after_quotes(&value[1..]),
+            Some(value) => token(&value).map(str::to_owned),
+        };
+        rest.is_some_and(|rest| are_extensions(&rest))
+    }
+
+    fn after_quotes(text: &str) -> Option<String> {
+        let mut symbols = text.chars();
+        loop {
+            match symbols.next()? {
+                '"' => return Some(symbols.as_str().to_owned()),
+                '\\' => symbols.next().filter(|c| *c == '\t' || !c.is_control())?,
+                c if c == '\t' || !c.is_control() => c,
+                _ => return None,
+            };
+        }
+    }
+
+    /// A chunked body that is in order.
+    fn chunked_body() -> impl Strategy<Value = String> {
+        let blank = || "[ \t]{0,2}";
+        let value = prop_oneof!["[a-z]{1,5}", "\"([!#-\\[^-~ \t]|\\\\[ -~]){0,5}\""];
+        let extension = (
+            blank(),
+            blank(),
+            "[a-z]{1,5}",
+            prop::option::of((blank(), blank(), value)),
+        )
+            .prop_map(|(a, b, name, value)| {
+                let value = value.map(|(c, d, value)| format!("{c}={d}{value}"));
+                format!("{a};{b}{name}{}", value.unwrap_or_default())
+            });
+        let extensions = prop::collection::vec(extension, 0..3).prop_map(|list| list.concat());
+        let chunk = (1..300_usize, "0{0,3}", extensions, "[\r\n0-9a-f]").prop_map(
+            |(len, zeros, extensions, byte)| {
+                format!("{zeros}{len:x}{extensions}\r\n{}\r\n", byte.repeat(len))
+            },
+        );
+        let trailers = "([a-z]{1,5}:[ -~]{0,5}\r\n){0,3}";
+        (prop::collection::vec(chunk, 0..5), trailers)
+            .prop_map(|(chunks, trailers)| format!("{}0\r\n{trailers}\r\n", chunks.concat()))
+    }
+
+    /// Skips a body that comes in pieces; its length, if it is whole and breaks no rule.
+    fn skip_pieces(mut body: Body, input: &[u8], cuts: &[prop::sample::Index]) -> Option<usize> {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        let mut skipped = 0;
+        for cut in cuts.windows(2) {
+            let piece = &input[skipped.max(cut[0])..cut[1].max(skipped)];
+            let taken = body.skip(piece).ok()?;
+            skipped += taken;
+            if body.is_over() {
+                return Some(skipped);
+            }
+            assert_eq!(
+                taken,
+                piece.len(),
+                "a body that is not over takes all there is"
+            );
+        }
+        None
+    }
+
+    proptest! {
+        #[test]
+        fn chunked_bodies_are_skipped_as_a_slower_decoder_would(
+            body in chunked_body(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let input = [&body, "GET / HTTP/1.1\r\n\r\n"].concat();
+            prop_assert_eq!(length_of(input.as_bytes()), Some(body.len()));
+            prop_assert_eq!(skip_pieces(Body::CHUNKED, input.as_bytes(), &cuts), Some(body.len()));
+        }
+
+        #[test]
+        fn broken_chunked_bodies_are_refused_as_a_slower_decoder_would(
+            body in chunked_body(),
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), prop::sample::select(&b"\r\n\t ;=\"\\0aF:(\0"[..])),
+                1..3,
+            ),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut input = [&body, "GET / HTTP/1.1\r\n\r\n"].concat().into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(body.len());
+                input[at] = byte;
+            }
+            prop_assert_eq!(skip_pieces(Body::CHUNKED, &input, &cuts), length_of(&input));
+        }
+
+        #[test]
+        fn counted_bodies_are_skipped_in_any_cut(
+            len in 1..5_000_usize,
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let input = "x".repeat(len) + "GET / HTTP/1.1\r\n\r\n";
+            let body = Body::Counted(len as u64);
+            prop_assert_eq!(skip_pieces(body, input.as_bytes(), &cuts), Some(len));
+        }
     }
 }
