@@ -21,8 +21,8 @@
 //!                     │
 //!                     └──► connection ──► wire, desk    generic over a socket
 //!                                │
-//!                                └──────► http    pure bytes: head, body, site,
-//!                                                 refusal, grammar, date
+//!                                └──────► http    pure bytes: head, target, fields,
+//!                                                 body, site, refusal, grammar, date
 //! ```
 //!
 //! Arrows lead from those who know to those who are known, never back. [`limits`], the

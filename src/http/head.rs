@@ -8,17 +8,19 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Request, Status};
 
-use super::grammar::is_token;
-use super::{Body, Refusal};
+use super::fields::Fields;
+use super::{Body, Refusal, Resource};
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
 
 /// A whole request head, with the fields that matter here already understood.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Any token: methods are not told apart but for `HEAD` and `OPTIONS`.
+    /// Any token: methods are not told apart but for `HEAD`, `OPTIONS` and `CONNECT`.
     pub method: &'a str,
-    /// The request target as it was sent, query and all.
+    /// The request target as it was sent, query and all. It is visible ASCII.
     pub target: &'a str,
+    /// What the target is about.
+    pub resource: Resource<'a>,
     /// The protocol that the client speaks, and in which it is answered.
     pub version: Version,
     /// What follows the head and is still to be skipped.
@@ -89,27 +91,15 @@ impl<'a> Head<'a> {
             Version::Http11
         };
         let fields = Fields::examine(request.headers)?;
-        let (persists, expects_continue) = match version {
-            Version::Http11 if fields.hosts != 1 => return Err(Refusal::Host),
-            Version::Http11 => (!fields.close, fields.expects_continue),
-            Version::Http10 if fields.hosts > 1 => return Err(Refusal::Host),
-            // HTTP/1.0 knows no transfer codings: whoever forwarded this did not mean the
-            // body to end where the chunks say (RFC 9112, section 6.1).
-            Version::Http10 if fields.chunked => return Err(Refusal::TransferEncoding),
-            Version::Http10 => (fields.keep_alive && !fields.close, false),
-        };
-        let body = match (fields.chunked, fields.length) {
-            (true, Some(_)) => return Err(Refusal::TwoLengths),
-            (true, None) => Body::CHUNKED,
-            (false, length) => Body::Counted(length.unwrap_or(0)),
-        };
+        fields.require_host(version)?;
         Ok(Head {
             method,
             target,
+            resource: Resource::locate(method, target.as_bytes())?,
             version,
-            body,
-            persists,
-            expects_continue,
+            body: fields.body(version)?,
+            persists: fields.persists(version),
+            expects_continue: fields.expects_continue(version),
         })
     }
 }
@@ -144,12 +134,14 @@ fn check_line_ends(head: &[u8], fields: &[Header]) -> Result<(), Refusal> {
     }
 }
 
-/// Which limit a head has passed that fills the window and has not ended.
+/// What is wrong with a head that fills the window and has not ended.
 fn oversize(window: &[u8]) -> Refusal {
     if window.contains(&b'\n') {
         Refusal::HeadTooLarge
-    } else {
+    } else if window.contains(&b' ') {
         Refusal::TargetTooLong
+    } else {
+        Refusal::RequestLine
     }
 }
 
@@ -178,100 +170,5 @@ fn explain_version(window: &[u8]) -> Refusal {
             Refusal::Version
         }
         _ => Refusal::RequestLine,
-    }
-}
-
-/// What the fields say that matter here.
-#[derive(Default)]
-struct Fields {
-    hosts: usize,
-    length: Option<u64>,
-    chunked: bool,
-    close: bool,
-    keep_alive: bool,
-    expects_continue: bool,
-}
-
-impl Fields {
-    fn examine(fields: &[Header]) -> Result<Fields, Refusal> {
-        let mut found = Fields::default();
-        for field in fields {
-            // Most fields are told apart by the length of their name alone.
-            match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("Host") => found.hosts += 1,
-                6 if field.name.eq_ignore_ascii_case("Expect") => found.expect(field.value)?,
-                10 if field.name.eq_ignore_ascii_case("Connection") => {
-                    found.connection(field.value);
-                }
-                14 if field.name.eq_ignore_ascii_case("Content-Length") => {
-                    found.content_length(field.value)?;
-                }
-                17 if field.name.eq_ignore_ascii_case("Transfer-Encoding") => {
-                    found.transfer_encoding(field.value)?;
-                }
-                _ => {}
-            }
-        }
-        Ok(found)
-    }
-
-    /// RFC 9110, section 10.1.1: the only expectation there is.
-    fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::Expectation);
-        }
-        self.expects_continue = true;
-        Ok(())
-    }
-
-    /// RFC 9110, section 7.6.1: a list of tokens, in any case, over any number of fields.
-    fn connection(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-
-    /// RFC 9112, section 6.3: one number. Equal repeats could be folded into one, but
-    /// nobody sends them who does not hope that another parser folds differently.
-    fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        let mut length: u64 = 0;
-        for &digit in value {
-            if !digit.is_ascii_digit() {
-                return Err(Refusal::ContentLength);
-            }
-            length = length
-                .checked_mul(10)
-                .and_then(|tens| tens.checked_add(u64::from(digit - b'0')))
-                .ok_or(Refusal::ContentLength)?;
-        }
-        if value.is_empty() || self.length.replace(length).is_some() {
-            return Err(Refusal::ContentLength);
-        }
-        Ok(())
-    }
-
-    /// RFC 9112, section 6.1: `chunked` alone is understood. Another coding ahead of it is
-    /// merely unknown; but one that is misplaced, repeated or dressed up leaves the body
-    /// without an end that everybody agrees on.
-    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.chunked {
-            return Err(Refusal::TransferEncoding);
-        }
-        if value.eq_ignore_ascii_case(b"chunked") {
-            self.chunked = true;
-            return Ok(());
-        }
-        let mut codings = value
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .peekable();
-        while let Some(coding) = codings.next() {
-            let misplaced = coding.eq_ignore_ascii_case(b"chunked") && codings.peek().is_some();
-            if misplaced || !is_token(coding) {
-                return Err(Refusal::TransferEncoding);
-            }
-        }
-        Err(Refusal::Coding)
     }
 }

@@ -13,16 +13,19 @@
 
 mod body;
 mod date;
+mod fields;
 mod grammar;
 mod head;
 mod refusal;
 mod site;
+mod target;
 
 pub use body::{Body, Chunked};
 pub use date::{DATE_LEN, imf_fixdate};
 pub use head::{Head, Version};
 pub use refusal::Refusal;
 pub use site::{Answer, Route, Site};
+pub use target::Resource;
 
 /// What [`serve`] did with its input.
 #[derive(Debug, PartialEq, Eq)]
@@ -170,5 +173,7 @@ impl Unread {
     }
 }
 
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod tests;

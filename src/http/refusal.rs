@@ -6,13 +6,15 @@
 pub enum Refusal {
     /// The first line is no request line (RFC 9112, section 3).
     RequestLine,
+    /// A request target in no form that goes with the method (RFC 9112, section 3.2).
+    Target,
     /// A line does not end with CR LF (RFC 9112, section 2.2).
     LineEnd,
     /// More than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines.
     EmptyLines,
     /// A header field that breaks the grammar (RFC 9112, section 5).
     Field,
-    /// Not exactly one `Host` (RFC 9112, section 3.2).
+    /// Not exactly one `Host`, or one that is no host (RFC 9112, section 3.2).
     Host,
     /// A `Content-Length` that is no number, or a second one (RFC 9112, section 6.3).
     ContentLength,
@@ -35,6 +37,9 @@ pub enum Refusal {
     TooManyFields,
     /// A transfer coding other than `chunked` (RFC 9112, section 6.1).
     Coding,
+    /// A `CONNECT` (RFC 9110, section 9.3.6). Ending the connection keeps what its client
+    /// meant for the tunnel from being taken for requests.
+    Tunnel,
     /// Another version than HTTP/1.0 and HTTP/1.1 (RFC 9110, section 15.6.6).
     Version,
 }
@@ -44,6 +49,7 @@ impl Refusal {
     pub fn status(self) -> &'static str {
         match self {
             Refusal::RequestLine
+            | Refusal::Target
             | Refusal::LineEnd
             | Refusal::EmptyLines
             | Refusal::Field
@@ -56,7 +62,7 @@ impl Refusal {
             Refusal::TargetTooLong => "414 URI Too Long",
             Refusal::Expectation => "417 Expectation Failed",
             Refusal::HeadTooLarge | Refusal::TooManyFields => "431 Request Header Fields Too Large",
-            Refusal::Coding => "501 Not Implemented",
+            Refusal::Coding | Refusal::Tunnel => "501 Not Implemented",
             Refusal::Version => "505 HTTP Version Not Supported",
         }
     }
@@ -65,10 +71,11 @@ impl Refusal {
     pub fn text(self) -> &'static str {
         match self {
             Refusal::RequestLine => "not an HTTP/1 request line",
+            Refusal::Target => "not a request target that goes with the method",
             Refusal::LineEnd => "lines end with CR LF, and neither stands alone",
             Refusal::EmptyLines => "too many empty lines ahead of the request",
             Refusal::Field => "malformed header field",
-            Refusal::Host => "HTTP/1.1 wants exactly one Host field",
+            Refusal::Host => "there has to be one Host field, with a valid host",
             Refusal::ContentLength => "Content-Length is one decimal number, given once",
             Refusal::TransferEncoding => "Transfer-Encoding is chunked, given once, in HTTP/1.1",
             Refusal::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
@@ -79,6 +86,7 @@ impl Refusal {
             Refusal::HeadTooLarge => "the request head is too large",
             Refusal::TooManyFields => "too many header fields",
             Refusal::Coding => "chunked is the only transfer coding known here",
+            Refusal::Tunnel => "no tunnels are opened here",
             Refusal::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
         }
     }

@@ -4,7 +4,7 @@
 
 use super::date::{DATE_LEN, imf_fixdate};
 use super::grammar::is_unreserved;
-use super::{Head, Refusal, Version};
+use super::{Head, Refusal, Resource, Version};
 
 /// A path and the text found there.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Site {
             fields: TEXT_NOT_SNIFFED,
             body: "404 page not found\n",
         };
-        let asterisk = Page {
+        let server = Page {
             status: "200 OK",
             fields: "",
             body: "",
@@ -77,7 +77,7 @@ impl Site {
             name,
             paths: routes.iter().map(|route| route.path).collect(),
             pages: pages
-                .chain([not_found, asterisk])
+                .chain([not_found, server])
                 .map(|page| page.variants())
                 .collect(),
             date: imf_fixdate(0),
@@ -99,15 +99,17 @@ impl Site {
 
     /// Decides what `head` gets. The second part tells whether a route was found for it.
     pub fn answer(&self, head: &Head) -> (Answer, bool) {
-        let route = self
-            .paths
-            .iter()
-            .position(|path| leads_to(head.target, path));
-        let (not_found, asterisk) = (self.paths.len(), self.paths.len() + 1);
-        let page = match route {
-            Some(page) => page,
-            None if head.target == "*" && head.method == "OPTIONS" => asterisk,
-            None => not_found,
+        let route = match head.resource {
+            Resource::Path(path) => self
+                .paths
+                .iter()
+                .position(|route| means(path, route.as_bytes())),
+            Resource::Server => None,
+        };
+        let (not_found, server) = (self.paths.len(), self.paths.len() + 1);
+        let page = match head.resource {
+            Resource::Path(_) => route.unwrap_or(not_found),
+            Resource::Server => server,
         };
         let answer = Answer {
             page,
@@ -193,26 +195,12 @@ impl Page<'_> {
     }
 }
 
-/// Whether a request target leads to `path`: by its path part alone, whatever its query and,
-/// in absolute form, its authority (RFC 9112, section 3.2).
-fn leads_to(target: &str, path: &str) -> bool {
-    target == path || means(path_part(target).as_bytes(), path.as_bytes())
-}
-
-fn path_part(target: &str) -> &str {
-    let end = target.find('?').unwrap_or(target.len());
-    let hierarchy = &target[..end];
-    match hierarchy.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains('/') => {
-            rest.find('/').map_or("/", |at| &rest[at..])
-        }
-        _ => hierarchy,
-    }
-}
-
 /// Whether `raw` is `path` once its needless percent-encoding is undone: only unreserved
 /// characters mean the same in either form (RFC 3986, section 2.3).
 fn means(mut raw: &[u8], path: &[u8]) -> bool {
+    if raw == path {
+        return true;
+    }
     for &expected in path {
         let (byte, rest) = match raw {
             [b'%', high, low, rest @ ..] => match hex_octet(*high, *low) {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
+use super::rules::{RULES, Rule};
 use super::*;
 use crate::limits::{
     EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, INBOX, OUTBOX, REQUEST_MIN, RESPONSE_MAX,
@@ -47,8 +48,8 @@ fn replies(input: &str) -> String {
 }
 
 /// The status codes of the answers to `input`, and an `x` if the connection ends with them.
-fn statuses(input: &str) -> String {
-    let (out, next) = converse(&[input.as_bytes()], false);
+fn statuses(input: &[u8]) -> String {
+    let (out, next) = converse(&[input], false);
     // Every answer has one date, and nothing like a status line between that and its own.
     let heads = out.match_indices("\r\nDate: ").map(|(at, _)| &out[..at]);
     let codes = heads.filter_map(|head| head.rfind("HTTP/1.").map(|at| &head[at + 9..at + 12]));
@@ -100,8 +101,8 @@ fn answers_are_whole_to_the_byte() {
             "GET /hello HTTP/1.1\r\n\r\n",
             &format!(
                 "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                 X-Content-Type-Options: nosniff\r\nDate: {DATE}\r\nContent-Length: 38\r\n\
-                 Connection: close\r\n\r\nHTTP/1.1 wants exactly one Host field\n"
+                 X-Content-Type-Options: nosniff\r\nDate: {DATE}\r\nContent-Length: 50\r\n\
+                 Connection: close\r\n\r\nthere has to be one Host field, with a valid host\n"
             ),
         ),
     ] {
@@ -136,9 +137,7 @@ fn paths_lead_to_pages_whatever_the_method() {
         ("https://[::1]/%68ello?x", "200"),
         ("/hello%3Fx", "404"),
         ("/hello%2F", "404"),
-        ("%2Fhello", "404"),
-        ("/h%zzello", "404"),
-        ("/hello%", "404"),
+        ("/%2Fhello", "404"),
         ("/hello/", "404"),
         ("/hell", "404"),
         ("/hello/x", "404"),
@@ -146,221 +145,36 @@ fn paths_lead_to_pages_whatever_the_method() {
         ("/a/../hello", "404"),
         ("/HELLO", "404"),
         ("/", "404"),
-        ("*", "404"),
-        ("hello", "404"),
-        ("http://example.org", "404"),
+        ("http://example.org?x", "404"),
         ("/x?http://y/hello", "404"),
         ("/ready", "404"),
     ] {
         for method in ["GET", "HEAD", "POST", "BREW", "!#$%&'*+-.^_`|~0aZ"] {
             let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-            assert_eq!(statuses(&request), status, "{request:?}");
+            assert_eq!(statuses(request.as_bytes()), status, "{request:?}");
         }
     }
 }
 
-/// Conversations, and the statuses that they come to; an `x` is the connection's end.
-const CONVERSATIONS: &[(&str, &str)] = &[
-    ("", ""),
-    (HELLO, "200"),
-    ("GET /hello HTTP/1.1\r\nHost: a\r\n\r", ""),
-    (
-        "GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGE",
-        "200 404",
-    ),
-    // Who wants to go on (RFC 9112, section 9.3).
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "404 x",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nconnection: foo ,CLOSE\r\n\r\n",
-        "404 x",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
-        "404 x",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: closed, not-close\r\n\r\n",
-        "404",
-    ),
-    ("GET / HTTP/1.0\r\n\r\n", "404 x"),
-    (
-        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-        "404 404 x",
-    ),
-    (
-        "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
-        "404 x",
-    ),
-    // Empty lines between requests (section 2.2).
-    (
-        "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "404 404",
-    ),
-    ("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    ("\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    // Line ends (section 2.2).
-    ("GET / HTTP/1.1\nHost: a\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\n\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.0\n\r\n", "400 x"),
-    ("GET / HTTP/1.0\r\n\n", "400 x"),
-    // Request lines (section 3) and versions (section 2.5).
-    ("garbage\r\n\r\n", "400 x"),
-    ("GET /\r\n\r\n", "400 x"),
-    ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    (" GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", "400 x"),
-    ("GET / http/1.1\r\nHost: a\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.11\r\nHost: a\r\n\r\n", "400 x"),
-    ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505 x"),
-    ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", "505 x"),
-    ("GET / HTTP/0.9\r\n\r\n", "505 x"),
-    ("GET / HTTP/11\r\nHost: a\r\n\r\n", "400 x"),
-    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 x"),
-    ("\x16\x03\x01\x02", "400 x"),
-    // Fields (section 5).
-    ("GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\nX: \u{fc}\r\n\r\n", "404"),
-    // Hosts (section 3.2).
-    ("GET / HTTP/1.1\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.1\r\nHost: a\r\nHOST: a\r\n\r\n", "400 x"),
-    ("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", "400 x"),
-    ("G / HTTP/1.1\r\nHost:\r\n\r\n", "404"),
-    // Bodies that are counted (section 6.2).
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nGETGET / HTTP/1.0\r\n\r\n",
-        "404 404 x",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-        "404 404 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET",
-        "",
-    ),
-    ("POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nGET", "404 x"),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\nx",
-        "",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\nx",
-        "400 x",
-    ),
-    // Bodies in chunks (section 7.1), and both ways at once (section 6.3).
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
-         3\r\nabc\r\n0010;x=\"y\"\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-        "404 404 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r",
-        "",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\n\
-         Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n",
-        "400 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-        "501 x",
-    ),
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
-        "501 x",
-    ),
-    (
-        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "400 x",
-    ),
-    // Expectations (RFC 9110, section 10.1.1).
-    (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n\
-         GET / HTTP/1.0\r\n\r\n",
-        "404 x",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
-        "404",
-    ),
-    (
-        "GET / HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n",
-        "417 x",
-    ),
-    (
-        "POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
-        "404 x",
-    ),
-];
-
 #[test]
-fn conversations_come_to_their_statuses() {
-    for (input, expected) in CONVERSATIONS {
-        assert_eq!(&statuses(input), expected, "{input:?}");
+fn rules_are_kept() {
+    for rule in RULES {
+        for (input, expected) in rule.conversations() {
+            let sample = input.escape_ascii();
+            assert_eq!(statuses(&input), expected, "{}: {sample}", rule.says);
+        }
     }
 }
 
 #[test]
 fn where_the_input_is_cut_changes_nothing() {
-    for (input, _) in CONVERSATIONS {
-        let whole = converse(&[input.as_bytes()], false);
-        for (first, rest) in (0..=input.len()).map(|cut| input.as_bytes().split_at(cut)) {
+    for (input, _) in RULES.iter().flat_map(Rule::conversations) {
+        let whole = converse(&[&input], false);
+        for (first, rest) in (0..=input.len()).map(|cut| input.split_at(cut)) {
             for (second, third) in (0..=rest.len()).map(|cut| rest.split_at(cut)) {
                 let pieces = [first, second, third];
-                assert_eq!(converse(&pieces, false), whole, "{input:?} as {pieces:?}");
+                let sample = input.escape_ascii();
+                assert_eq!(converse(&pieces, false), whole, "{sample} as {pieces:?}");
             }
         }
     }
@@ -421,7 +235,12 @@ fn heads_and_lines_have_limits_to_the_byte() {
             "404",
         ),
     ] {
-        assert_eq!(statuses(&input), expected, "{} bytes", input.len());
+        assert_eq!(
+            statuses(input.as_bytes()),
+            expected,
+            "{} bytes",
+            input.len()
+        );
         let whole = converse(&[input.as_bytes()], false);
         for cut in (0..input.len()).step_by(7).chain([input.len() - 1]) {
             let (first, second) = input.as_bytes().split_at(cut);
@@ -437,13 +256,13 @@ fn heads_and_lines_have_limits_to_the_byte() {
 
 #[test]
 fn the_outbox_holds_the_answers_to_a_full_inbox() {
-    let shortest = "G / HTTP/1.1\r\nHost:\r\n\r\n";
+    let shortest = "G / HTTP/1.1\r\nHost:a\r\n\r\n";
     assert!(shortest.len() >= REQUEST_MIN);
     let mut input = shortest.repeat(INBOX / shortest.len());
     input.replace_range(input.len() - shortest.len().., "POST / HTTP/1.1\r\n\r\n");
     let mut out = Vec::with_capacity(OUTBOX);
     let served = serve(&site(), None, input.as_bytes(), false, &mut out);
-    assert_eq!((served.answered, served.next), (712, Next::Close));
+    assert_eq!((served.answered, served.next), (682, Next::Close));
     assert_eq!(out.capacity(), OUTBOX, "the outbox must not have grown");
 }
 
@@ -476,13 +295,13 @@ fn no_answer_is_longer_than_the_longest() {
             );
         }
     }
-    for (input, statuses) in CONVERSATIONS
-        .iter()
-        .filter(|(_, statuses)| statuses.len() == 5)
-    {
+    let conversations = RULES.iter().flat_map(Rule::conversations);
+    for (input, statuses) in conversations.filter(|(_, statuses)| statuses.len() == 5) {
+        let len = converse(&[&input], false).0.len();
         assert!(
-            replies(input).len() <= RESPONSE_MAX,
-            "{statuses} for {input:?}"
+            len <= RESPONSE_MAX,
+            "{len} bytes, {statuses}: {}",
+            input.escape_ascii()
         );
     }
 }

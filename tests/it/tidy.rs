@@ -59,15 +59,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/http/mod.rs", &[]),
     ("src/http/body.rs", &["limits"]),
     ("src/http/date.rs", &[]),
+    ("src/http/fields.rs", &[]),
     ("src/http/grammar.rs", &[]),
     ("src/http/head.rs", &["limits"]),
     ("src/http/refusal.rs", &["limits"]),
+    ("src/http/rules.rs", &[]),
     ("src/http/site.rs", &[]),
+    ("src/http/target.rs", &[]),
     ("src/http/tests.rs", &["limits"]),
 ];
 
 /// The files that are there for tests alone.
-const TESTS: &[&str] = &["src/script.rs", "src/http/tests.rs"];
+const TESTS: &[&str] = &["src/script.rs", "src/http/rules.rs", "src/http/tests.rs"];
 
 struct Source {
     name: String,

@@ -1,0 +1,415 @@
+//! Every rule of the protocol that a client can keep or break: where it is written down, and
+//! conversations that show it. A conversation is the bytes that are sent, and the statuses
+//! that they come to; an `x` at the end means that the connection ends there.
+
+pub(super) struct Rule {
+    /// What it asks for, and where.
+    pub says: &'static str,
+    /// How all of its conversations begin.
+    start: &'static [u8],
+    samples: &'static [(&'static [u8], &'static str)],
+}
+
+impl Rule {
+    /// Its conversations, and what they come to.
+    pub(super) fn conversations(&self) -> impl Iterator<Item = (Vec<u8>, &'static str)> {
+        let samples = self.samples.iter();
+        samples.map(|(rest, statuses)| ([self.start, rest].concat(), *statuses))
+    }
+}
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        says: "requests are answered in order, once they are whole (RFC 9112, 9.3.2)",
+        start: b"",
+        samples: &[
+            (b"", ""),
+            (b"G", ""),
+            (b"GET /hello HTTP/1.1\r\nHost: a\r\n", ""),
+            (b"GET /hello HTTP/1.1\r\nHost: a\r\n\r", ""),
+            (b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
+            (
+                b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGE",
+                "200 404",
+            ),
+        ],
+    },
+    Rule {
+        says: "lines end with CR LF, and neither stands alone (RFC 9112, 2.2)",
+        start: b"GET /",
+        samples: &[
+            (b" HTTP/1.1\nHost: a\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a \nX: b\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\r\n\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\n\n", "400 x"),
+            (b" HTTP/1.0\n\r\n", "400 x"),
+            (b" HTTP/1.0\r\n\n", "400 x"),
+            (b" HTTP/1.1\rHost: a\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\r\r\n\r\n", "400 x"),
+            (b" HTTP/1.1\r\nHost: a\r\n\rX: b\r\n\r\n", "400 x"),
+            (b"\r\n HTTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "an empty line or two ahead of a request are skipped, no more (RFC 9112, 2.2)",
+        start: b"",
+        samples: &[
+            (b"\r\nGET / HTTP/1.0\r\n\r\n", "404 x"),
+            (
+                b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"\r\n\r\n", ""),
+            (b"\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"\nGET / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"\rGET / HTTP/1.0\r\n\r\n", "400 x"),
+            (b" \r\nGET / HTTP/1.0\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a version is HTTP, a slash and two digits; 1.0 and 1.1 are spoken (RFC 9112, 2.3)",
+        start: b"GET / ",
+        samples: &[
+            (b"HTTP/1.0\r\n\r\n", "404 x"),
+            (b"HTTP/1.1\r\nHost: a\r\n\r\n", "404"),
+            (b"HTTP/1.2\r\nHost: a\r\n\r\n", "505 x"),
+            (b"HTTP/0.9\r\n\r\n", "505 x"),
+            (b"HTTP/2.0\r\nHost: a\r\n\r\n", "505 x"),
+            (b"HTTP/3.0\r\n\r\n", "505 x"),
+            (b"HTTP/9.9\r\nHost: a\r\n\r\n", "505 x"),
+            (b"http/1.1\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/1\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/1.\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/11\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/1.11\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/01.1\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/ 1.1\r\nHost: a\r\n\r\n", "400 x"),
+            (b"HTTP/1.1x\r\nHost: a\r\n\r\n", "400 x"),
+            (b"SMTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a request line has three parts and two spaces (RFC 9112, 3)",
+        start: b"",
+        samples: &[
+            (b"GET /\r\n\r\n", "400 x"),
+            (b"GET\r\n\r\n", "400 x"),
+            (b"GET HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET  HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET  / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /  HTTP/1.0\r\n\r\n", "400 x"),
+            (b" GET / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET / HTTP/1.0 \r\n\r\n", "400 x"),
+            (b"GET\t/ HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /\tHTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET / x HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET / HTTP/1.0 x\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a method is any token, in its own case (RFC 9110, 9.1)",
+        start: b"",
+        samples: &[
+            (b"BREW /hello HTTP/1.0\r\n\r\n", "200 x"),
+            (b"get /hello HTTP/1.0\r\n\r\n", "200 x"),
+            (b"!#$%&'*+-.^_`|~0aZ /hello HTTP/1.0\r\n\r\n", "200 x"),
+            (b"TRACE /hello HTTP/1.0\r\n\r\n", "200 x"),
+            (b"G(T / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"G\xc3\xabT / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"G\0T / HTTP/1.0\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a target has a form that goes with its method (RFC 9112, 3.2)",
+        start: b"",
+        samples: &[
+            (b"GET http://b/hello HTTP/1.0\r\n\r\n", "200 x"),
+            (b"OPTIONS * HTTP/1.0\r\n\r\n", "200 x"),
+            (b"OPTIONS http://b HTTP/1.0\r\n\r\n", "200 x"),
+            (b"OPTIONS /x HTTP/1.0\r\n\r\n", "404 x"),
+            (b"GET * HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET hello HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET a:80 HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET ftp://a/hello HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET http://u@a/hello HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /hello#x HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /hello\" HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /<hello> HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /hello%zz HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /hel\0lo HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /hel\x7flo HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /caf\xc3\xa9 HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /\xc0\xaf HTTP/1.0\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "CONNECT has an authority for a target, and opens no tunnel (RFC 9110, 9.3.6)",
+        start: b"CONNECT ",
+        samples: &[
+            (b"a:80 HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "501 x"),
+            (b"/hello HTTP/1.0\r\n\r\n", "400 x"),
+            (b"http://a/hello HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a HTTP/1.0\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "there is one Host, and a valid one (RFC 9112, 3.2)",
+        start: b"GET / HTTP/1.1\r\n",
+        samples: &[
+            (b"hOST:\t[::1]:80 \t\r\n\r\n", "404"),
+            (b"\r\n", "400 x"),
+            (b"Host: a\r\nHost: b\r\n\r\n", "400 x"),
+            (b"Host: a\r\nHOST: a\r\n\r\n", "400 x"),
+            (b"Host:\r\n\r\n", "400 x"),
+            (b"Host: u@a\r\n\r\n", "400 x"),
+            (b"Host: a/b\r\n\r\n", "400 x"),
+            (b"Host: a b\r\n\r\n", "400 x"),
+            (b"Host: a, b\r\n\r\n", "400 x"),
+            (b"Host: a:b\r\n\r\n", "400 x"),
+            (b"Host: \xff\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "an absolute target does without Host's value, not without Host (RFC 9112, 3.2.2)",
+        start: b"GET http://b/ HTTP/1.1\r\n",
+        samples: &[
+            (b"Host: a\r\n\r\n", "404"),
+            (b"\r\n", "400 x"),
+            (b"Host: a b\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "HTTP/1.0 may do without Host, but not have it wrong (RFC 9112, 3.2)",
+        start: b"GET / HTTP/1.0\r\n",
+        samples: &[
+            (b"\r\n", "404 x"),
+            (b"Host: a\r\nHost: a\r\n\r\n", "400 x"),
+            (b"Host: a b\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a field is a token, a colon and a value without controls (RFC 9112, 5)",
+        start: b"GET / HTTP/1.1\r\nHost: a\r\n",
+        samples: &[
+            (b"!#$%&'*+-.^_`|~0aZ:\r\n\r\n", "404"),
+            (b"X: \x80\xff \t!~\r\n\r\n", "404"),
+            (b"X : b\r\n\r\n", "400 x"),
+            (b"X\t: b\r\n\r\n", "400 x"),
+            (b": b\r\n\r\n", "400 x"),
+            (b"X\r\n\r\n", "400 x"),
+            (b"X[: b\r\n\r\n", "400 x"),
+            (b"X\xc3\xab: b\r\n\r\n", "400 x"),
+            (b"X\0: b\r\n\r\n", "400 x"),
+            (b"X: \0\r\n\r\n", "400 x"),
+            (b"X: b\x0bc\r\n\r\n", "400 x"),
+            (b"X: \x1b[31m\r\n\r\n", "400 x"),
+            (b"X: \x7f\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "no line begins with a blank, and none is folded (RFC 9112, 2.2 and 5.2)",
+        start: b"GET / HTTP/1.1\r\n",
+        samples: &[
+            (b" Host: a\r\n\r\n", "400 x"),
+            (b" \r\nHost: a\r\n\r\n", "400 x"),
+            (b"Host: a\r\n X: b\r\n\r\n", "400 x"),
+            (b"Host: a\r\nX: b\r\n c\r\n\r\n", "400 x"),
+            (b"Host: a\r\nX: b\r\n\tc\r\n\r\n", "400 x"),
+            (
+                b"Host: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+                "400 x",
+            ),
+        ],
+    },
+    Rule {
+        says: "Content-Length is one number that fits 64 bits (RFC 9112, 6.2 and 6.3)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:",
+        samples: &[
+            (b" 3\r\n\r\nGETGET / HTTP/1.0\r\n\r\n", "404 404 x"),
+            (b"\t003 \r\n\r\nGETGET / HTTP/1.0\r\n\r\n", "404 404 x"),
+            (b" 0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
+            (b" 4\r\n\r\nGET", ""),
+            (b" 18446744073709551615\r\n\r\nx", ""),
+            (b" 18446744073709551616\r\n\r\nx", "400 x"),
+            (b" 99999999999999999999999\r\n\r\nx", "400 x"),
+            (b"\r\n\r\n", "400 x"),
+            (b" +1\r\n\r\nx", "400 x"),
+            (b" -0\r\n\r\n", "400 x"),
+            (b" 0x1\r\n\r\nx", "400 x"),
+            (b" 1_0\r\n\r\nx", "400 x"),
+            (b" 1 0\r\n\r\nx", "400 x"),
+            (b" 1.0\r\n\r\nx", "400 x"),
+            (b" 1, 1\r\n\r\nx", "400 x"),
+            (b" 1\r\nContent-Length: 1\r\n\r\nx", "400 x"),
+            (b" 1\r\nContent-Length: 2\r\n\r\nxx", "400 x"),
+        ],
+    },
+    Rule {
+        says: "a body is a body, whatever the method and the version (RFC 9112, 6.3)",
+        start: b"",
+        samples: &[
+            (
+                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nGETGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (
+                b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nGETGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nGE", ""),
+            (b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nGET", "404 x"),
+        ],
+    },
+    Rule {
+        says: "Transfer-Encoding is chunked and nothing else (RFC 9112, 6.1 and 6.3)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:",
+        samples: &[
+            (
+                b" chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"\tCHUNKED \r\n\r\n0\r\n\r\n", "404"),
+            (b" chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400 x"),
+            (b" gzip\r\n\r\n", "501 x"),
+            (b" xchunked\r\nContent-Length: 1\r\n\r\nx", "501 x"),
+            (b" identity\r\n\r\n", "501 x"),
+            (b" gzip, chunked\r\n\r\n", "501 x"),
+            (b" gzip\r\nTransfer-Encoding: chunked\r\n\r\n", "501 x"),
+            (b" chunked, chunked\r\n\r\n", "400 x"),
+            (b" chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "400 x"),
+            (b" chunked, gzip\r\n\r\n", "400 x"),
+            (b" chunked\r\nTransfer-Encoding: gzip\r\n\r\n", "400 x"),
+            (b" chunked,\r\n\r\n", "400 x"),
+            (b" ,chunked\r\n\r\n", "400 x"),
+            (b" \"chunked\"\r\n\r\n", "400 x"),
+            (b" chunked;q=1\r\n\r\n", "400 x"),
+            (b" chun ked\r\n\r\n", "400 x"),
+            (b" \x0bchunked\r\n\r\n", "400 x"),
+            (b" chunked\0\r\n\r\n", "400 x"),
+            (b" chunked\xa0\r\n\r\n", "400 x"),
+            (b"\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "there are no two ways to end a body, and no new one in HTTP/1.0 (RFC 9112, 6.1)",
+        start: b"POST / HTTP/1.",
+        samples: &[
+            (
+                b"1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "400 x",
+            ),
+            (
+                b"1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+                "400 x",
+            ),
+            (b"0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 x"),
+            (
+                b"0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "400 x",
+            ),
+        ],
+    },
+    Rule {
+        says: "chunks have a size in hex and are just as long; an empty one ends them \
+               (RFC 9112, 7.1)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        samples: &[
+            (
+                b"3\r\nabc\r\n0A\r\n0123456789\r\n000\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"0\r\n\r", ""),
+            (b"3\r\nabcd\r\n", "400 x"),
+            (b"3\r\nabc0\r\n\r\n", "400 x"),
+            (b"3\r\nab\r\n0\r\n\r\n", "400 x"),
+            (b"0x3\r\nabc\r\n", "400 x"),
+            (b"-1\r\n", "400 x"),
+            (b"\r\n", "400 x"),
+            (b" 0\r\n\r\n", "400 x"),
+            (b"0 \r\n\r\n", "400 x"),
+            (b"0\n\n", "400 x"),
+            (b"10000000000000000\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "chunk extensions are names, with or without values (RFC 9112, 7.1.1)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0",
+        samples: &[
+            (b";a=\"b;\\\"c\" ; d\r\n\r\n", "404"),
+            (b";\r\n\r\n", "400 x"),
+            (b";a=[\r\n\r\n", "400 x"),
+            (b";a\n\r\n", "400 x"),
+            (b";a\rX\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "trailers are fields, and mean nothing (RFC 9112, 7.1.2)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        samples: &[
+            (
+                b"Content-Length: 9\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"X : b\r\n\r\n", "400 x"),
+            (b"X: b\n\r\n", "400 x"),
+            (b"X: b\r\n c\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
+        says: "who says close is left (RFC 9112, 9.3 and 9.6)",
+        start: b"GET / HTTP/1.1\r\nHost: a\r\nConnection: ",
+        samples: &[
+            (b"close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "404 x"),
+            (b"foo ,,CLOSE\r\n\r\n", "404 x"),
+            (b"keep-alive\r\nConnection: close\r\n\r\n", "404 x"),
+            (b"close\r\nConnection: keep-alive\r\n\r\n", "404 x"),
+            (b"closed, not-close\r\n\r\n", "404"),
+        ],
+    },
+    Rule {
+        says: "who speaks HTTP/1.0 is left, unless they say keep-alive (RFC 9112, 9.3)",
+        start: b"GET / HTTP/1.0\r\n",
+        samples: &[
+            (b"\r\n", "404 x"),
+            (
+                b"Connection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
+            (b"Connection: keep-alive, close\r\n\r\n", "404 x"),
+        ],
+    },
+    Rule {
+        says: "100-continue is the one expectation, and spares the body (RFC 9110, 10.1.1)",
+        start: b"POST / HTTP/1.1\r\nHost: a\r\n",
+        samples: &[
+            (
+                b"Content-Length: 3\r\nExpect: 100-Continue\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 x",
+            ),
+            (b"Expect: 100-continue\r\n\r\n", "404"),
+            (b"Expect:\r\n\r\n", "404"),
+            (b"Expect: a-miracle\r\n\r\n", "417 x"),
+            (b"Expect: 100-continue, a-miracle\r\n\r\n", "417 x"),
+        ],
+    },
+    Rule {
+        says: "HTTP/1.0 cannot mean 100-continue (RFC 9110, 10.1.1)",
+        start: b"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
+        samples: &[(b"", ""), (b"x", "404 x")],
+    },
+    Rule {
+        says: "what is not HTTP/1 at all is told so at once (RFC 9113, 3.4; RFC 8446, 5.1)",
+        start: b"",
+        samples: &[
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 x"),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 x"),
+            (b"\x80", "400 x"),
+            (b"\0", "400 x"),
+            (b"garbage\r\n\r\n", "400 x"),
+            (b"EHLO a\r\n", "400 x"),
+        ],
+    },
+];

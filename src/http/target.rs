@@ -1,0 +1,131 @@
+//! Request targets (RFC 9112, section 3.2): which of the four forms a target has, whether its
+//! method may have it, and the path that it leads to.
+
+use super::Refusal;
+use super::grammar::{is_host_and_port, is_path_and_query, split_at_byte};
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// What is found at this path: the target without its query and, in absolute form,
+    /// without scheme and authority. It begins with a slash.
+    Path(&'a [u8]),
+    /// The server as a whole: `OPTIONS *`.
+    Server,
+}
+
+impl<'a> Resource<'a> {
+    /// What `target` is about in a request with this `method`.
+    ///
+    /// # Errors
+    /// [`Refusal::Target`] if the target has none of the forms that go with the method, and
+    /// [`Refusal::Tunnel`] for a `CONNECT` that is in order.
+    pub(super) fn locate(method: &str, target: &'a [u8]) -> Result<Resource<'a>, Refusal> {
+        match (method, target) {
+            ("CONNECT", _) if is_authority(target) => Err(Refusal::Tunnel),
+            ("CONNECT", _) => Err(Refusal::Target),
+            (_, [b'/', ..]) => Resource::at(target),
+            ("OPTIONS", b"*") => Ok(Resource::Server),
+            _ => match after_authority(target).ok_or(Refusal::Target)? {
+                // What the last proxy would have turned into an asterisk (section 3.2.4).
+                [] if method == "OPTIONS" => Ok(Resource::Server),
+                path_and_query => Resource::at(path_and_query),
+            },
+        }
+    }
+
+    fn at(path_and_query: &'a [u8]) -> Result<Resource<'a>, Refusal> {
+        if !is_path_and_query(path_and_query) {
+            return Err(Refusal::Target);
+        }
+        Ok(match split_at_byte(path_and_query, b'?').0 {
+            [] => Resource::Path(b"/"),
+            path => Resource::Path(path),
+        })
+    }
+}
+
+/// Authority form: a host, and a port that must not be left out (section 3.2.3).
+fn is_authority(target: &[u8]) -> bool {
+    let digits = target.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let (host, port) = target.split_at(target.len() - digits.count());
+    host.ends_with(b":") && !port.is_empty() && is_host_and_port(target)
+}
+
+/// Absolute form (section 3.2.2): what follows the authority. The authority itself takes the
+/// place of `Host`, which nothing here depends on. An `https` target is not refused (RFC 9110,
+/// section 7.4): a gateway may well have taken off the TLS.
+fn after_authority(target: &[u8]) -> Option<&[u8]> {
+    let is_scheme = |scheme: &[u8]| {
+        scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https")
+    };
+    let (scheme, rest) = split_at_byte(target, b':');
+    let rest = rest.strip_prefix(b"://").filter(|_| is_scheme(scheme))?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let (authority, rest) = rest.split_at(end.unwrap_or(rest.len()));
+    is_host_and_port(authority).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: Result<Resource, Refusal> = Ok(Resource::Path(b"/x"));
+    const ROOT: Result<Resource, Refusal> = Ok(Resource::Path(b"/"));
+    const SERVER: Result<Resource, Refusal> = Ok(Resource::Server);
+    const NONE: Result<Resource, Refusal> = Err(Refusal::Target);
+    const TUNNEL: Result<Resource, Refusal> = Err(Refusal::Tunnel);
+
+    #[test]
+    fn each_form_is_for_some_methods_and_not_for_others() {
+        for (target, get, options, connect) in [
+            // Origin form (section 3.2.1).
+            ("/", ROOT, ROOT, NONE),
+            ("/x", PAGE, PAGE, NONE),
+            ("/x?", PAGE, PAGE, NONE),
+            ("/x?y=/?%20z", PAGE, PAGE, NONE),
+            ("/x#y", NONE, NONE, NONE),
+            ("/x%", NONE, NONE, NONE),
+            ("/\"x\"", NONE, NONE, NONE),
+            ("/<x>", NONE, NONE, NONE),
+            ("/x\\y", NONE, NONE, NONE),
+            ("/x^{|}`", NONE, NONE, NONE),
+            ("/x?y=[z]", NONE, NONE, NONE),
+            ("/ü", NONE, NONE, NONE),
+            // Absolute form (section 3.2.2).
+            ("http://a/x", PAGE, PAGE, NONE),
+            ("HTTPS://a.b:80/x?y", PAGE, PAGE, NONE),
+            ("http://[::1]:80/x", PAGE, PAGE, NONE),
+            ("http://a/", ROOT, ROOT, NONE),
+            ("http://a?y", ROOT, ROOT, NONE),
+            ("http://a", ROOT, SERVER, NONE),
+            ("http://a#y", NONE, NONE, NONE),
+            ("http://user@a/x", NONE, NONE, NONE),
+            ("http://a:b/x", NONE, NONE, NONE),
+            ("http:///x", NONE, NONE, NONE),
+            ("http://", NONE, NONE, NONE),
+            ("http:/x", NONE, NONE, NONE),
+            ("ftp://a/x", NONE, NONE, NONE),
+            ("://a/x", NONE, NONE, NONE),
+            ("x", NONE, NONE, NONE),
+            ("?x", NONE, NONE, NONE),
+            // Authority form (section 3.2.3).
+            ("a:80", NONE, NONE, TUNNEL),
+            ("[::1]:80", NONE, NONE, TUNNEL),
+            ("a", NONE, NONE, NONE),
+            ("a:", NONE, NONE, NONE),
+            (":80", NONE, NONE, NONE),
+            ("80", NONE, NONE, NONE),
+            ("[::1]", NONE, NONE, NONE),
+            ("a:80/x", NONE, NONE, NONE),
+            // Asterisk form (section 3.2.4).
+            ("*", NONE, SERVER, NONE),
+            ("**", NONE, NONE, NONE),
+            ("*?x", NONE, NONE, NONE),
+        ] {
+            let located = ["GET", "OPTIONS", "CONNECT"]
+                .map(|method| Resource::locate(method, target.as_bytes()));
+            assert_eq!(located, [get, options, connect], "{target:?}");
+        }
+    }
+}
