@@ -27,7 +27,7 @@ use std::io;
 use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::{Head, Next, Refusal, Site, Unread, serve};
-use crate::limits::STEPS_PER_TURN;
+use crate::limits::{LINGERINGS_MAX, STEPS_PER_TURN};
 use crate::turn::{Reason, Turn};
 use crate::wire::{Received, Socket, Wire};
 
@@ -53,7 +53,12 @@ enum Phase {
     /// The last answer is sent and so is our FIN. Closing at once could destroy that answer:
     /// the kernel meets input that nobody read with an RST, which overtakes what the peer
     /// has not read yet (RFC 9112, section 9.6).
-    Lingering,
+    Lingering {
+        /// The peer has sent something since the patience began.
+        heard: bool,
+        /// How often the patience may still begin anew.
+        rounds: u8,
+    },
     /// Our FIN is sent, and no answer is at stake.
     Farewell,
 }
@@ -92,7 +97,7 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Lane::Head,
             Phase::Body(_) => Lane::Body,
             Phase::Writing(_) => Lane::Writing,
-            Phase::Lingering => Lane::Lingering,
+            Phase::Lingering { .. } => Lane::Lingering,
             Phase::Farewell => Lane::Farewell,
         }
     }
@@ -106,7 +111,7 @@ impl<S: Socket> Connection<S> {
             let step = match self.phase {
                 Phase::Idle | Phase::Head | Phase::Body(_) => self.converse(desk, site, draining),
                 Phase::Writing(next) => self.flush(next),
-                Phase::Lingering | Phase::Farewell => self.discard(desk),
+                Phase::Lingering { .. } | Phase::Farewell => self.discard(desk),
             };
             match step {
                 Ok(Step::Entered) => entered = true,
@@ -119,19 +124,31 @@ impl<S: Socket> Connection<S> {
         self.open(entered, true)
     }
 
+    /// Whether the patience of a connection that lingers begins anew, as its peer has not
+    /// stopped sending and may not have looked at the answer yet.
+    pub fn lingers_on(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Lingering { heard, rounds } if *heard && *rounds > 0 => {
+                (*heard, *rounds) = (false, *rounds - 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Tells the connection that the patience of its lane has ended. A request that has
     /// begun gets an answer that says so; everybody else is closed.
     pub fn expire(&mut self, desk: &mut Desk, site: &Site) -> Turn {
         let fields_only = match self.phase {
             Phase::Head => Head::asks_for_fields_only(&self.carry),
             Phase::Body(unread) => unread.asks_for_fields_only(),
-            Phase::Idle | Phase::Writing(_) | Phase::Lingering | Phase::Farewell => {
+            Phase::Idle | Phase::Writing(_) | Phase::Lingering { .. } | Phase::Farewell => {
                 return Turn::Over(Reason::Overdue);
             }
         };
         desk.outbox.clear();
         site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
-        desk.answered += 1;
+        desk.counters.answered += 1;
         self.carry = Vec::new();
         match self.send(desk, Next::Close) {
             Ok(()) => self.open(true, true),
@@ -179,7 +196,7 @@ impl<S: Socket> Connection<S> {
         desk.outbox.clear();
         let served = serve(site, unread, input, last, &mut desk.outbox);
         self.carry_out(&input[served.consumed..]);
-        desk.answered += served.answered;
+        desk.counters.answered += served.answered;
         let before = self.lane();
         self.send(desk, served.next)?;
         // A head has its patience from its first byte on, however it dribbles.
@@ -240,7 +257,12 @@ impl<S: Socket> Connection<S> {
 
     fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
         Ok(match self.wire.receive(&mut desk.inbox)? {
-            Received::Bytes(_) => Step::Stayed,
+            Received::Bytes(_) => {
+                if let Phase::Lingering { heard, .. } = &mut self.phase {
+                    *heard = true;
+                }
+                Step::Stayed
+            }
             Received::Nothing => Step::Blocked,
             Received::Eof => Step::Over(Reason::Finished),
         })
@@ -254,7 +276,10 @@ impl<S: Socket> Connection<S> {
             Next::Body(unread) => Phase::Body(unread),
             Next::Close => {
                 self.wire.finish()?;
-                Phase::Lingering
+                Phase::Lingering {
+                    heard: false,
+                    rounds: LINGERINGS_MAX,
+                }
             }
         };
         Ok(())
@@ -612,7 +637,7 @@ mod tests {
             stage.readable([give(part)]);
             assert_eq!(stage.expire(), unfinished(Lane::Lingering), "{part:?}");
             assert!(stage.sent().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
-            assert_eq!(stage.desk.answered, 1);
+            assert_eq!(stage.desk.counters.answered, 1);
             let turn = stage.expire();
             assert_eq!(turn, Turn::Over(Reason::Overdue), "lingering ends, too");
         }

@@ -36,7 +36,8 @@ pub enum Lane {
 }
 
 impl Lane {
-    const ALL: [Lane; 6] = [
+    /// All lanes. Each is at the index that it converts to.
+    pub const ALL: [Lane; 6] = [
         Lane::Idle,
         Lane::Head,
         Lane::Body,
@@ -44,6 +45,18 @@ impl Lane {
         Lane::Lingering,
         Lane::Farewell,
     ];
+
+    /// Its name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Lane::Idle => "idle",
+            Lane::Head => "head",
+            Lane::Body => "body",
+            Lane::Writing => "writing",
+            Lane::Lingering => "lingering",
+            Lane::Farewell => "farewell",
+        }
+    }
 
     /// How long a connection may stay in this lane.
     pub const fn patience(self) -> Duration {

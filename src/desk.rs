@@ -4,6 +4,7 @@
 //! The invariant: nothing outgrows the desk. Whatever fits into the inbox has answers that
 //! fit into the outbox, so answering never allocates.
 
+use crate::counters::Counters;
 use crate::limits::{INBOX, OUTBOX};
 
 /// What a connection borrows for a turn.
@@ -13,8 +14,8 @@ pub struct Desk {
     pub inbox: Box<[u8]>,
     /// The answers of the present turn that have not been sent.
     pub outbox: Vec<u8>,
-    /// Answers given so far, by all connections.
-    pub answered: u64,
+    /// What is counted while connections have their turns.
+    pub counters: Counters,
 }
 
 impl Desk {
@@ -24,7 +25,7 @@ impl Desk {
         Desk {
             inbox,
             outbox: Vec::with_capacity(OUTBOX),
-            answered: 0,
+            counters: Counters::default(),
         }
     }
 }

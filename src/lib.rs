@@ -19,7 +19,8 @@
 //!             └──► table ──► deadlines      who is here, and for how long
 //!                     │  └──► turn          what the end of a turn asks for
 //!                     │
-//!                     └──► connection ──► wire, desk    generic over a socket
+//!                     └──► connection ──► wire    generic over a socket
+//!                                │  └──► desk, counters    what is lent for a turn
 //!                                │
 //!                                └──────► http    pure bytes: head, target, fields,
 //!                                                 body, site, refusal, grammar, date
@@ -37,7 +38,8 @@
 //! 2. [`table`]: the connections, and what happens between their turns.
 //! 3. [`connection`]: one peer, and the phases of its conversation; [`turn`]: what it tells
 //!    the table.
-//! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: the buffers that it borrows.
+//! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: what it borrows for a turn, the
+//!    buffers and the [`counters`].
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
@@ -58,6 +60,7 @@
 
 pub mod address;
 pub mod connection;
+pub mod counters;
 pub mod deadlines;
 pub mod desk;
 pub mod http;

@@ -79,6 +79,10 @@ pub const WRITING_PATIENCE: Duration = Duration::from_secs(30);
 /// Lingering: for the peer's FIN after ours and the last answer.
 pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often that patience may begin anew for a peer that goes on sending: many clients read
+/// their answer only when they have sent all of a request, even one that was refused.
+pub const LINGERINGS_MAX: u8 = 30;
+
 /// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
 /// stake and the whole stop waits for it; long for a client that watches its connections.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);

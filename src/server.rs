@@ -159,7 +159,7 @@ impl Server {
 
     fn begin_drain(&mut self) {
         if self.stop.begin(self.now) {
-            self.answered_before = self.table.answered();
+            self.answered_before = self.table.counters().answered;
             // The kernel has let in whoever is in a queue by now, and they are served. The
             // edge that tells of the last of them may not have been taken yet.
             let listeners = self.listeners.iter_mut().flatten();
@@ -268,7 +268,10 @@ impl Server {
         for service in Service::ALL {
             info!(target: service.name(), "{} exited", service.title());
         }
-        self.tally.answered = self.table.answered() - self.answered_before;
+        if let Some(overdue) = self.table.counters().overdue() {
+            info!(target: "onepoll", "Overdue since the start: {overdue}");
+        }
+        self.tally.answered = self.table.counters().answered - self.answered_before;
         let outcome = self.tally.outcome();
         let ended = match outcome {
             Outcome::Drained | Outcome::Failed => "Drained in",

@@ -11,6 +11,7 @@ use log::{debug, trace};
 use slab::Slab;
 
 use crate::connection::Connection;
+use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::http::Site;
@@ -65,9 +66,9 @@ impl<S: Socket> Table<S> {
         self.guests.is_empty()
     }
 
-    /// Answers given so far.
-    pub fn answered(&self) -> u64 {
-        self.desk.answered
+    /// What has been counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.desk.counters
     }
 
     /// Whether some connection is to have a turn before the next wait.
@@ -148,7 +149,7 @@ impl<S: Socket> Table<S> {
                 unfinished,
             } => {
                 if let Some(lane) = entered {
-                    trace!(target: "onepoll", "Connection {key} enters {lane:?}");
+                    trace!(target: "onepoll", "Connection {key} enters {}", lane.name());
                     self.deadlines.arm(key, lane, now);
                 }
                 if unfinished && !mem::replace(&mut self.guests[key].left_over, true) {
@@ -172,7 +173,12 @@ impl<S: Socket> Table<S> {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
             let lane = guest.connection.lane();
-            debug!(target: "onepoll", "Connection {key} is overdue in {lane:?}");
+            if guest.connection.lingers_on() {
+                self.deadlines.arm(key, lane, now);
+                continue;
+            }
+            debug!(target: "onepoll", "Connection {key} is overdue: {}", lane.name());
+            self.desk.counters.overdue[lane as usize] += 1;
             let turn = guest
                 .connection
                 .expire(&mut self.desk, &self.sites[guest.service as usize]);
@@ -219,10 +225,15 @@ impl<S: Socket> Table<S> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::io::ErrorKind;
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::*;
-    use crate::limits::{FAREWELL_PATIENCE, INBOX, STEPS_PER_TURN};
+    use crate::limits::{
+        FAREWELL_PATIENCE, HEAD_PATIENCE, IDLE_PATIENCE, INBOX, LINGERING_PATIENCE, LINGERINGS_MAX,
+        STEPS_PER_TURN, WRITING_PATIENCE,
+    };
     use crate::script::{Act, Kernel, Script};
 
     const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -246,6 +257,15 @@ mod tests {
         fn send(&self, text: &str) {
             let bytes = text.as_bytes().to_vec();
             self.kernel.borrow_mut().reads.push_back(Act::Give(bytes));
+        }
+
+        /// Takes only so many bytes of each of the next writes, zero for no room at all.
+        fn take(&self, lens: &[usize]) {
+            let acts = lens.iter().map(|&len| match len {
+                0 => Act::Fail(ErrorKind::WouldBlock),
+                _ => Act::Take(len),
+            });
+            self.kernel.borrow_mut().writes.extend(acts);
         }
 
         /// The calls since the last time.
@@ -287,6 +307,91 @@ mod tests {
         table.cut(&mut Tally::default());
         table.take_left_over(now, false);
         assert!(!table.has_left_over() && table.is_empty());
+    }
+
+    #[test]
+    fn patience_ends_in_every_phase_and_is_counted() {
+        let start = Instant::now();
+        let mut table = Table::new(start);
+        let [_silent, halfway, posting, deaf, told] =
+            [(); 5].map(|()| Peer::connect(&mut table, start));
+        deaf.take(&[9, 0]);
+        for (peer, text) in [
+            (&halfway, &HELLO[..9]),
+            (
+                &posting,
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+            ),
+            (&deaf, HELLO),
+            (&told, "nonsense\r\n\r\n"),
+        ] {
+            peer.send(text);
+            edge(&mut table, peer, start);
+        }
+        for (wait, present, overdue) in [
+            (LINGERING_PATIENCE, 4, "lingering 1"),
+            // Two of them get a 408 and linger.
+            (HEAD_PATIENCE, 4, "head 1, body 1, lingering 1"),
+            (
+                HEAD_PATIENCE + LINGERING_PATIENCE,
+                2,
+                "head 1, body 1, lingering 3",
+            ),
+            (
+                WRITING_PATIENCE,
+                1,
+                "head 1, body 1, writing 1, lingering 3",
+            ),
+            (
+                IDLE_PATIENCE,
+                0,
+                "idle 1, head 1, body 1, writing 1, lingering 3",
+            ),
+        ] {
+            table.expire(start + wait - Duration::from_nanos(1));
+            assert!(
+                table.len() > present || wait == HEAD_PATIENCE,
+                "not before {wait:?}"
+            );
+            table.expire(start + wait);
+            let told = table
+                .counters()
+                .overdue()
+                .map(|overdue| overdue.to_string());
+            assert_eq!(
+                (table.len(), told.as_deref()),
+                (present, Some(overdue)),
+                "{wait:?}"
+            );
+        }
+        for peer in [halfway, posting] {
+            assert!(peer.kernel.borrow().sent.starts_with(b"HTTP/1.1 408 "));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
+        let start = Instant::now();
+        let mut table = Table::new(start);
+        let peer = Peer::connect(&mut table, start);
+        peer.send("nonsense\r\n\r\n");
+        edge(&mut table, &peer, start);
+        let mut now = start;
+        let mut rounds = 0;
+        while !table.is_empty() {
+            peer.send("more of it");
+            edge(&mut table, &peer, now);
+            now += LINGERING_PATIENCE;
+            table.expire(now);
+            rounds += 1;
+        }
+        assert_eq!(rounds, 1 + LINGERINGS_MAX);
+
+        let peer = Peer::connect(&mut table, now);
+        peer.send("nonsense\r\n\r\nand then silence");
+        edge(&mut table, &peer, now);
+        table.expire(now + LINGERING_PATIENCE);
+        assert!(table.is_empty(), "nothing has come behind the answer");
     }
 
     #[test]

@@ -187,9 +187,9 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     let mut peer = server.connect();
     let address = peer.stream.local_addr().expect("an address");
     peer.send(&HELLO[..9]);
-    server.wait_for_log("Connection 0 enters Head");
+    server.wait_for_log("Connection 0 enters head");
     peer.send(&HELLO[9..]);
-    server.wait_for_log("Connection 0 enters Idle");
+    server.wait_for_log("Connection 0 enters idle");
     assert_eq!(status(&peer.answer()), 200);
     drop(peer);
     server.wait_for_log("Connection 0 closed: its peer closed it");

@@ -32,7 +32,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/wire.rs", &[]),
     ("src/script.rs", &["wire"]),
     ("src/turn.rs", &["deadlines"]),
-    ("src/desk.rs", &["limits"]),
+    ("src/counters.rs", &["deadlines"]),
+    ("src/desk.rs", &["counters", "limits"]),
     (
         "src/connection.rs",
         &["deadlines", "desk", "http", "limits", "turn", "wire"],
@@ -41,6 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "src/table.rs",
         &[
             "connection",
+            "counters",
             "deadlines",
             "desk",
             "http",
@@ -294,6 +296,7 @@ fn the_readme_knows_every_limit_by_its_value() {
         ("BODY_PATIENCE", format!("{BODY_PATIENCE:?}")),
         ("WRITING_PATIENCE", format!("{WRITING_PATIENCE:?}")),
         ("LINGERING_PATIENCE", format!("{LINGERING_PATIENCE:?}")),
+        ("LINGERINGS_MAX", LINGERINGS_MAX.to_string()),
         ("FAREWELL_PATIENCE", format!("{FAREWELL_PATIENCE:?}")),
         ("ACCEPT_PAUSE", format!("{ACCEPT_PAUSE:?}")),
         ("DRAIN", format!("{DRAIN:?}")),
