@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!    main ──► options ──► address           what the user wants
-//!     │  └──► journal                       what the program says
+//!     │  └──► journal ──► outlet            what the program says
 //!     │
 //!     └──► server ──► listener, signals     sockets and the signal pipe
 //!             │  └──► stop                  when to drain, to close and to leave
@@ -44,7 +44,8 @@
 //! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
 //! 8. [`listener`] and [`signals`]: how the outside gets in.
-//! 9. [`service`], [`options`], [`address`], [`journal`] and [`limits`]: what is left.
+//! 9. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
+//! 10. [`service`], [`options`], [`address`] and [`limits`]: what is left.
 //!
 //! # A request's way
 //!
@@ -68,6 +69,7 @@ pub mod journal;
 pub mod limits;
 pub mod listener;
 pub mod options;
+pub mod outlet;
 #[cfg(test)]
 mod script;
 pub mod server;

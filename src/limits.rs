@@ -90,6 +90,22 @@ pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
 /// Pause in accepting when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+// How much of the log is kept while standard error does not take it.
+
+/// Log lines held in memory; further ones are dropped and counted. In general they are held
+/// for a tick only, or until there are so many.
+pub const LINES_MAX: usize = 256;
+
+/// Bytes written to standard error at once: a pipe that has room at all takes that many
+/// without waiting, and does not mix them with others' (pipe(7), `PIPE_BUF`).
+pub const PIPE_WRITE: usize = 4096;
+
+/// How long standard error may take at the end to make room for the last lines, each time.
+pub const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many times that may be.
+pub const LAST_WORDS_MAX: u32 = 10;
+
 // How long a stop may take, unless options say otherwise.
 
 /// From the signal to the moment at which what is left is cut.

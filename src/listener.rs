@@ -12,6 +12,7 @@ use std::time::Instant;
 use log::{error, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::address::Address;
@@ -138,7 +139,7 @@ fn bind_first<T>(
 ) -> Result<T, (SocketAddr, io::Error)> {
     let lacks_version = |error: &io::Error| {
         error.kind() == ErrorKind::AddrNotAvailable
-            || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+            || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
     };
     let mut candidates = candidates.iter().peekable();
     loop {
@@ -191,7 +192,7 @@ impl Listener {
 
     fn explain(&mut self, error: &io::Error, now: Instant) -> Accepted {
         let (title, name) = (self.service.title(), self.service.name());
-        match error.raw_os_error().map_or(Fault::Listener, Fault::of) {
+        match Errno::from_io_error(error).map_or(Fault::Listener, Fault::of) {
             Fault::None => {
                 (self.ready, self.starved) = (false, false);
                 Accepted::Nobody
@@ -224,21 +225,21 @@ enum Fault {
 impl Fault {
     /// Linux passes errors that are pending on the new connection on to accept(2), and its
     /// man page asks to take those of the network like "try again".
-    fn of(errno: i32) -> Fault {
+    fn of(errno: Errno) -> Fault {
         match errno {
-            libc::EAGAIN => Fault::None,
-            libc::EINTR
-            | libc::ECONNABORTED
-            | libc::EPERM
-            | libc::EPROTO
-            | libc::ENOPROTOOPT
-            | libc::EOPNOTSUPP
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::ENONET
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH => Fault::Connection,
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Fault::Process,
+            Errno::AGAIN => Fault::None,
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NONET
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH => Fault::Connection,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Fault::Process,
             _ => Fault::Listener,
         }
     }
@@ -258,29 +259,26 @@ mod tests {
         let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
         for (errors, tried, blamed) in [
-            ([0, 0], vec![v6], None),
-            ([libc::EAFNOSUPPORT, 0], vec![v6, v4], None),
-            ([libc::EADDRNOTAVAIL, 0], vec![v6, v4], None),
+            ([None, None], vec![v6], None),
+            ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
+            ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
             (
-                [libc::EAFNOSUPPORT, libc::EADDRINUSE],
+                [Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)],
                 vec![v6, v4],
                 Some(v4),
             ),
             (
-                [libc::EAFNOSUPPORT, libc::EAFNOSUPPORT],
+                [Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)],
                 vec![v6, v4],
                 Some(v4),
             ),
-            ([libc::EADDRINUSE, 0], vec![v6], Some(v6)),
-            ([libc::EACCES, 0], vec![v6], Some(v6)),
+            ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
+            ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
         ] {
             let calls = RefCell::new(Vec::new());
             let bound = bind_first(&[v6, v4], |address| {
                 calls.borrow_mut().push(address);
-                match errors[calls.borrow().len() - 1] {
-                    0 => Ok(()),
-                    errno => Err(io::Error::from_raw_os_error(errno)),
-                }
+                errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
             });
             assert_eq!(
                 bound.err().map(|(address, _)| address),
@@ -294,12 +292,12 @@ mod tests {
     #[test]
     fn errors_of_accept_are_told_apart() {
         for (errno, fault) in [
-            (libc::EWOULDBLOCK, Fault::None),
-            (libc::ECONNABORTED, Fault::Connection),
-            (libc::EMFILE, Fault::Process),
-            (libc::ENFILE, Fault::Process),
-            (libc::EINVAL, Fault::Listener),
-            (libc::EBADF, Fault::Listener),
+            (Errno::AGAIN, Fault::None),
+            (Errno::CONNABORTED, Fault::Connection),
+            (Errno::MFILE, Fault::Process),
+            (Errno::NFILE, Fault::Process),
+            (Errno::INVAL, Fault::Listener),
+            (Errno::BADF, Fault::Listener),
         ] {
             assert_eq!(Fault::of(errno), fault, "{errno}");
         }
@@ -336,7 +334,7 @@ mod tests {
         listener.note();
         assert_eq!(listener.due(now), Some(now));
 
-        let out_of_descriptors = io::Error::from_raw_os_error(libc::EMFILE);
+        let out_of_descriptors = io::Error::from(Errno::MFILE);
         assert!(matches!(
             listener.explain(&out_of_descriptors, now),
             Accepted::Later

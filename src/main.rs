@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::error;
-use onepoll::journal;
+use onepoll::journal::Journal;
 use onepoll::options::{Command, Options};
 use onepoll::server::Server;
 use onepoll::service::{Service, VERSION};
@@ -20,13 +20,19 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> ExitCode {
-    journal::start(options.log);
+    let journal = match Journal::open(options.log) {
+        Ok(journal) => journal,
+        Err(error) => {
+            let complaint = format!("onepoll: cannot keep a log: {error}\n");
+            return print(&mut io::stderr(), &complaint, 1);
+        }
+    };
     let outcome = Server::bind(options).and_then(|server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
-        journal::announce(VERSION, main, diag);
+        journal.announce(VERSION, main, diag);
         server.run()
     });
-    match outcome {
+    let status = match outcome {
         Ok(Outcome::Drained) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
         Ok(Outcome::Cut) => ExitCode::from(3),
@@ -34,7 +40,9 @@ fn serve(options: &Options) -> ExitCode {
             error!(target: "onepoll", "{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    journal.close();
+    status
 }
 
 /// Prints a text for whoever still listens: a reader that has gone is no failure of ours.

@@ -107,6 +107,8 @@ impl Server {
     pub fn run(mut self) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
+            // What was said in a tick goes out before the next one waits.
+            log::logger().flush();
             self.tick(&mut events)?;
         }
         Ok(self.sum_up())

@@ -1,13 +1,23 @@
-//! Signals are taken over before there is a socket. A test binary of its own, as it looks at
-//! the handlers of its own process.
+//! What signals do where there is no loop to take them. A test binary of its own, as it looks
+//! at the handlers of its own process.
 
+use std::env;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use onepoll::address::Address;
 use onepoll::options::Options;
 use onepoll::server::Server;
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Set in the environment of a test that plays a server whose loop is stuck.
+const STUCK: &str = "ONEPOLL_TEST_STUCK";
+
+const SAYS_SO: &str = "It listens and never looks.";
 
 #[test]
 fn handlers_are_in_place_before_the_sockets_are() {
@@ -32,4 +42,86 @@ fn caught() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     u64::from_str_radix(line.expect("a line").trim(), 16).expect("a number")
+}
+
+#[test]
+fn a_second_signal_leaves_even_if_the_loop_is_stuck() {
+    if env::var_os(STUCK).is_some() {
+        be_stuck();
+    }
+    for (first, second, code) in [
+        (Signal::TERM, Signal::INT, 130),
+        (Signal::INT, Signal::TERM, 143),
+        (Signal::INT, Signal::INT, 130),
+    ] {
+        let mut stuck = Stuck::start();
+        let pid = Pid::from_child(&stuck.0);
+        kill_process(pid, first).expect("it is there");
+        // Until it has been taken, a second signal could overtake the first one.
+        while pending(pid) != 0 {
+            thread::yield_now();
+        }
+        assert!(
+            stuck.0.try_wait().expect("a child").is_none(),
+            "one is not enough"
+        );
+        kill_process(pid, second).expect("it is there");
+        let status = stuck.0.wait().expect("a child");
+        assert_eq!(status.code(), Some(code), "{first:?}, then {second:?}");
+    }
+}
+
+/// Listens, says so, and then does nothing for ever.
+fn be_stuck() -> ! {
+    let loopback = Address::One(([127, 0, 0, 1], 0).into());
+    let options = Options {
+        listen: loopback,
+        diag: loopback,
+        ..Options::default()
+    };
+    let _server = Server::bind(&options).expect("free ports");
+    println!("{SAYS_SO}");
+    loop {
+        thread::park();
+    }
+}
+
+/// A process that is stuck, killed at the latest when it is dropped.
+struct Stuck(Child);
+
+impl Stuck {
+    fn start() -> Stuck {
+        let mut child = Command::new(env::current_exe().expect("this binary"))
+            .args([
+                "--exact",
+                "--nocapture",
+                "a_second_signal_leaves_even_if_the_loop_is_stuck",
+            ])
+            .env(STUCK, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it can be run");
+        let stdout = child.stdout.take().expect("a pipe");
+        let mut lines = BufReader::new(stdout).lines();
+        let is_stuck = |line: std::io::Result<String>| line.expect("text").ends_with(SAYS_SO);
+        assert!(lines.any(is_stuck), "it says when it is");
+        Stuck(child)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        // It has exited if all is well.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// The signals that a process has not taken yet, a bit each (proc(5)).
+fn pending(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+    let lines = status.lines().filter_map(|line| {
+        let (_, bits) = line.split_once("Pnd:")?;
+        u64::from_str_radix(bits.trim(), 16).ok()
+    });
+    lines.fold(0, |all, bits| all | bits)
 }

@@ -3,14 +3,19 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::getsockname;
+use rustix::net::sockopt::socket_acceptconn;
 pub(crate) use rustix::process::Signal;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, WaitOptions, kill_process, pidfd_getfd, pidfd_open, waitpid,
+};
 
 /// What takes longer than this has failed; nothing is supposed to take nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,26 +85,56 @@ impl Process {
     /// Starts `command`, which runs a server, and does not wait for its addresses. What it
     /// logs is read unless the command has been given another place for it.
     pub(crate) fn spawn_unready(command: &mut Command) -> Process {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary can be run");
-        let stdout = lines(child.stdout.take().expect("a piped stdout"));
-        let log = match child.stderr.take() {
-            Some(stderr) => lines(stderr),
-            None => lines(io::empty()),
-        };
+        Process::spawn_with_stdout(command.stdout(Stdio::piped()))
+    }
+
+    /// The same, with whatever the command has been given for a standard output.
+    pub(crate) fn spawn_with_stdout(command: &mut Command) -> Process {
+        let mut child = command.spawn().expect("the binary can be run");
+        let stdout = child
+            .stdout
+            .take()
+            .map_or_else(|| lines(io::empty()), lines);
+        let log = child
+            .stderr
+            .take()
+            .map_or_else(|| lines(io::empty()), lines);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let ready = String::new();
         Process {
             child,
-            ready,
+            ready: String::new(),
             main: nowhere,
             diag: nowhere,
             stdout,
             log,
             logged: Vec::new(),
         }
+    }
+
+    /// Waits until a server listens that cannot say so.
+    pub(crate) fn found_by_its_sockets(mut self) -> Process {
+        let start = Instant::now();
+        loop {
+            // The sockets are made in this order.
+            if let [(diag, _), (main, _)] = self.listening_sockets()[..] {
+                (self.diag, self.main) = (diag, main);
+                return self;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not listen");
+            thread::yield_now();
+        }
+    }
+
+    /// The sockets that the process listens with, in the order of their descriptors, and what
+    /// they are bound to.
+    pub(crate) fn listening_sockets(&self) -> Vec<(SocketAddr, OwnedFd)> {
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).expect("the process is there");
+        let sockets = (3..32).filter_map(|fd| {
+            let socket = pidfd_getfd(process.as_fd(), fd, PidfdGetfdFlags::empty()).ok()?;
+            let bound = getsockname(&socket).ok()?.try_into().ok()?;
+            (socket_acceptconn(&socket) == Ok(true)).then_some((bound, socket))
+        });
+        sockets.collect()
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -119,6 +154,11 @@ impl Process {
     /// Lets a process go on that has been paused.
     pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Where main and diagnostics listen.
+    pub(crate) fn addresses(&self) -> [SocketAddr; 2] {
+        [self.main, self.diag]
     }
 
     /// Connects to the main listener.

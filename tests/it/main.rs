@@ -3,6 +3,7 @@
 
 mod harness;
 mod hostile;
+mod log;
 mod pipelining;
 mod program;
 mod requests;
