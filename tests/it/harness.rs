@@ -1,5 +1,6 @@
 //! A server process and the peers that talk to it.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -237,6 +238,13 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// The memory that a process takes, in bytes (proc(5)).
+pub(crate) fn resident(server: &Process) -> usize {
+    let statm = fs::read_to_string(format!("/proc/{}/statm", server.pid())).expect("statm");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.map_or(0, |pages: usize| pages * rustix::param::page_size())
+}
+
 /// A client that shows its bytes.
 pub(crate) struct Peer {
     pub stream: TcpStream,
@@ -273,6 +281,15 @@ impl Peer {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("the socket is open");
+    }
+
+    /// Whether nothing has come when so much time has passed.
+    pub(crate) fn has_nothing_for(&mut self, time: Duration) -> bool {
+        let patience = |time| self.stream.set_read_timeout(Some(time));
+        patience(time).expect("a socket option");
+        let came = self.stream.peek(&mut [0]);
+        patience(PATIENCE).expect("a socket option");
+        matches!(came, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// The next answer, whole; to a `HEAD` request, its fields alone.

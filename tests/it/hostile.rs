@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
 use rustix::net::sockopt::set_tcp_cork;
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::SockRef;
 
 use crate::harness::*;
@@ -84,15 +84,29 @@ fn a_request_and_a_fin_in_one_packet_are_both_seen() {
 }
 
 #[test]
+fn who_has_nothing_more_to_say_is_still_answered() {
+    let server = Process::start(&[]);
+    for depth in [1, 3, 1000] {
+        let mut peer = server.connect();
+        peer.send(&HELLO.repeat(depth));
+        peer.finish();
+        assert_eq!(peer.rest().matches("Hello world.").count(), depth);
+    }
+}
+
+#[test]
 fn resets_at_every_stage_harm_nobody_else() {
     let server = Process::start(&["--log", "off"]);
     let mut witness = server.connect();
+    let answers_to_read = HELLO.repeat(20_000);
     for stage in [
         "",
         "GET /hel",
         HELLO,
+        &answers_to_read,
         "nonsense\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
     ] {
         for _ in 0..20 {
             let mut peer = server.connect();
@@ -160,8 +174,112 @@ fn descriptors_that_come_back_unannounced_are_found() {
     let mut peer = server.connect();
     peer.send(HELLO);
     server.wait_for_log("pauses accepting");
+    let before = cpu_ticks(&server);
+    assert!(peer.has_nothing_for(Duration::from_secs(1)));
+    // A tick is a hundredth of a second, and a loop that spins would have used them all.
+    let used = cpu_ticks(&server) - before;
+    assert!(used < 30, "{used} ticks");
     limit(&server, 1000);
     assert_eq!(status(&peer.answer()), 200, "without any event that tells");
+}
+
+/// The time that a server has spent on a processor, its own and the kernel's (proc(5)).
+fn cpu_ticks(server: &Process) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("stat");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let fields = fields.split(' ').skip(12).take(2);
+    fields
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn who_is_slow_with_a_request_is_told_so() {
+    let mut server = Process::start(&["--log", "debug"]);
+    let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n";
+    let [mut head, mut body, mut progress] = [(); 3].map(|()| server.connect());
+    let start = Instant::now();
+    for (peer, beginning) in [
+        (&mut head, "GET /"),
+        (&mut body, post),
+        (&mut progress, post),
+    ] {
+        peer.send(beginning);
+    }
+    // Dribbling helps with a body, and not with a head.
+    let mut left = 99;
+    while head.has_nothing_for(Duration::from_millis(500)) {
+        head.send("x");
+        progress.send("x");
+        left -= 1;
+    }
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_secs(9), "{waited:?}");
+    for peer in [&mut head, &mut body] {
+        let answer = peer.rest();
+        assert_eq!(status(&answer), 408, "{answer:?}");
+        assert_eq!(field(&answer, "Connection"), Some("close"));
+    }
+    progress.send(&"x".repeat(left));
+    assert_eq!(status(&progress.answer()), 200);
+    for key in [0, 1] {
+        server.wait_for_log(&format!("Connection {key} is overdue: "));
+    }
+    drop((head, body, progress));
+    let (exited, _) = server.stop(Signal::TERM);
+    let told = |line: &String| line.contains("Overdue since the start: head 1, body 1");
+    assert!(exited.log.iter().any(told), "{:#?}", exited.log);
+}
+
+#[test]
+fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
+    // Both processes need a descriptor for each, and a few more.
+    let limits = getrlimit(Resource::Nofile);
+    let most = limits.maximum.unwrap_or(20_000);
+    let raised = Rlimit {
+        current: Some(most),
+        ..limits
+    };
+    setrlimit(Resource::Nofile, raised).expect("no more than the hard limit");
+    let crowd = usize::try_from(most).map_or(10_000, |most| (most - 500).min(10_000));
+
+    let server = Process::start(&["--log", "off"]);
+    let mut busy = server.connect();
+    busy.send(HELLO);
+    assert_eq!(status(&busy.answer()), 200);
+    let before = resident(&server);
+    let mut waiting: Vec<Peer> = (0..crowd).map(|_| server.connect()).collect();
+    // Some are silent, some have asked, and some have stopped in the middle.
+    for (at, peer) in waiting.iter_mut().enumerate() {
+        match at % 3 {
+            0 => {}
+            1 => {
+                peer.send(HELLO);
+                assert_eq!(status(&peer.answer()), 200);
+            }
+            _ => peer.send(&HELLO[..20]),
+        }
+    }
+    for _ in 0..1_000 {
+        busy.send(HELLO);
+        assert_eq!(status(&busy.answer()), 200);
+    }
+    let each = (resident(&server) - before) / crowd;
+    assert!(each < 512, "{each} bytes for each of {crowd}");
+
+    // All of them get their last call; those in the middle go on, and one does.
+    server.signal(Signal::TERM);
+    for (at, peer) in waiting.iter_mut().enumerate() {
+        if at % 3 == 2 {
+            peer.send(&HELLO[20..]);
+        }
+        assert_eq!(
+            peer.rest().matches("Hello world.").count(),
+            usize::from(at % 3 == 2)
+        );
+    }
+    drop((waiting, busy));
+    assert_eq!(server.wait().status.code(), Some(0));
 }
 
 #[test]

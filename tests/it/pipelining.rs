@@ -60,13 +60,8 @@ fn a_client_that_does_not_read_waits_alone() {
     let mut other = server.connect();
     other.send(HELLO);
     assert_eq!(status(&other.answer()), 200);
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", server.pid())).expect("statm");
-    let pages: usize = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|rss| rss.parse().ok())
-        .expect("a number");
-    assert!(pages * 4096 < 16 << 20, "{pages} pages are resident");
+    let resident = resident(&server);
+    assert!(resident < 16 << 20, "{resident} bytes are resident");
 
     // Once it reads, it gets every answer.
     let requests = sent.div_ceil(HELLO.len());
