@@ -331,38 +331,85 @@ fn request() -> impl Strategy<Value = String> {
         .prop_map(|(target, body)| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{body}"))
 }
 
+/// Places to cut an input at.
+fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
+    prop::collection::vec(any::<prop::sample::Index>(), 0..8)
+}
+
+fn cut<'a>(input: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = at.iter().map(|cut| cut.index(input.len() + 1)).collect();
+    cuts.extend([0, input.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect()
+}
+
+/// Damage to an input.
+#[derive(Clone, Debug)]
+enum Damage {
+    Replace(u8),
+    Insert(u8),
+    Remove,
+    /// The same bytes once more, as many as this.
+    Repeat(usize),
+}
+
+fn damage() -> impl Strategy<Value = (prop::sample::Index, Damage)> {
+    let telling = prop::sample::select(&b"\r\n \t:;,=\"0159aAfF/%*\0\x7f\xff"[..]);
+    let byte = || prop_oneof![telling.clone(), any::<u8>()];
+    let damage = prop_oneof![
+        byte().prop_map(Damage::Replace),
+        byte().prop_map(Damage::Insert),
+        Just(Damage::Remove),
+        (1..40_usize).prop_map(Damage::Repeat),
+    ];
+    (any::<prop::sample::Index>(), damage)
+}
+
+fn do_damage(input: &mut Vec<u8>, at: prop::sample::Index, damage: &Damage) {
+    let at = at.index(input.len());
+    match damage {
+        Damage::Replace(byte) => input[at] = *byte,
+        Damage::Insert(byte) => input.insert(at, *byte),
+        Damage::Remove => drop(input.remove(at)),
+        Damage::Repeat(len) => {
+            let again = input[at..input.len().min(at + len)].to_vec();
+            input.splice(at..at, again);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn requests_in_any_cut_get_an_answer_each(
         requests in prop::collection::vec(request(), 1..6),
-        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        at in cuts(),
     ) {
         let input = requests.concat().into_bytes();
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
-        cuts.extend([0, input.len()]);
-        cuts.sort_unstable();
-        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &input[cut[0]..cut[1]]).collect();
-        let (out, next) = converse(&pieces, false);
+        let (out, next) = converse(&cut(&input, &at), false);
         prop_assert_eq!(&out, &requests.iter().map(|request| replies(request)).collect::<String>());
         prop_assert_eq!(out.matches("HTTP/1.1 ").count(), requests.len());
         prop_assert_eq!(next, Next::Head);
     }
 
     #[test]
-    fn bytes_of_any_kind_are_survived(
+    fn whatever_is_damaged_has_one_meaning(
         requests in prop::collection::vec(request(), 1..4),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        damages in prop::collection::vec(damage(), 1..4),
+        at in cuts(),
     ) {
         let mut input = requests.concat().into_bytes();
-        for (at, byte) in changes {
-            let at = at.index(input.len());
-            input[at] = byte;
+        for (at, damage) in damages {
+            do_damage(&mut input, at, &damage);
         }
         let mut out = Vec::new();
         let served = serve(&site(), None, &input, false, &mut out);
         prop_assert!(served.consumed <= input.len());
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
+        // One answer for each request line, and one for what is none.
         let answers = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
         prop_assert_eq!(answers as u64, served.answered);
+        let lines = String::from_utf8_lossy(&input).matches(" HTTP/1.").count();
+        prop_assert!(answers <= lines + 1, "{answers} answers to {lines} requests");
+        prop_assert_eq!(converse(&cut(&input, &at), false), converse(&[&input], false));
     }
 }
