@@ -23,10 +23,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Resource, getrlimit};
 use rustix::stdio::dup2_stdout;
 use simple_logger::SimpleLogger;
 
-use crate::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, LINES_MAX, PIPE_WRITE};
+use crate::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, LINE_MAX, PAGE_MAX, PIPE_WRITE};
 use crate::outlet::Outlet;
 
 /// Both ways in which the program speaks.
@@ -45,7 +46,7 @@ struct Logger {
 struct Page {
     /// What is printed goes here. Both descriptors share one offset, so that is its length.
     memory: File,
-    lines: usize,
+    lines: u64,
     /// Bytes of it that have been handed on.
     sent: u64,
     stderr: Outlet,
@@ -59,8 +60,14 @@ impl Journal {
     /// belongs to the log.
     ///
     /// # Errors
-    /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors.
+    /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors; and a limit on
+    /// file sizes that holds for the page, too, as exceeding it would end the process.
     pub fn open(level: LevelFilter) -> io::Result<Journal> {
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < (PAGE_MAX + LINE_MAX) as u64) {
+            let what = "the limit on file sizes (ulimit -f, RLIMIT_FSIZE) leaves no room for it";
+            return Err(io::Error::other(what));
+        }
         let stdout = Outlet::beside(io::stdout().as_fd())?;
         let stderr = Outlet::beside(io::stderr().as_fd())?;
         let memory = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
@@ -122,10 +129,10 @@ impl Log for Logger {
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
             let mut page = self.page();
-            if page.lines == LINES_MAX {
+            if page.is_full() {
                 self.hand_on(&mut page);
             }
-            if page.lines < LINES_MAX {
+            if !page.is_full() {
                 self.printer.log(record);
                 page.lines += 1;
             } else {
@@ -163,10 +170,18 @@ impl Logger {
 }
 
 impl Page {
+    fn len(&self) -> u64 {
+        (&self.memory).stream_position().unwrap_or_default()
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() >= PAGE_MAX as u64
+    }
+
     /// Hands on as much as standard error takes, and says whether that was all. If its reader
     /// has gone, nobody will ever take what is left.
     fn hand_on(&mut self) -> bool {
-        let len = self.memory.stream_position().unwrap_or_default();
+        let len = self.len();
         let mut chunk = [0; PIPE_WRITE];
         let mut flows = true;
         while self.sent < len {
@@ -177,7 +192,7 @@ impl Page {
                 Ok(0) => return false,
                 Ok(taken) => self.sent += taken as u64,
                 Err(_) => {
-                    self.dropped += self.lines as u64;
+                    self.dropped += self.lines;
                     flows = false;
                     break;
                 }

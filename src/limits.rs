@@ -92,9 +92,13 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // How much of the log is kept while standard error does not take it.
 
-/// Log lines held in memory; further ones are dropped and counted. In general they are held
-/// for a tick only, or until there are so many.
-pub const LINES_MAX: usize = 256;
+/// Log held in memory; once there is so much, further lines are dropped and counted. In
+/// general it is held for a tick only, or until there is so much.
+pub const PAGE_MAX: usize = 64 * 1024;
+
+/// No log line is longer: it tells a request target, which is part of a head, with a time
+/// and a few words.
+pub const LINE_MAX: usize = HEAD_MAX + 1024;
 
 /// Bytes written to standard error at once: a pipe that has room at all takes that many
 /// without waiting, and does not mix them with others' (pipe(7), `PIPE_BUF`).

@@ -74,11 +74,8 @@ impl<'a> Head<'a> {
     /// Whether `input`, which may end or go wrong after its first word, is a `HEAD` request,
     /// whose answer has no body even if it is a refusal.
     pub fn asks_for_fields_only(input: &[u8]) -> bool {
-        let start = input
-            .iter()
-            .position(|byte| !b"\r\n".contains(byte))
-            .unwrap_or(0);
-        input[start..].starts_with(b"HEAD ")
+        let start = skip_empty_lines(input);
+        matches!(start, Ok(Some(start)) if input[start..].starts_with(b"HEAD "))
     }
 
     fn new(request: &Request<'_, 'a>) -> Result<Head<'a>, Refusal> {

@@ -65,6 +65,8 @@ pub(super) const RULES: &[Rule] = &[
             (b"\r\n\r\n", ""),
             (b"\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n", "400 x"),
             (b"\nGET / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"\nHEAD / HTTP/1.0\r\n\r\n", "400 x"),
+            (b"\r\n\r\n\r\nHEAD / HTTP/1.0\r\n\r\n", "400 x"),
             (b"\rGET / HTTP/1.0\r\n\r\n", "400 x"),
             (b" \r\nGET / HTTP/1.0\r\n\r\n", "400 x"),
         ],

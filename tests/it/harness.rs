@@ -287,7 +287,7 @@ impl Peer {
     pub(crate) fn has_nothing_for(&mut self, time: Duration) -> bool {
         let patience = |time| self.stream.set_read_timeout(Some(time));
         patience(time).expect("a socket option");
-        let came = self.stream.peek(&mut [0]);
+        let came = uninterrupted(|| self.stream.peek(&mut [0]));
         patience(PATIENCE).expect("a socket option");
         matches!(came, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
@@ -332,13 +332,24 @@ impl Peer {
 
     fn receive(&mut self) -> Result<(), ErrorKind> {
         let mut space = [0; 64 * 1024];
-        match self.stream.read(&mut space) {
+        match uninterrupted(|| self.stream.read(&mut space)) {
             Ok(0) => Err(ErrorKind::UnexpectedEof),
             Ok(len) => {
                 self.received.extend_from_slice(&space[..len]);
                 Ok(())
             }
             Err(error) => Err(error.kind()),
+        }
+    }
+}
+
+/// A call that waits, made again if it was interrupted: with a timeout, the kernel does not do
+/// that by itself (signal(7)).
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }

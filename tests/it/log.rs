@@ -112,6 +112,20 @@ fn closed_outputs_are_no_reason_not_to_serve() {
 }
 
 #[test]
+fn a_limit_on_files_that_would_end_the_process_is_told_at_the_start() {
+    let script = "ulimit -f 10; exec \"$0\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
+        .env_clear()
+        .output()
+        .expect("it can be run");
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8_lossy(&output.stderr);
+    let complaint = "onepoll: cannot keep a log: the limit on file sizes (ulimit -f, RLIMIT_FSIZE)";
+    assert!(line.starts_with(complaint), "{line}");
+}
+
+#[test]
 fn the_ready_line_is_not_waited_for() {
     let (reader, writer) = pipe().expect("a pipe");
     let mut command = onepoll();

@@ -1,0 +1,119 @@
+//! A whole connection over a socket that follows a script: whatever the kernel does in
+//! between, what is sent is the beginning of what the protocol answers to all that came.
+
+#![no_main]
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+use libfuzzer_sys::fuzz_target;
+use onepoll::connection::Connection;
+use onepoll::desk::Desk;
+use onepoll::http::{Route, Site, serve};
+use onepoll::turn::Turn;
+use onepoll::wire::Socket;
+
+/// What goes on behind the socket. The script's bytes are instructions: what a read brings or
+/// a write takes, if it is not an error.
+struct Kernel<'a> {
+    script: &'a [u8],
+    input: &'a [u8],
+    received: usize,
+    sent: Vec<u8>,
+    finished: bool,
+}
+
+struct Script<'a>(Rc<RefCell<Kernel<'a>>>);
+
+impl Kernel<'_> {
+    /// The next instruction; at the end of the script, everything is possible.
+    fn next(&mut self) -> io::Result<usize> {
+        let [instruction, rest @ ..] = self.script else {
+            return Ok(usize::MAX);
+        };
+        self.script = rest;
+        match instruction {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            1 => Err(ErrorKind::Interrupted.into()),
+            2 => Err(ErrorKind::ConnectionReset.into()),
+            len @ ..=200 => Ok(usize::from(*len)),
+            _ => Ok(usize::MAX),
+        }
+    }
+}
+
+impl Read for Script<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let kernel = &mut *self.0.borrow_mut();
+        assert!(!space.is_empty(), "there is always room to read");
+        let left = &kernel.input[kernel.received..];
+        let len = kernel.next()?.min(left.len()).min(space.len());
+        space[..len].copy_from_slice(&left[..len]);
+        kernel.received += len;
+        Ok(len)
+    }
+}
+
+impl Write for Script<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let kernel = &mut *self.0.borrow_mut();
+        assert!(!kernel.finished, "nothing is sent after the FIN");
+        let len = kernel.next()?.min(bytes.len());
+        kernel.sent.extend_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for Script<'_> {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().finished = true;
+        Ok(())
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let [len, input @ ..] = input else {
+        return;
+    };
+    let (script, input) = input.split_at(usize::from(*len).min(input.len()));
+    let route = Route {
+        path: "/hello",
+        body: "Hello world.".to_owned(),
+    };
+    let site = Site::new("main", &[route]);
+    let mut expected = Vec::new();
+    serve(&site, None, input, false, &mut expected);
+
+    let kernel = Rc::new(RefCell::new(Kernel {
+        script,
+        input,
+        received: 0,
+        sent: Vec::new(),
+        finished: false,
+    }));
+    let mut connection = Connection::new(Script(Rc::clone(&kernel)));
+    let mut desk = Desk::new();
+    // Each turn meets at least one instruction, or takes at least one byte of the input.
+    let turns = script.len() + input.len() + 9;
+    let ended = (0..turns).any(|_| {
+        connection.note(true, true);
+        matches!(connection.advance(&mut desk, &site, false), Turn::Over(_))
+    });
+    assert!(ended, "the script ends with the peer's FIN, and so does the connection");
+    let kernel = kernel.borrow();
+    let text = String::from_utf8_lossy;
+    assert!(
+        expected.starts_with(&kernel.sent),
+        "{:?} instead of {:?}",
+        text(&kernel.sent),
+        text(&expected)
+    );
+    if kernel.script.is_empty() && !script.contains(&2) && !script.contains(&0) {
+        assert_eq!(kernel.sent.len(), expected.len(), "nothing is left unanswered");
+    }
+});
