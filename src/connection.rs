@@ -630,6 +630,49 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_answers_slowly_has_one_patience_for_all_of_them() {
+        let mut stage = Stage::with_writes([Act::Take(3), full()]);
+        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Writing));
+        let slow = [Act::Take(1), Act::Take(1), full()];
+        stage.kernel.borrow_mut().writes.extend(slow);
+        assert_eq!(
+            stage.turn(),
+            STILL,
+            "a byte now and then is no answer taken"
+        );
+    }
+
+    #[test]
+    fn an_overdue_answer_to_head_has_no_body_and_leaves_nothing_behind() {
+        for (input, rest) in [
+            ("HEAD /hel", "\r\n\r\n"),
+            ("GET /hel", "did not arrive in time\n"),
+            (&POST.replace("POST", "HEAD"), "\r\n\r\n"),
+            (POST, "did not arrive in time\n"),
+        ] {
+            let mut stage = Stage::new();
+            stage.readable([give(input)]);
+            stage.expire();
+            assert!(
+                stage.sent().ends_with(rest),
+                "{input:?}: {:?}",
+                stage.sent()
+            );
+            assert_eq!(stage.connection.carry.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn each_round_of_lingering_has_to_hear_something_new() {
+        let mut stage = Stage::new();
+        stage.readable([give("nonsense\r\n\r\n")]);
+        assert!(!stage.connection.lingers_on(), "nothing has come");
+        stage.readable([give("more")]);
+        assert!(stage.connection.lingers_on());
+        assert!(!stage.connection.lingers_on(), "nothing has come since");
+    }
+
+    #[test]
     fn overdue_requests_are_told_and_others_are_closed() {
         assert_eq!(Stage::new().expire(), Turn::Over(Reason::Overdue));
         for part in [&HELLO[..9], POST] {

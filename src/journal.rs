@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -44,14 +45,16 @@ struct Logger {
 
 /// The lines that standard error has not taken yet.
 struct Page {
-    /// What is printed goes here. Both descriptors share one offset, so that is its length.
+    /// What is printed goes here. Descriptor 1 shares its offset, which is where it ends.
     memory: File,
-    lines: u64,
+    len: u64,
     /// Bytes of it that have been handed on.
     sent: u64,
+    /// Lines that end in the rest of it.
+    lines: usize,
     stderr: Outlet,
     /// Lines lost since that was last told.
-    dropped: u64,
+    dropped: usize,
 }
 
 impl Journal {
@@ -81,8 +84,9 @@ impl Journal {
             printer,
             page: Mutex::new(Page {
                 memory,
-                lines: 0,
+                len: 0,
                 sent: 0,
+                lines: 0,
                 stderr,
                 dropped: 0,
             }),
@@ -108,18 +112,26 @@ impl Journal {
         log::warn!(target: "onepoll", "The ready line could not be printed: {why}");
     }
 
-    /// Hands on the last lines, and gives standard error a little time to take them.
-    pub fn close(&self) {
+    /// Hands on all that is held, and gives standard error a little time to take it.
+    pub fn catch_up(&self) {
         for _ in 0..LAST_WORDS_MAX {
             self.logger.flush();
             let page = self.logger.page();
             let room = || page.stderr.has_room_within(LAST_WORDS_PATIENCE);
-            if page.lines == 0 || !room().unwrap_or(false) {
+            if page.len == 0 || !room().unwrap_or(false) {
                 return;
             }
         }
     }
 }
+
+/// Whether lines are held that standard error has not taken, so that another attempt has to
+/// be made even if nothing else happens.
+pub fn is_held() -> bool {
+    HELD.load(Ordering::Relaxed)
+}
+
+static HELD: AtomicBool = AtomicBool::new(false);
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata) -> bool {
@@ -132,18 +144,17 @@ impl Log for Logger {
             if page.is_full() {
                 self.hand_on(&mut page);
             }
-            if !page.is_full() {
-                self.printer.log(record);
-                page.lines += 1;
-            } else {
+            if page.is_full() {
                 page.dropped += 1;
+            } else {
+                self.print(&mut page, record);
             }
         }
     }
 
     fn flush(&self) {
         let mut page = self.page();
-        if page.lines > 0 {
+        if page.len > 0 {
             self.hand_on(&mut page);
         }
     }
@@ -155,6 +166,12 @@ impl Logger {
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn print(&self, page: &mut Page, record: &Record) {
+        self.printer.log(record);
+        page.lines += 1;
+        page.measure();
+    }
+
     /// Hands on the page, and then tells of the lines that were lost.
     fn hand_on(&self, page: &mut Page) {
         if page.hand_on() && page.dropped > 0 {
@@ -162,35 +179,38 @@ impl Logger {
             let words = format_args!("Standard error was stuck: {dropped} log lines were dropped");
             let mut record = Record::builder();
             record.level(Level::Warn).target("onepoll");
-            self.printer.log(&record.args(words).build());
-            page.lines = 1;
+            self.print(page, &record.args(words).build());
             page.hand_on();
         }
+        HELD.store(page.len > 0, Ordering::Relaxed);
     }
 }
 
 impl Page {
-    fn len(&self) -> u64 {
-        (&self.memory).stream_position().unwrap_or_default()
+    fn is_full(&self) -> bool {
+        self.len >= PAGE_MAX as u64
     }
 
-    fn is_full(&self) -> bool {
-        self.len() >= PAGE_MAX as u64
+    /// Finds out how long it is after something was printed.
+    fn measure(&mut self) {
+        self.len = self.memory.stream_position().unwrap_or(self.len);
     }
 
     /// Hands on as much as standard error takes, and says whether that was all. If its reader
     /// has gone, nobody will ever take what is left.
     fn hand_on(&mut self) -> bool {
-        let len = self.len();
         let mut chunk = [0; PIPE_WRITE];
         let mut flows = true;
-        while self.sent < len {
-            let left =
-                usize::try_from(len - self.sent).map_or(PIPE_WRITE, |left| left.min(PIPE_WRITE));
-            let read = self.memory.read_at(&mut chunk[..left], self.sent);
+        while self.sent < self.len {
+            let left = usize::try_from(self.len - self.sent).unwrap_or(PIPE_WRITE);
+            let chunk = &mut chunk[..left.min(PIPE_WRITE)];
+            let read = self.memory.read_at(chunk, self.sent);
             match read.and_then(|read| self.stderr.write(whole_lines(&chunk[..read]))) {
                 Ok(0) => return false,
-                Ok(taken) => self.sent += taken as u64,
+                Ok(taken) => {
+                    self.sent += taken as u64;
+                    self.lines -= chunk[..taken].iter().filter(|&&byte| byte == b'\n').count();
+                }
                 Err(_) => {
                     self.dropped += self.lines;
                     flows = false;
@@ -200,7 +220,7 @@ impl Page {
         }
         // The memory itself is kept for the lines to come.
         if self.memory.rewind().is_ok() {
-            (self.lines, self.sent) = (0, 0);
+            (self.len, self.sent, self.lines) = (0, 0, 0);
         }
         flows
     }
@@ -212,5 +232,77 @@ fn whole_lines(text: &[u8]) -> &[u8] {
     match text.iter().rposition(|&byte| byte == b'\n') {
         Some(end) => &text[..=end],
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+
+    use super::*;
+
+    const LINE: &str = "A line of some length, so that not many of them fit into a pipe.\n";
+
+    /// An empty page before a pipe.
+    fn page() -> (Page, PipeReader, PipeWriter) {
+        let (reader, writer) = pipe().expect("a pipe");
+        let page = Page {
+            memory: File::from(memfd_create("page", MemfdFlags::CLOEXEC).expect("memory")),
+            len: 0,
+            sent: 0,
+            lines: 0,
+            stderr: Outlet::beside(writer.as_fd()).expect("a pipe"),
+            dropped: 0,
+        };
+        (page, reader, writer)
+    }
+
+    fn print(page: &mut Page, lines: usize) {
+        for _ in 0..lines {
+            page.memory.write_all(LINE.as_bytes()).expect("memory");
+            page.lines += 1;
+            page.measure();
+        }
+    }
+
+    #[test]
+    fn a_page_is_handed_on_and_begun_anew() {
+        let (mut page, mut reader, _writer) = page();
+        for lines in [3, 1, 2] {
+            print(&mut page, lines);
+            assert!(page.hand_on());
+            assert_eq!((page.len, page.sent, page.lines), (0, 0, 0));
+            let mut text = vec![0; lines * LINE.len()];
+            reader.read_exact(&mut text).expect("it is there");
+            assert_eq!(text, LINE.repeat(lines).as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_taken_are_whole_lines_and_only_the_rest_can_be_lost() {
+        let (mut page, mut reader, _writer) = page();
+        let all = 4 * PAGE_MAX / LINE.len();
+        print(&mut page, all);
+        assert!(!page.hand_on(), "a pipe is smaller than that");
+        let taken = rustix::io::ioctl_fionread(&reader).expect("a pipe");
+        let mut text = vec![0; usize::try_from(taken).expect("a length")];
+        reader.read_exact(&mut text).expect("it is there");
+        assert_eq!(text.len() % LINE.len(), 0, "no line is cut");
+        let taken = text.len() / LINE.len();
+        assert_eq!(page.lines, all - taken);
+
+        assert!(!page.hand_on(), "it goes on where it had stopped");
+        let more = all - taken - page.lines;
+        assert!(more > 0);
+        drop(reader);
+        assert!(!page.hand_on());
+        assert_eq!(page.dropped, all - taken - more, "nobody will take these");
+        assert_eq!((page.len, page.lines), (0, 0));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_to_stay_whole_is_told_all_the_same() {
+        assert_eq!(whole_lines(b"a\nbc\nd"), b"a\nbc\n");
+        assert_eq!(whole_lines(b"abcd"), b"abcd");
     }
 }

@@ -13,7 +13,8 @@
 //!    main ──► options ──► address           what the user wants
 //!     │  └──► journal ──► outlet            what the program says
 //!     │
-//!     └──► server ──► listener, signals     sockets and the signal pipe
+//!     └──► server ──► doors ──► listener    who is let in, and when
+//!             │  ├──► signals               the pipe that they come by
 //!             │  └──► stop                  when to drain, to close and to leave
 //!             │
 //!             └──► table ──► deadlines      who is here, and for how long
@@ -43,7 +44,7 @@
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
-//! 8. [`listener`] and [`signals`]: how the outside gets in.
+//! 8. [`doors`], [`listener`] and [`signals`]: how the outside gets in.
 //! 9. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
 //! 10. [`service`], [`options`], [`address`] and [`limits`]: what is left.
 //!
@@ -64,6 +65,7 @@ pub mod connection;
 pub mod counters;
 pub mod deadlines;
 pub mod desk;
+pub mod doors;
 pub mod http;
 pub mod journal;
 pub mod limits;

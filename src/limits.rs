@@ -100,15 +100,23 @@ pub const PAGE_MAX: usize = 64 * 1024;
 /// and a few words.
 pub const LINE_MAX: usize = HEAD_MAX + 1024;
 
+/// Pause between attempts to hand on what standard error does not take.
+pub const LOG_PAUSE: Duration = Duration::from_millis(100);
+
 /// Bytes written to standard error at once: a pipe that has room at all takes that many
 /// without waiting, and does not mix them with others' (pipe(7), `PIPE_BUF`).
 pub const PIPE_WRITE: usize = 4096;
 
+/// The same for a terminal that cannot be opened once more. That it has room does not say for
+/// how much, only that one byte will find it. So few of them are slow, but then a terminal
+/// is read by people.
+pub const TERMINAL_WRITE: usize = 1;
+
 /// How long standard error may take at the end to make room for the last lines, each time.
 pub const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many times that may be.
-pub const LAST_WORDS_MAX: u32 = 10;
+/// How many times that may be. A reader that takes something each time gets all of it.
+pub const LAST_WORDS_MAX: usize = 64;
 
 // How long a stop may take, unless options say otherwise.
 
@@ -128,6 +136,10 @@ const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read"
 const _: () = assert!(
     REQUEST_MIN < 24,
     "the outbox must hold one answer more than requests"
+);
+const _: () = assert!(
+    (PAGE_MAX + LINE_MAX) / PIPE_WRITE < LAST_WORDS_MAX,
+    "a slow reader must be able to take the whole page"
 );
 const _: () = assert!(
     LAST_CALL.as_millis() < DRAIN.as_millis(),

@@ -5,18 +5,17 @@
 //! for any other reason and forgetting it would leave clients waiting for ever.
 
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::SocketAddr;
-use std::time::Instant;
 
-use log::{error, warn};
+use log::error;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::address::Address;
-use crate::limits::{ACCEPT_PAUSE, BACKLOG};
+use crate::limits::BACKLOG;
 use crate::service::Service;
 
 /// A socket that is bound and not yet listening: nobody can connect, so it can be dropped
@@ -36,10 +35,6 @@ pub struct Listener {
     socket: TcpListener,
     /// Somebody may be waiting.
     ready: bool,
-    /// Until when to leave them, as the process lacks descriptors or memory.
-    paused: Option<Instant>,
-    /// That lack has been reported and not gone away since.
-    starved: bool,
 }
 
 /// What one attempt to accept came to.
@@ -51,8 +46,8 @@ pub enum Accepted {
     Lost,
     /// Nobody waits: the kernel says so.
     Nobody,
-    /// The kernel was not asked, or lacks descriptors or memory: see [`Listener::due`].
-    Later,
+    /// Somebody waits, but the process lacks descriptors or memory.
+    Starved(io::Error),
     /// The listener is of no more use.
     Failed,
 }
@@ -101,8 +96,6 @@ impl Bound {
             address,
             socket,
             ready: false,
-            paused: None,
-            starved: false,
         })
     }
 }
@@ -153,63 +146,62 @@ fn bind_first<T>(
 }
 
 impl Listener {
+    /// The service that it is for.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
     /// Remembers that somebody may be waiting.
     pub fn note(&mut self) {
         self.ready = true;
     }
 
-    /// Ends a pause early: something has been closed, and its descriptor is free again.
-    pub fn resume(&mut self) {
-        self.paused = None;
+    /// Whether somebody may be waiting.
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
-    /// From when on an attempt to accept makes sense; `None` while nobody waits.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        self.ready.then(|| self.paused.unwrap_or(now))
-    }
-
-    /// Accepts one connection, if it is [due](Listener::due).
-    pub fn accept(&mut self, now: Instant) -> Accepted {
-        if self.due(now).is_none_or(|due| due > now) {
-            return Accepted::Later;
-        }
-        match self.socket.accept() {
-            Ok((stream, peer)) => Accepted::Stream(stream, peer),
-            Err(error) => self.explain(&error, now),
-        }
-    }
-
-    /// Closes the listener, together with the connections of all who are still waiting, and
-    /// says how many these are. No more than the queue can hold, as others may go on coming.
-    pub fn turn_away(mut self, now: Instant) -> usize {
-        self.note();
-        self.resume();
-        let accepted = (0..BACKLOG).map(|_| self.accept(now));
-        let waiting = accepted
-            .take_while(|accepted| matches!(accepted, Accepted::Stream(..) | Accepted::Lost));
-        waiting.count()
-    }
-
-    fn explain(&mut self, error: &io::Error, now: Instant) -> Accepted {
-        let (title, name) = (self.service.title(), self.service.name());
-        match Errno::from_io_error(error).map_or(Fault::Listener, Fault::of) {
-            Fault::None => {
-                (self.ready, self.starved) = (false, false);
+    /// Accepts one connection.
+    pub fn accept(&mut self) -> Accepted {
+        let error = match self.socket.accept() {
+            Ok((stream, peer)) => return Accepted::Stream(stream, peer),
+            Err(error) => error,
+        };
+        match Errno::from_io_error(&error).map_or(Fault::Listener, Fault::of) {
+            Fault::Connection => Accepted::Lost,
+            // The kernel looks for a descriptor before it looks at the queue.
+            Fault::Process if self.somebody_waits() => Accepted::Starved(error),
+            Fault::None | Fault::Process => {
+                self.ready = false;
                 Accepted::Nobody
             }
-            Fault::Connection => Accepted::Lost,
-            Fault::Process => {
-                if !mem::replace(&mut self.starved, true) {
-                    warn!(target: name, "{title} pauses accepting: {error}");
-                }
-                self.paused = Some(now + ACCEPT_PAUSE);
-                Accepted::Later
-            }
             Fault::Listener => {
-                error!(target: name, "{title} on {} failed: {error}", self.address);
+                let (title, address) = (self.service.title(), self.address);
+                error!(target: self.service.name(), "{title} on {address} failed: {error}");
                 Accepted::Failed
             }
         }
+    }
+
+    /// Whether the queue holds somebody, as far as the kernel can tell.
+    fn somebody_waits(&self) -> bool {
+        let mut queue = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut queue, Some(&Timespec::default())) != Ok(0)
+    }
+
+    /// Closes the listener, together with the connections of all who are still waiting, and
+    /// says how many these are. No more than the queue can hold, as others may go on coming;
+    /// and those who cannot be accepted count as one, as nobody can say how many they are.
+    pub fn turn_away(mut self) -> usize {
+        let mut waiting = 0;
+        for _ in 0..BACKLOG {
+            match self.accept() {
+                Accepted::Stream(..) | Accepted::Lost => waiting += 1,
+                Accepted::Starved(_) => return waiting + 1,
+                Accepted::Nobody | Accepted::Failed => break,
+            }
+        }
+        waiting
     }
 }
 
@@ -293,9 +285,21 @@ mod tests {
     fn errors_of_accept_are_told_apart() {
         for (errno, fault) in [
             (Errno::AGAIN, Fault::None),
+            (Errno::INTR, Fault::Connection),
             (Errno::CONNABORTED, Fault::Connection),
+            (Errno::PERM, Fault::Connection),
+            (Errno::PROTO, Fault::Connection),
+            (Errno::NOPROTOOPT, Fault::Connection),
+            (Errno::OPNOTSUPP, Fault::Connection),
+            (Errno::NETDOWN, Fault::Connection),
+            (Errno::NETUNREACH, Fault::Connection),
+            (Errno::NONET, Fault::Connection),
+            (Errno::HOSTDOWN, Fault::Connection),
+            (Errno::HOSTUNREACH, Fault::Connection),
             (Errno::MFILE, Fault::Process),
             (Errno::NFILE, Fault::Process),
+            (Errno::NOBUFS, Fault::Process),
+            (Errno::NOMEM, Fault::Process),
             (Errno::INVAL, Fault::Listener),
             (Errno::BADF, Fault::Listener),
         ] {
@@ -319,8 +323,7 @@ mod tests {
     fn accepted_sockets_do_not_wait_for_more_to_send() {
         let (mut listener, address) = listener();
         let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
-        listener.note();
-        let Accepted::Stream(stream, _) = listener.accept(Instant::now()) else {
+        let Accepted::Stream(stream, _) = listener.accept() else {
             panic!("a client is in the queue");
         };
         assert!(stream.nodelay().expect("TCP_NODELAY"));
@@ -328,29 +331,13 @@ mod tests {
 
     #[test]
     fn a_queue_is_forgotten_only_when_it_is_empty() {
-        let (mut listener, _) = listener();
-        let now = Instant::now();
-        assert_eq!(listener.due(now), None);
+        let (mut listener, address) = listener();
+        assert!(!listener.is_ready());
+        let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
         listener.note();
-        assert_eq!(listener.due(now), Some(now));
-
-        let out_of_descriptors = io::Error::from(Errno::MFILE);
-        assert!(matches!(
-            listener.explain(&out_of_descriptors, now),
-            Accepted::Later
-        ));
-        assert_eq!(listener.due(now), Some(now + ACCEPT_PAUSE));
-        assert!(listener.starved);
-        listener.resume();
-        assert_eq!(listener.due(now), Some(now));
-        assert!(
-            listener.starved,
-            "the episode ends with the queue, not with one success"
-        );
-
-        assert!(matches!(listener.accept(now), Accepted::Nobody));
-        assert_eq!(listener.due(now), None);
-        assert!(!listener.starved);
-        assert!(matches!(listener.accept(now), Accepted::Later), "not asked");
+        assert!(matches!(listener.accept(), Accepted::Stream(..)));
+        assert!(listener.is_ready(), "nobody has said that it is empty");
+        assert!(matches!(listener.accept(), Accepted::Nobody));
+        assert!(!listener.is_ready());
     }
 }

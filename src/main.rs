@@ -27,10 +27,13 @@ fn serve(options: &Options) -> ExitCode {
             return print(&mut io::stderr(), &complaint, 1);
         }
     };
-    let outcome = Server::bind(options).and_then(|server| {
+    let outcome = Server::bind(options).and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
         journal.announce(VERSION, main, diag);
-        server.run()
+        server.run()?;
+        // Nobody is held up any more by making room for the last lines.
+        journal.catch_up();
+        Ok(server.sum_up())
     });
     let status = match outcome {
         Ok(Outcome::Drained) => ExitCode::SUCCESS,
@@ -41,7 +44,7 @@ fn serve(options: &Options) -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    journal.close();
+    journal.catch_up();
     status
 }
 

@@ -16,12 +16,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
 
-use crate::limits::PIPE_WRITE;
+use crate::limits::{PIPE_WRITE, TERMINAL_WRITE};
 
 /// A descriptor to write to without waiting.
 #[derive(Debug)]
 pub struct Outlet {
     file: File,
+    /// Bytes that it takes without waiting whenever it has room.
+    most: usize,
 }
 
 impl Outlet {
@@ -32,14 +34,20 @@ impl Outlet {
     pub fn beside(descriptor: BorrowedFd) -> io::Result<Outlet> {
         let shared = File::from(descriptor.try_clone_to_owned()?);
         let kind = shared.metadata()?.file_type();
-        let own = (kind.is_fifo() || kind.is_char_device()).then(|| reopen(&shared));
+        let may_wait = kind.is_fifo() || kind.is_char_device();
+        let own = may_wait.then(|| reopen(&shared)).and_then(Result::ok);
         Ok(Outlet {
-            file: own.and_then(Result::ok).unwrap_or(shared),
+            most: if kind.is_char_device() && own.is_none() {
+                TERMINAL_WRITE
+            } else {
+                PIPE_WRITE
+            },
+            file: own.unwrap_or(shared),
         })
     }
 
-    /// Writes as much of `bytes` as there is room for, and at most [`PIPE_WRITE`] of them;
-    /// says how many these were.
+    /// Writes as much of `bytes` as there is room for, and at most [`PIPE_WRITE`] of them, or
+    /// [`TERMINAL_WRITE`]; says how many these were.
     ///
     /// # Errors
     /// Those of write(2), above all `BrokenPipe` if the reader has gone.
@@ -47,7 +55,7 @@ impl Outlet {
         if !self.has_room_within(Duration::ZERO)? {
             return Ok(0);
         }
-        let bytes = &bytes[..bytes.len().min(PIPE_WRITE)];
+        let bytes = &bytes[..bytes.len().min(self.most)];
         match (&self.file).write(bytes) {
             Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => Ok(0),
             written => written,
@@ -68,7 +76,8 @@ impl Outlet {
 
 /// Opens a pipe or a terminal once more, which makes an open file of our own and lets that be
 /// non-blocking. Without it, others who write to the same place could take the room that a
-/// look has shown. Not everybody may do it, and `/proc` may be missing: then the look is all.
+/// look has shown. Not everybody may do it, and `/proc` may be missing: then the look has to
+/// do, and so much at once as it promises room for.
 fn reopen(shared: &File) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let path = format!("/proc/self/fd/{}", shared.as_fd().as_raw_fd());
@@ -76,4 +85,118 @@ fn reopen(shared: &File) -> io::Result<File> {
         .write(true)
         .custom_flags(flags)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeWriter, Read, pipe};
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use rustix::fs::fcntl_getfl;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    /// Does something that must not wait, and says what came of it.
+    fn at_once<T: Send + 'static>(does: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = channel();
+        thread::spawn(move || sender.send(does()));
+        let patience = Duration::from_secs(30);
+        receiver.recv_timeout(patience).expect("it does not wait")
+    }
+
+    /// An outlet without an open file of its own, as it is where that is forbidden.
+    fn only_shared(file: impl Into<OwnedFd>, most: usize) -> Outlet {
+        Outlet {
+            file: File::from(file.into()),
+            most,
+        }
+    }
+
+    /// Writes until there is no room, and says how much that was.
+    fn fill(outlet: &Outlet) -> usize {
+        let write = || {
+            outlet
+                .write(&[b'\n'; 4 * PIPE_WRITE])
+                .expect("somebody may read")
+        };
+        std::iter::repeat_with(write)
+            .take_while(|&len| len > 0)
+            .sum()
+    }
+
+    fn has_own_mode(outlet: &Outlet) -> bool {
+        let mode = fcntl_getfl(&outlet.file).expect("it is open");
+        mode.contains(OFlags::NONBLOCK)
+    }
+
+    #[test]
+    fn a_pipe_takes_what_it_has_room_for_and_then_nothing() {
+        let (mut reader, writer) = pipe().expect("a pipe");
+        let size = rustix::pipe::fcntl_getpipe_size(&writer).expect("a pipe");
+        let shared = writer.try_clone().expect("a descriptor");
+        let own = Outlet::beside(writer.as_fd()).expect("a pipe");
+        assert!(has_own_mode(&own), "it is ours");
+        let shared = only_shared(shared, PIPE_WRITE);
+        assert!(!has_own_mode(&shared));
+        for outlet in [own, shared] {
+            let (outlet, filled) = at_once(move || {
+                let filled = fill(&outlet);
+                (outlet, filled)
+            });
+            assert_eq!(filled, size, "to the last byte");
+            assert!(!outlet.has_room_within(Duration::ZERO).expect("a pipe"));
+            // Room for one write, and for no more.
+            reader
+                .read_exact(&mut vec![0; PIPE_WRITE])
+                .expect("it is there");
+            let written = at_once(move || outlet.write(&[b'\n'; 2 * PIPE_WRITE]));
+            assert_eq!(written.expect("a pipe"), PIPE_WRITE);
+            reader
+                .read_exact(&mut vec![0; filled])
+                .expect("it is there");
+        }
+    }
+
+    #[test]
+    fn room_that_others_take_is_not_waited_for() {
+        let (_reader, writer) = pipe().expect("a pipe");
+        let outlet = Outlet::beside(writer.as_fd()).expect("a pipe");
+        fill(&outlet);
+        // Between a look and a write, this is what happens.
+        let written = at_once(move || (&outlet.file).write(b"x"));
+        assert_eq!(written.expect_err("it is full").kind(), WouldBlock);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_an_error_and_no_signal() {
+        let (reader, writer): (_, PipeWriter) = pipe().expect("a pipe");
+        let outlet = Outlet::beside(writer.as_fd()).expect("a pipe");
+        drop(reader);
+        let error = outlet.write(b"x").expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_looks_at_is_not_waited_for() {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&master).expect("ours");
+        unlockpt(&master).expect("ours");
+        let path = ptsname(&master, Vec::new()).expect("a path");
+        let path = path.into_string().expect("text");
+        let terminal = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .expect("ours")
+        };
+        let own = Outlet::beside(terminal().as_fd()).expect("a terminal");
+        assert!(has_own_mode(&own), "it is ours");
+        for outlet in [only_shared(terminal(), TERMINAL_WRITE), own] {
+            at_once(move || fill(&outlet));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! and goes round in ticks; [`Server::run`] and `tick` are the program.
 //!
 //! ```text
-//!   1 wait        until an event, a deadline, the stop's next change or a listener's pause
+//!   1 wait        until an event, a deadline, the stop's next change or the end of a pause
 //!   2 clock       one Instant for the whole tick; a new Date if the second has changed
 //!   3 signals     begin the drain, so that the answers of this tick already announce it
 //!   4 events      connections take a turn; listeners are only noted
@@ -23,8 +23,10 @@ use log::{debug, info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK};
-use crate::listener::{Accepted, Bound, Listener};
+use crate::doors::Doors;
+use crate::journal;
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
+use crate::listener::Accepted;
 use crate::options::Options;
 use crate::service::Service;
 use crate::signals::Signals;
@@ -33,21 +35,15 @@ use crate::table::Table;
 
 /// Connections have their slot for a token, so all others are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
-/// The token of the first service's listener; the next one follows.
-const LISTENERS: usize = usize::MAX - Service::ALL.len();
-
-// What belongs to a service stands at its index, in arrays that are written out here.
-const _: () = assert!(Service::Diag as usize == 0 && Service::Main as usize == 1);
+/// The token of the first door; the other one follows.
+const DOORS: usize = usize::MAX - Service::ALL.len();
 
 /// The whole server, listening.
 #[derive(Debug)]
 pub struct Server {
     poll: Poll,
     signals: Signals,
-    /// One for each service, at its index, until a drain has accepted its whole queue.
-    listeners: [Option<Listener>; Service::ALL.len()],
-    /// Where they listen, or have listened.
-    addresses: [SocketAddr; Service::ALL.len()],
+    doors: Doors,
     table: Table<TcpStream>,
     now: Instant,
     /// When the date in the replies is no longer true.
@@ -70,22 +66,13 @@ impl Server {
         let poll = Poll::new()?;
         signals.register(poll.registry(), SIGNALS)?;
 
-        let diag = Bound::new(Service::Diag, options.diag)?;
-        let main = Bound::new(Service::Main, options.listen)?;
-        let addresses = [diag.address(), main.address()];
-        let listeners = [
-            Some(diag.listen(poll.registry(), listener_token(Service::Diag))?),
-            Some(main.listen(poll.registry(), listener_token(Service::Main))?),
-        ];
-        for (service, address) in Service::ALL.iter().zip(addresses) {
-            info!(target: service.name(), "Starting {} on {address}", service.title());
-        }
+        let addresses = [options.diag, options.listen];
+        let doors = Doors::open(poll.registry(), Token(DOORS), addresses)?;
         let now = Instant::now();
         Ok(Server {
             poll,
             signals,
-            listeners,
-            addresses,
+            doors,
             table: Table::new(now),
             now,
             restamp: now,
@@ -97,21 +84,21 @@ impl Server {
 
     /// Where a service listens, with the port that the kernel has picked for port 0.
     pub fn address(&self, service: Service) -> SocketAddr {
-        self.addresses[service as usize]
+        self.doors.address(service)
     }
 
     /// Serves until a signal has come, or a listener failed, and the drain is over.
     ///
     /// # Errors
     /// Only those of `epoll_wait(2)`, none of which is expected.
-    pub fn run(mut self) -> io::Result<Outcome> {
+    pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
             // What was said in a tick goes out before the next one waits.
             log::logger().flush();
             self.tick(&mut events)?;
         }
-        Ok(self.sum_up())
+        Ok(())
     }
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
@@ -126,8 +113,12 @@ impl Server {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let table = self.table.next_deadline();
-        let until = [table, self.next_accept(), self.stop.next(self.now)];
+        let until = [
+            self.table.next_deadline(),
+            self.next_accept(),
+            self.stop.next(self.now),
+            journal::is_held().then(|| self.now + LOG_PAUSE),
+        ];
         let timeout = match until.into_iter().flatten().min() {
             _ if self.table.has_left_over() => Some(Duration::ZERO),
             until => until.map(|until| until.saturating_duration_since(self.now)),
@@ -162,10 +153,7 @@ impl Server {
     fn begin_drain(&mut self) {
         if self.stop.begin(self.now) {
             self.answered_before = self.table.counters().answered;
-            // The kernel has let in whoever is in a queue by now, and they are served. The
-            // edge that tells of the last of them may not have been taken yet.
-            let listeners = self.listeners.iter_mut().flatten();
-            listeners.for_each(Listener::note);
+            self.doors.close();
         }
     }
 
@@ -174,33 +162,27 @@ impl Server {
         for event in events {
             match event.token() {
                 SIGNALS => {}
-                Token(key) if key < LISTENERS => {
+                Token(key) if key < DOORS => {
                     // An error is noted like data: the read that meets it says what it is.
                     let eof = event.is_read_closed();
                     let readable = event.is_readable() || eof || event.is_error();
                     self.table.note(key, readable, eof);
                     self.table.give_turn(key, self.now, draining);
                 }
-                Token(token) => {
-                    if let Some(listener) = &mut self.listeners[token - LISTENERS] {
-                        listener.note();
-                    }
-                }
+                Token(door) => self.doors.note(door - DOORS),
             }
         }
     }
 
     /// When the next attempt to accept makes sense.
     fn next_accept(&self) -> Option<Instant> {
-        let listeners = self.listeners.iter().flatten();
-        let due = listeners.filter_map(|listener| listener.due(self.now));
-        due.min().filter(|_| self.table.len() < CONNECTIONS_MAX)
+        let next = self.doors.next(self.now);
+        next.filter(|_| self.table.len() < CONNECTIONS_MAX)
     }
 
     fn accept(&mut self) {
         if self.table.take_freed() {
-            let listeners = self.listeners.iter_mut().flatten();
-            listeners.for_each(Listener::resume);
+            self.doors.resume();
         }
         for service in Service::ALL {
             let mut budget = 0..ACCEPTS_PER_TICK;
@@ -210,25 +192,22 @@ impl Server {
 
     /// Accepts a connection to a service; says whether there may be another one.
     fn accept_one(&mut self, service: Service) -> bool {
-        let slot = &mut self.listeners[service as usize];
-        let Some(listener) = slot.as_mut().filter(|_| self.table.len() < CONNECTIONS_MAX) else {
+        if self.table.len() == CONNECTIONS_MAX {
             return false;
-        };
-        match listener.accept(self.now) {
+        }
+        match self.doors.accept(service, self.now) {
             Accepted::Stream(stream, peer) => {
                 self.admit(service, stream, peer);
-                return true;
+                true
             }
-            Accepted::Lost => return true,
-            Accepted::Nobody if self.stop.draining() => *slot = None,
-            Accepted::Nobody | Accepted::Later => {}
+            Accepted::Lost => true,
+            Accepted::Nobody | Accepted::Starved(_) => false,
             Accepted::Failed => {
-                *slot = None;
                 self.tally.failed = true;
                 self.begin_drain();
+                false
             }
         }
-        false
     }
 
     fn admit(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
@@ -255,18 +234,16 @@ impl Server {
         }
         if self.stop.cuts(self.now) {
             self.table.cut(&mut self.tally);
-            for listener in self.listeners.iter_mut().filter_map(Option::take) {
-                self.tally.cut += listener.turn_away(self.now);
-            }
+            self.tally.cut += self.doors.turn_away();
         }
     }
 
     fn is_over(&self) -> bool {
-        let listens = self.listeners.iter().any(Option::is_some);
-        self.stop.draining() && !listens && self.table.is_empty()
+        self.stop.draining() && self.doors.are_closed() && self.table.is_empty()
     }
 
-    fn sum_up(&mut self) -> Outcome {
+    /// Logs what the stop came to, once it is over.
+    pub fn sum_up(&mut self) -> Outcome {
         for service in Service::ALL {
             info!(target: service.name(), "{} exited", service.title());
         }
@@ -283,8 +260,4 @@ impl Server {
         info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);
         outcome
     }
-}
-
-fn listener_token(service: Service) -> Token {
-    Token(LISTENERS + service as usize)
 }

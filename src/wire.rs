@@ -22,6 +22,11 @@ pub trait Socket: Read + Write {
 impl Socket for TcpStream {
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+            .map_err(|error| match error.kind() {
+                // There was one, until the peer reset it.
+                ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
+                _ => error,
+            })
     }
 }
 
@@ -112,5 +117,49 @@ impl<S: Socket> Wire<S> {
     /// Those of shutdown(2).
     pub fn finish(&mut self) -> io::Result<()> {
         self.socket.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::script::{Act, Kernel, Script};
+
+    #[test]
+    fn an_interrupted_call_is_made_again_at_once() {
+        let interrupted = || Act::Fail(ErrorKind::Interrupted);
+        let kernel = Rc::new(RefCell::new(Kernel {
+            reads: [interrupted(), interrupted(), Act::Give(vec![0; 5])].into(),
+            writes: [interrupted(), interrupted(), Act::Take(3)].into(),
+            ..Kernel::default()
+        }));
+        let mut wire = Wire::new(Script(Rc::clone(&kernel)));
+        wire.note(true, false);
+        let received = wire.receive(&mut [0; 9]).expect("no error is left over");
+        assert_eq!(received, Received::Bytes(5));
+        let sent = wire.send(&[0; 9]).expect("no error is left over");
+        assert_eq!(sent, 3, "as if it had not been interrupted");
+        assert_eq!(
+            kernel.borrow().calls,
+            ["recv", "recv", "recv", "send", "send", "send"]
+        );
+    }
+
+    #[test]
+    fn a_reset_connection_cannot_be_finished() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let mut socket =
+            TcpStream::from_std(std::net::TcpStream::connect(address).expect("it listens"));
+        let (peer, _) = listener.accept().expect("it is in the queue");
+        socket2::SockRef::from(&peer)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("a socket option");
+        drop(peer);
+        let error = socket.finish().expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }

@@ -58,12 +58,13 @@ fn serving_allocates_nothing() {
             diag: loopback,
             ..Options::default()
         };
-        let server = Server::bind(&options).expect("free ports");
+        let mut server = Server::bind(&options).expect("free ports");
         sender
             .send(server.address(Service::Main))
             .expect("the test waits");
         COUNTS.set(true);
-        server.run().expect("no error of the poll")
+        server.run().expect("no error of the poll");
+        server.sum_up()
     });
     let address = receiver.recv().expect("an address");
 

@@ -45,7 +45,8 @@ impl<'a> Head<'a> {
     /// if its end has not come yet.
     ///
     /// # Errors
-    /// A [`Refusal`] as soon as the bytes can no longer become an acceptable head.
+    /// A [`Refusal`]. It comes when the head is whole, or with the byte that `httparse` cannot
+    /// make sense of, or with the one that is too many.
     pub fn parse(input: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
         let Some(start) = skip_empty_lines(input)? else {
             return Ok(None);

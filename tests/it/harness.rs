@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::getsockname;
 use rustix::net::sockopt::socket_acceptconn;
 pub(crate) use rustix::process::Signal;
@@ -182,13 +183,19 @@ impl Process {
         self.stdout.iter().collect()
     }
 
+    /// Whether the process exits by itself before so much time has passed.
+    pub(crate) fn exits_within(&self, patience: Duration) -> bool {
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).expect("the process is there");
+        let patience = patience.try_into().expect("a short time");
+        let mut exit = [PollFd::new(&process, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut exit, Some(&patience))).expect("a descriptor") == 1
+    }
+
     /// Waits until the process has exited by itself.
     pub(crate) fn wait(mut self) -> Exited {
-        let process = pidfd_open(self.pid(), PidfdFlags::empty()).expect("the process is there");
-        let patience = PATIENCE.try_into().expect("a short time");
-        let exited = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+        let exited = self.exits_within(PATIENCE);
         self.logged.extend(self.log.try_iter());
-        assert_eq!(exited, Ok(1), "still running: {:#?}", self.logged);
+        assert!(exited, "still running: {:#?}", self.logged);
         let status = self.child.wait().expect("it can be waited for");
         self.logged.extend(self.log.iter());
         Exited {
@@ -226,7 +233,8 @@ impl Exited {
     }
 }
 
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+/// The lines that can be read somewhere, as they come.
+pub(crate) fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines() {

@@ -1,7 +1,5 @@
 //! Clients that misbehave, and a machine that runs short.
 
-use std::io::ErrorKind;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
@@ -168,6 +166,55 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
 }
 
 #[test]
+fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
+    let mut server = Process::start(&[]);
+    limit(&server, 3);
+    let mut peers = [server.connect(), Peer::connect(server.diag)];
+    server.wait_for_log("pauses accepting");
+    // Each has met it by now, as there have been pauses and other attempts.
+    assert!(peers[0].has_nothing_for(Duration::from_millis(500)));
+    limit(&server, 1000);
+    for (peer, request) in peers.iter_mut().zip([HELLO, READY]) {
+        peer.send(request);
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let (exited, _) = server.stop(Signal::TERM);
+    let warnings = exited
+        .log
+        .iter()
+        .filter(|line| line.contains("pauses accepting"));
+    assert_eq!(warnings.count(), 1, "{:#?}", exited.log);
+}
+
+#[test]
+fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
+    let server = Process::start(&[]);
+    limit(&server, 3);
+    let (exited, took) = server.stop(Signal::TERM);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(exited.status.code(), Some(0));
+    assert!(
+        !exited.log.iter().any(|line| line.contains("WARN")),
+        "{:#?}",
+        exited.log
+    );
+
+    let server = Process::start(&["--drain", "500ms"]);
+    limit(&server, 3);
+    let mut peers: Vec<Peer> = (0..5).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(HELLO);
+    }
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(
+        exited.status.code(),
+        Some(3),
+        "somebody was waiting: {:#?}",
+        exited.log
+    );
+}
+
+#[test]
 fn descriptors_that_come_back_unannounced_are_found() {
     let mut server = Process::start(&[]);
     limit(&server, 3);
@@ -304,14 +351,4 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         "{} descriptors, and {before} before",
         open(&server)
     );
-}
-
-#[test]
-fn a_refused_port_is_refused_to_the_client_too() {
-    let server = Process::start(&[]);
-    let address = server.main;
-    let (exited, _) = server.stop(Signal::TERM);
-    assert_eq!(exited.status.code(), Some(0));
-    let refused = TcpStream::connect_timeout(&address, PATIENCE).expect_err("nobody listens");
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }

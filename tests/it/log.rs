@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use onepoll::limits::PIPE_WRITE;
 use onepoll::outlet::Outlet;
@@ -73,29 +74,117 @@ fn what_was_dropped_is_told_once_the_pipe_flows_again() {
     let (reader, writer) = pipe().expect("a pipe");
     let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
     ask(server.addresses(), 2_000);
-    let reading = thread::spawn(move || {
-        let mut log = String::new();
-        (&reader).read_to_string(&mut log).expect("text");
-        log
-    });
-    // As it is read now, these are told of, or at least that they are lost.
+    // Now that it is read, the rest comes by itself: nobody has to ask anything more.
+    let log = lines(reader);
+    let mut told: Vec<String> = Vec::new();
+    while !told.last().is_some_and(|line| line.contains("stuck: ")) {
+        told.push(log.recv_timeout(PATIENCE).expect("the count is told"));
+    }
     ask(server.addresses(), 100);
     stop(server);
-    let log = reading.join().expect("no panic");
-    let told = log.matches("Request '").count();
-    let dropped = log.lines().filter_map(|line| {
+    told.extend(log);
+    let requests = told
+        .iter()
+        .filter(|line| line.contains("Request '"))
+        .count();
+    let dropped = told.iter().filter_map(|line| {
         let (_, count) = line.split_once("stuck: ")?;
         count.split(' ').next()?.parse::<usize>().ok()
     });
     let dropped: usize = dropped.sum();
-    assert!(dropped > 0, "the pipe was full: {log}");
+    assert!(dropped > 0, "the pipe was full");
     assert_eq!(
-        told + dropped,
+        requests + dropped,
         2 * 2_100,
         "every line is there or is counted"
     );
+    let last = told.last().map_or("", String::as_str);
+    assert!(last.contains("Drained in "), "{last}");
+}
+
+#[test]
+fn a_file_gets_every_line_of_a_burst() {
+    let path = std::env::temp_dir().join(format!("onepoll-log-{}", std::process::id()));
+    let file = File::create(&path).expect("a file");
+    let server = Process::spawn(onepoll().args(PORTS).stderr(file));
+    let mut peer = server.connect();
+    peer.send(&HELLO.repeat(20_000));
+    peer.finish();
+    assert_eq!(peer.rest().matches("Hello world.").count(), 20_000);
+    stop(server);
+    let log = std::fs::read_to_string(&path).expect("text");
+    std::fs::remove_file(&path).expect("it is there");
+    assert_eq!(log.matches("Request '/hello' received\n").count(), 20_000);
+}
+
+#[test]
+fn several_processes_may_log_to_one_pipe() {
+    let (reader, writer) = pipe().expect("a pipe");
+    let servers = [(); 3].map(|()| {
+        let stderr = writer.try_clone().expect("a descriptor");
+        Process::spawn(onepoll().args(PORTS).stderr(stderr))
+    });
+    drop(writer);
+    let ask_all = || {
+        thread::scope(|scope| {
+            for server in &servers {
+                let addresses = server.addresses();
+                scope.spawn(move || ask(addresses, 1_000));
+            }
+        });
+    };
+    // Nobody reads at first, so that they contend for the last places.
+    ask_all();
+    let log = lines(reader);
+    ask_all();
+    servers.into_iter().for_each(stop);
+    for line in log {
+        let words: Vec<&str> = line.split(' ').collect();
+        let level = words.get(1).copied().unwrap_or_default();
+        assert!(
+            line.starts_with("20") && line.matches('Z').count() == 1,
+            "{line:?}"
+        );
+        assert!(["INFO", "WARN"].contains(&level), "{line:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_the_last_words() {
+    let (mut reader, writer) = pipe().expect("a pipe");
+    let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
+    ask(server.addresses(), 1_000);
+    server.signal(Signal::TERM);
+    // It takes a page of the pipe now and then, for as long as somebody waits for that.
+    let (mut log, mut page) = (Vec::new(), [0; PIPE_WRITE]);
+    while !server.exits_within(Duration::from_millis(80)) {
+        let len = reader.read(&mut page).expect("a pipe");
+        log.extend_from_slice(&page[..len]);
+    }
+    assert_eq!(server.wait().status.code(), Some(0));
+    reader.read_to_end(&mut log).expect("a pipe");
+    let log = String::from_utf8(log).expect("text");
     let last = log.lines().last().unwrap_or_default();
     assert!(last.contains("Drained in "), "{last}");
+}
+
+#[test]
+fn a_terminal_that_nobody_looks_at_holds_nobody_up() {
+    let (_terminal, shell) = terminal();
+    let server = Process::spawn(onepoll().args(PORTS).stderr(shell));
+    ask(server.addresses(), 3_000);
+    stop(server);
+}
+
+/// A terminal, and a file that a shell in it would have.
+fn terminal() -> (OwnedFd, File) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("ours");
+    unlockpt(&terminal).expect("ours");
+    let path = ptsname(&terminal, Vec::new()).expect("a path");
+    let path = path.into_string().expect("text");
+    let shell = File::options().read(true).write(true).open(path);
+    (terminal, shell.expect("ours"))
 }
 
 #[test]
@@ -161,16 +250,7 @@ fn broken_pipe() -> PipeWriter {
 #[test]
 fn the_mode_of_a_shared_descriptor_is_left_alone() {
     let (_reader, writer) = pipe().expect("a pipe");
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).expect("ours");
-    unlockpt(&terminal).expect("ours");
-    let path = ptsname(&terminal, Vec::new()).expect("a path");
-    let path = path.into_string().expect("text");
-    let shell = File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .expect("it is ours");
+    let (terminal, shell) = terminal();
     for shared in [OwnedFd::from(shell), writer.into()] {
         let mode = fcntl_getfl(&shared).expect("a descriptor");
         let mut command = onepoll();

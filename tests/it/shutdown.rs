@@ -1,6 +1,7 @@
 //! What a signal does to those who are connected.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -192,6 +193,16 @@ fn without_any_time_those_in_the_queue_count_as_cut() {
     );
     assert_eq!(exited.summary(), summary);
     assert_eq!(exited.status.code(), Some(3));
+}
+
+#[test]
+fn after_the_stop_nobody_listens() {
+    let server = Process::start(&[]);
+    let address = server.main;
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    let refused = TcpStream::connect_timeout(&address, PATIENCE).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]

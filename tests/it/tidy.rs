@@ -28,6 +28,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/deadlines.rs", &["limits"]),
     ("src/options.rs", &["address", "limits", "service"]),
     ("src/service.rs", &["http", "limits"]),
+    (
+        "src/doors.rs",
+        &["address", "limits", "listener", "service"],
+    ),
     ("src/listener.rs", &["address", "limits", "service"]),
     ("src/wire.rs", &[]),
     ("src/outlet.rs", &["limits"]),
@@ -56,7 +60,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "src/server.rs",
         &[
-            "limits", "listener", "options", "service", "signals", "stop", "table",
+            "doors", "journal", "limits", "listener", "options", "service", "signals", "stop",
+            "table",
         ],
     ),
     ("src/http/mod.rs", &[]),
@@ -303,7 +308,9 @@ fn the_readme_knows_every_limit_by_its_value() {
         ("ACCEPT_PAUSE", format!("{ACCEPT_PAUSE:?}")),
         ("PAGE_MAX", bytes(PAGE_MAX)),
         ("LINE_MAX", bytes(LINE_MAX)),
+        ("LOG_PAUSE", format!("{LOG_PAUSE:?}")),
         ("PIPE_WRITE", bytes(PIPE_WRITE)),
+        ("TERMINAL_WRITE", bytes(TERMINAL_WRITE)),
         ("LAST_WORDS_PATIENCE", format!("{LAST_WORDS_PATIENCE:?}")),
         ("LAST_WORDS_MAX", LAST_WORDS_MAX.to_string()),
         ("DRAIN", format!("{DRAIN:?}")),
