@@ -228,6 +228,10 @@ fn heads_and_lines_have_limits_to_the_byte() {
         (head(HEAD_MAX)[..HEAD_MAX - 1].to_owned(), ""),
         (line(HEAD_MAX - 1), ""),
         (line(HEAD_MAX), "414 x"),
+        (padded(HEAD_MAX - 1, "", ""), ""),
+        (padded(HEAD_MAX, "", ""), "400 x"),
+        (padded(HEAD_MAX - 1, "GET / ", ""), ""),
+        (padded(HEAD_MAX, "GET / ", ""), "400 x"),
         (fields(FIELDS_MAX), "404"),
         (fields(FIELDS_MAX + 1), "431 x"),
         (
@@ -313,22 +317,53 @@ fn stray_line_ends_begin_nothing() {
     }
 }
 
-/// A request that is in order, with or without a body.
-fn request() -> impl Strategy<Value = String> {
-    let chunks = prop::collection::vec(1..200_usize, 0..4);
-    let body = prop_oneof![
+/// A body that is in order, with the fields and the empty line ahead of it.
+fn body() -> impl Strategy<Value = String> {
+    let chunk = (
+        1..200_usize,
+        prop::sample::select(vec!["", ";a", " ; a = \"b;\\\"\";c=d"]),
+    );
+    let trailers = prop::sample::select(vec!["", "T: v\r\n", "Content-Length: 9\r\nT:\r\n"]);
+    let chunks = (prop::collection::vec(chunk, 0..4), trailers);
+    prop_oneof![
         Just("\r\n".to_owned()),
         (0..300_usize).prop_map(|len| format!("Content-Length: {len}\r\n\r\n{}", "\n".repeat(len))),
-        chunks.prop_map(|chunks| {
+        chunks.prop_map(|(chunks, trailers)| {
             let mut body = "Transfer-Encoding: chunked\r\n\r\n".to_owned();
-            for len in chunks {
-                write!(body, "{len:x}\r\n{}\r\n", "\r".repeat(len)).expect("a string");
+            for (len, extension) in chunks {
+                write!(body, "{len:x}{extension}\r\n{}\r\n", "\r".repeat(len)).expect("a string");
             }
-            body + "0\r\n\r\n"
+            body + "0\r\n" + trailers + "\r\n"
         }),
-    ];
-    (prop::sample::select(vec!["/hello", "/", "/%68ello"]), body)
-        .prop_map(|(target, body)| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{body}"))
+    ]
+}
+
+/// A request that is in order and does not end its connection.
+fn request() -> impl Strategy<Value = String> {
+    let method = prop::sample::select(vec!["GET", "HEAD", "POST", "BREW"]);
+    let target = prop::sample::select(vec![
+        "/hello",
+        "/",
+        "/%68ello?x=/y",
+        "http://a.b:80/hello",
+        "https://[::1]",
+    ]);
+    let field = prop::sample::select(vec![
+        "X: \u{e9}\t~\r\n",
+        "Accept:\r\n",
+        "Connection: x, keep-alive\r\n",
+        "Expect:\r\n",
+    ]);
+    let fields = prop::collection::vec(field, 0..4).prop_map(|fields| fields.concat());
+    let new =
+        (method, target, fields.clone(), body()).prop_map(|(method, target, fields, body)| {
+            format!("{method} {target} HTTP/1.1\r\nHost: [::1]:80\r\n{fields}{body}")
+        });
+    let old = fields.prop_map(|fields| {
+        let end = "Connection: Keep-Alive\r\nContent-Length: 3\r\n\r\nGET";
+        format!("GET /hello HTTP/1.0\r\n{fields}{end}")
+    });
+    prop_oneof![9 => new, 1 => old, 1 => Just("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned())]
 }
 
 /// Places to cut an input at.
@@ -387,7 +422,7 @@ proptest! {
         let input = requests.concat().into_bytes();
         let (out, next) = converse(&cut(&input, &at), false);
         prop_assert_eq!(&out, &requests.iter().map(|request| replies(request)).collect::<String>());
-        prop_assert_eq!(out.matches("HTTP/1.1 ").count(), requests.len());
+        prop_assert_eq!(out.matches("\r\nDate: ").count(), requests.len());
         prop_assert_eq!(next, Next::Head);
     }
 

@@ -15,7 +15,10 @@ fn skip<'a>(mut body: Body, pieces: impl Iterator<Item = &'a [u8]>) -> (Option<u
             return (None, false);
         };
         assert!(len <= piece.len());
-        assert!(body.is_over() || len == piece.len(), "all of a body is skipped");
+        assert!(
+            body.is_over() || len == piece.len(),
+            "all of a body is skipped"
+        );
         skipped += len;
         if body.is_over() {
             break;

@@ -9,7 +9,11 @@ fuzz_target!(|input: &[u8]| {
     let whole = Head::parse(input);
     if let Ok(Some((_, len))) = whole {
         assert!(len <= input.len());
-        assert_eq!(Head::parse(&input[..len]), whole, "what follows is another story");
+        assert_eq!(
+            Head::parse(&input[..len]),
+            whole,
+            "what follows is another story"
+        );
     }
     for cut in 0..input.len() {
         match Head::parse(&input[..cut]) {
