@@ -18,6 +18,7 @@ pub(crate) use rustix::process::Signal;
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, WaitOptions, kill_process, pidfd_getfd, pidfd_open, waitpid,
 };
+use socket2::{Domain, Socket, Type};
 
 /// What takes longer than this has failed; nothing is supposed to take nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -168,6 +169,14 @@ impl Process {
         Peer::connect(self.main)
     }
 
+    /// Connects to the main listener with a socket that takes little before it is read.
+    pub(crate) fn connect_with_little_room(&self) -> Peer {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket option");
+        socket.connect(&self.main.into()).expect("it is listening");
+        Peer::new(socket.into())
+    }
+
     /// Waits until a line that contains `text` has been logged.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
         while !self.logged.iter().any(|line| line.contains(text)) {
@@ -282,6 +291,26 @@ impl Peer {
         self.stream
             .write_all(text.as_bytes())
             .expect("the server reads");
+    }
+
+    /// Asks on and on without reading any answer, until the buffers on the way are full and the
+    /// server has stopped reading; says how many bytes that took.
+    pub(crate) fn send_until_held_back(&mut self) -> usize {
+        let patience = |time| self.stream.set_write_timeout(Some(time));
+        patience(Duration::from_secs(1)).expect("a socket option");
+        let batch = HELLO.repeat(1000);
+        let mut sent = 0;
+        loop {
+            let rest = &batch.as_bytes()[sent % batch.len()..];
+            match uninterrupted(|| (&self.stream).write(rest)) {
+                Ok(len) => sent += len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("after {sent} bytes: {error}"),
+            }
+            assert!(sent < 1 << 30, "nothing holds the client back");
+        }
+        patience(PATIENCE).expect("a socket option");
+        sent
     }
 
     /// Sends our FIN and goes on listening.

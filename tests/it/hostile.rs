@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX};
+use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX, HEAD_PATIENCE, IDLE_PATIENCE, WRITING_PATIENCE};
 use rustix::net::sockopt::set_tcp_cork;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::SockRef;
@@ -241,18 +241,21 @@ fn cpu_ticks(server: &Process) -> u64 {
 }
 
 #[test]
-fn who_is_slow_with_a_request_is_told_so() {
+fn patience_ends_for_everybody_and_nobody_is_hurried() {
     let mut server = Process::start(&["--log", "debug"]);
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n";
-    let [mut head, mut body, mut progress] = [(); 3].map(|()| server.connect());
     let start = Instant::now();
-    for (peer, beginning) in [
-        (&mut head, "GET /"),
-        (&mut body, post),
-        (&mut progress, post),
-    ] {
-        peer.send(beginning);
-    }
+    let [mut head, mut body, mut progress, mut idle, mut told] = [(); 5].map(|()| server.connect());
+    let mut deaf = server.connect_with_little_room();
+    head.send("GET /");
+    body.send(post);
+    progress.send(post);
+    idle.send(HELLO);
+    assert_eq!(status(&idle.answer()), 200);
+    deaf.send_until_held_back();
+    told.send("nonsense\r\n\r\n");
+    assert_eq!(status(&told.rest()), 400);
+
     // Dribbling helps with a body, and not with a head.
     let mut left = 99;
     while head.has_nothing_for(Duration::from_millis(500)) {
@@ -260,8 +263,7 @@ fn who_is_slow_with_a_request_is_told_so() {
         progress.send("x");
         left -= 1;
     }
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_secs(9), "{waited:?}");
+    assert!(start.elapsed() > HEAD_PATIENCE - Duration::from_secs(1));
     for peer in [&mut head, &mut body] {
         let answer = peer.rest();
         assert_eq!(status(&answer), 408, "{answer:?}");
@@ -269,13 +271,21 @@ fn who_is_slow_with_a_request_is_told_so() {
     }
     progress.send(&"x".repeat(left));
     assert_eq!(status(&progress.answer()), 200);
-    for key in [0, 1] {
-        server.wait_for_log(&format!("Connection {key} is overdue: "));
-    }
     drop((head, body, progress));
+
+    server.wait_for_log("is overdue: lingering");
+    server.wait_for_log("is overdue: writing");
+    assert!(start.elapsed() > WRITING_PATIENCE - Duration::from_secs(1));
+    assert!(idle.has_nothing_for(IDLE_PATIENCE - start.elapsed() - Duration::from_secs(1)));
+    assert_eq!(idle.rest(), "", "it is closed in the end");
+    assert!(start.elapsed() < IDLE_PATIENCE + Duration::from_secs(20));
     let (exited, _) = server.stop(Signal::TERM);
-    let told = |line: &String| line.contains("Overdue since the start: head 1, body 1");
-    assert!(exited.log.iter().any(told), "{:#?}", exited.log);
+    let told = "Overdue since the start: idle 1, head 1, body 1, writing 1, lingering 1";
+    assert!(
+        exited.log.iter().any(|line| line.contains(told)),
+        "{:#?}",
+        exited.log
+    );
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Many requests at once, in order, and clients that ask for more than they take.
 
-use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io::Write;
 
 use crate::harness::*;
 
@@ -34,29 +32,8 @@ fn what_follows_a_close_is_dropped() {
 #[test]
 fn a_client_that_does_not_read_waits_alone() {
     let server = Process::start(&["--log", "off"]);
-    let socket =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket option");
-    socket
-        .connect(&server.main.into())
-        .expect("it is listening");
-    let mut peer = Peer::new(TcpStream::from(socket));
-
-    // The buffers on the way fill up, and then the server stops reading.
-    peer.stream
-        .set_write_timeout(Some(Duration::from_secs(1)))
-        .expect("a socket option");
-    let batch = HELLO.repeat(1000);
-    let mut sent = 0;
-    loop {
-        match peer.stream.write(&batch.as_bytes()[sent % batch.len()..]) {
-            Ok(len) => sent += len,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("after {sent} bytes: {error}"),
-        }
-        assert!(sent < 1 << 30, "nothing holds the client back");
-    }
-
+    let mut peer = server.connect_with_little_room();
+    let sent = peer.send_until_held_back();
     let mut other = server.connect();
     other.send(HELLO);
     assert_eq!(status(&other.answer()), 200);
@@ -66,8 +43,6 @@ fn a_client_that_does_not_read_waits_alone() {
     // Once it reads, it gets every answer.
     let requests = sent.div_ceil(HELLO.len());
     let mut tail = peer.stream.try_clone().expect("a socket");
-    tail.set_write_timeout(Some(PATIENCE))
-        .expect("a socket option");
     let writer = std::thread::spawn(move || {
         tail.write_all(&HELLO.as_bytes()[(sent - 1) % HELLO.len() + 1..])?;
         tail.shutdown(std::net::Shutdown::Write)
