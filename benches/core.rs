@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use onepoll::http::{Next, Route, Site, serve};
+use onepoll::http::{Behind, Next, Route, Site, serve};
 use onepoll::limits::OUTBOX;
 
 const SMALL: &str = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -51,7 +51,7 @@ fn main() {
         ("chunked body", CHUNKED.to_owned(), 1, "200", Next::Head),
     ] {
         // A benchmark of a wrong answer would be worth nothing.
-        let served = serve(&site, None, input.as_bytes(), false, &mut out);
+        let served = serve(&site, None, input.as_bytes(), Behind::Nothing, &mut out);
         assert_eq!((served.answered, served.next), (answers, next), "{name}");
         assert_eq!(&out[9..12], status.as_bytes(), "{name}");
 
@@ -60,7 +60,13 @@ fn main() {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 out.clear();
-                serve(&site, None, black_box(input.as_bytes()), false, &mut out)
+                serve(
+                    &site,
+                    None,
+                    black_box(input.as_bytes()),
+                    Behind::Nothing,
+                    &mut out,
+                )
             });
         });
         out.clear();

@@ -1,34 +1,19 @@
 //! One peer: where its conversation stands, what it has sent too little of and what it has
-//! taken too little of. Knows no poll and no clock.
-//!
-//! ```text
-//!   accept
-//!     │   ┌──────────────── converse ──────────────────┐
-//!     └──►│  Idle ─── part of a request ──► Head, Body │◄───────────┐
-//!         │   ▲                                │       │            │
-//!         │   └── all requests answered ───────┘       │            │
-//!         └───┬──────────────────────┬─────────────────┘            │
-//!             │ last answer sent     │ the kernel took only part    │
-//!             │                      ▼                              │
-//!             │                   Writing ──── all sent, go on ─────┘
-//!             ▼                      │
-//!         Lingering ◄──── all sent, last answer
-//!             │ the peer's FIN
-//!             ▼
-//!           gone        also: from the box at the peer's FIN; from anywhere on an error
-//!                       or when the lane's patience ends
-//! ```
+//! taken too little of. Knows no poll and no clock. Its [phases](crate::phase) have a page of
+//! their own, with a picture; here are the steps that lead from one to the next.
 //!
 //! The invariant: between turns a connection holds only what it could not finish, which is
 //! usually nothing. An idle one owns no memory but itself.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::deadlines::Lane;
 use crate::desk::Desk;
-use crate::http::{Head, Next, Refusal, Site, Unread, serve};
-use crate::limits::{LINGERINGS_MAX, STEPS_PER_TURN};
-use crate::turn::{Reason, Turn};
+use crate::http::{Behind, Head, Next, Refusal, Site, serve};
+use crate::limits::STEPS_PER_TURN;
+use crate::phase::Phase;
+use crate::turn::{Change, Reason, Turn};
 use crate::wire::{Received, Socket, Wire};
 
 /// One connection.
@@ -40,33 +25,16 @@ pub struct Connection<S> {
     carry: Vec<u8>,
     /// The part of the answers that the kernel had no room for.
     unsent: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Head,
-    Body(Unread),
-    /// What comes once everything is sent. Until then nothing is read: a client that does
-    /// not take its answers has to wait before it can ask for more.
-    Writing(Next),
-    /// The last answer is sent and so is our FIN. Closing at once could destroy that answer:
-    /// the kernel meets input that nobody read with an RST, which overtakes what the peer
-    /// has not read yet (RFC 9112, section 9.6).
-    Lingering {
-        /// The peer has sent something since the patience began.
-        heard: bool,
-        /// How often the patience may still begin anew.
-        rounds: u8,
-    },
-    /// Our FIN is sent, and no answer is at stake.
-    Farewell,
+    /// Its peer has been seen to send a request without waiting for the answer to another.
+    pipelines: bool,
 }
 
 /// How a step ended.
 enum Step {
     /// In another phase, or in the same one anew.
     Entered,
+    /// In the same phase, with some of what it waits for.
+    Progressed,
     /// In the same phase; there may be more to do.
     Stayed,
     /// Nothing can be done until the kernel reports a change.
@@ -82,6 +50,7 @@ impl<S: Socket> Connection<S> {
             phase: Phase::Idle,
             carry: Vec::new(),
             unsent: Vec::new(),
+            pipelines: false,
         }
     }
 
@@ -92,66 +61,63 @@ impl<S: Socket> Connection<S> {
 
     /// The lane that goes with the present phase.
     pub fn lane(&self) -> Lane {
-        match self.phase {
-            Phase::Idle => Lane::Idle,
-            Phase::Head => Lane::Head,
-            Phase::Body(_) => Lane::Body,
-            Phase::Writing(_) => Lane::Writing,
-            Phase::Lingering { .. } => Lane::Lingering,
-            Phase::Farewell => Lane::Farewell,
-        }
+        self.phase.lane()
+    }
+
+    /// Where its peer is, for the log.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.wire.peer()
     }
 
     /// Gives the connection a turn: it goes on until it would have to wait, but for at most
     /// [`STEPS_PER_TURN`] steps. A turn with nothing to do does no harm, so nobody has to
-    /// prove that one is due. While `draining`, the last answer announces the close.
-    pub fn advance(&mut self, desk: &mut Desk, site: &Site, draining: bool) -> Turn {
-        let mut entered = false;
+    /// prove that one is due.
+    pub fn advance(&mut self, desk: &mut Desk, site: &Site) -> Turn {
+        let mut change = Change::None;
         for _ in 0..STEPS_PER_TURN {
             let step = match self.phase {
-                Phase::Idle | Phase::Head | Phase::Body(_) => self.converse(desk, site, draining),
+                Phase::Idle | Phase::Head | Phase::Body(_) | Phase::Held(_) => {
+                    self.converse(desk, site)
+                }
                 Phase::Writing(next) => self.flush(next),
                 Phase::Lingering { .. } | Phase::Farewell => self.discard(desk),
             };
             match step {
-                Ok(Step::Entered) => entered = true,
-                Ok(Step::Stayed) => {}
-                Ok(Step::Blocked) => return self.open(entered, false),
+                Ok(Step::Entered) => change = Change::Entered(self.lane()),
+                Ok(Step::Progressed) if change == Change::None => {
+                    change = Change::Progress(self.lane());
+                }
+                Ok(Step::Progressed | Step::Stayed) => {}
+                Ok(Step::Blocked) => return open(change, false),
                 Ok(Step::Over(reason)) => return Turn::Over(reason),
                 Err(error) => return Turn::Over(Reason::Failed(error.kind())),
             }
         }
-        self.open(entered, true)
+        open(change, true)
     }
 
     /// Whether the patience of a connection that lingers begins anew, as its peer has not
     /// stopped sending and may not have looked at the answer yet.
     pub fn lingers_on(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Lingering { heard, rounds } if *heard && *rounds > 0 => {
-                (*heard, *rounds) = (false, *rounds - 1);
-                true
-            }
-            _ => false,
-        }
+        self.phase.lingers_on()
     }
 
     /// Tells the connection that the patience of its lane has ended. A request that has
-    /// begun gets an answer that says so; everybody else is closed.
+    /// begun gets an answer that says so, and an answer that was held is given; everybody
+    /// else is closed.
     pub fn expire(&mut self, desk: &mut Desk, site: &Site) -> Turn {
-        let fields_only = match self.phase {
-            Phase::Head => Head::asks_for_fields_only(&self.carry),
-            Phase::Body(unread) => unread.asks_for_fields_only(),
+        desk.outbox.clear();
+        let overdue = |fields_only, out| site.refuse(Refusal::Overdue, fields_only, out);
+        match self.phase {
+            Phase::Head => overdue(Head::asks_for_fields_only(&self.carry), &mut desk.outbox),
+            Phase::Body(unread) => overdue(unread.asks_for_fields_only(), &mut desk.outbox),
+            Phase::Held(unread) => unread.conclude(site, &mut desk.outbox),
             Phase::Idle | Phase::Writing(_) | Phase::Lingering { .. } | Phase::Farewell => {
                 return Turn::Over(Reason::Overdue);
             }
-        };
-        desk.outbox.clear();
-        site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
-        desk.counters.answered += 1;
-        self.carry = Vec::new();
-        match self.send(desk, Next::Close) {
-            Ok(()) => self.open(true, true),
+        }
+        match self.send_last(desk) {
+            Ok(_) => open(Change::Entered(self.lane()), true),
             Err(error) => Turn::Over(Reason::Failed(error.kind())),
         }
     }
@@ -162,53 +128,60 @@ impl<S: Socket> Connection<S> {
         match self.wire.finish() {
             Ok(()) => {
                 self.phase = Phase::Farewell;
-                self.open(true, false)
+                open(Change::Entered(Lane::Farewell), false)
             }
             Err(error) => Turn::Over(Reason::Failed(error.kind())),
         }
     }
 
-    fn open(&self, entered: bool, unfinished: bool) -> Turn {
-        Turn::Open {
-            entered: entered.then(|| self.lane()),
-            unfinished,
-        }
-    }
-
     /// Carry in, read, serve, carry out, send: one recv(2) and one send(2), however many
     /// requests they hold.
-    fn converse(&mut self, desk: &mut Desk, site: &Site, draining: bool) -> io::Result<Step> {
+    fn converse(&mut self, desk: &mut Desk, site: &Site) -> io::Result<Step> {
         let held = self.carry.len();
         desk.inbox[..held].copy_from_slice(&self.carry);
         let len = match self.wire.receive(&mut desk.inbox[held..])? {
             Received::Bytes(len) => held + len,
             Received::Nothing => return Ok(Step::Blocked),
-            Received::Eof if self.phase == Phase::Idle => return Ok(Step::Over(Reason::Finished)),
-            Received::Eof => return Ok(Step::Over(Reason::Truncated)),
+            Received::Eof => return self.end(desk, site),
         };
         let input = &desk.inbox[..len];
         let unread = match self.phase {
-            Phase::Body(unread) => Some(unread),
+            Phase::Body(unread) | Phase::Held(unread) => Some(unread),
             _ => None,
         };
-        // A full inbox may have left more in the kernel, sent before anyone said goodbye.
-        let last = draining && len < desk.inbox.len();
+        let behind = match self.pipelines {
+            _ if len == desk.inbox.len() => Behind::More,
+            true => Behind::Perhaps,
+            false => Behind::Nothing,
+        };
         desk.outbox.clear();
-        let served = serve(site, unread, input, last, &mut desk.outbox);
+        let served = serve(site, unread, input, behind, &mut desk.outbox);
         self.carry_out(&input[served.consumed..]);
         desk.counters.answered += served.answered;
+        self.pipelines |= served.answered > 1;
         let before = self.lane();
         self.send(desk, served.next)?;
-        // A head has its patience from its first byte on, however it dribbles.
-        let stayed = matches!(
-            (before, self.lane()),
-            (Lane::Idle, Lane::Idle) | (Lane::Head, Lane::Head)
-        );
-        Ok(if stayed && served.answered == 0 {
-            Step::Stayed
-        } else {
+        Ok(if served.answered > 0 || self.lane() != before {
             Step::Entered
+        } else if before == Lane::Body {
+            Step::Progressed
+        } else {
+            // A head has its patience from its first byte on, however it dribbles.
+            Step::Stayed
         })
+    }
+
+    /// Meets the peer's FIN.
+    fn end(&mut self, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+        match self.phase {
+            Phase::Idle => Ok(Step::Over(Reason::Finished)),
+            Phase::Held(unread) => {
+                desk.outbox.clear();
+                unread.conclude(site, &mut desk.outbox);
+                self.send_last(desk)
+            }
+            _ => Ok(Step::Over(Reason::Truncated)),
+        }
     }
 
     /// Keeps the beginning of a head for the next read. Between requests there is none, and
@@ -241,6 +214,14 @@ impl<S: Socket> Connection<S> {
         }
     }
 
+    /// Sends the outbox, which holds the last answer of all.
+    fn send_last(&mut self, desk: &mut Desk) -> io::Result<Step> {
+        desk.counters.answered += 1;
+        self.carry = Vec::new();
+        self.send(desk, Next::Close)?;
+        Ok(Step::Entered)
+    }
+
     fn flush(&mut self, next: Next) -> io::Result<Step> {
         let sent = self.wire.send(&self.unsent)?;
         if sent == 0 {
@@ -258,9 +239,7 @@ impl<S: Socket> Connection<S> {
     fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
         Ok(match self.wire.receive(&mut desk.inbox)? {
             Received::Bytes(_) => {
-                if let Phase::Lingering { heard, .. } = &mut self.phase {
-                    *heard = true;
-                }
+                self.phase.hear();
                 Step::Stayed
             }
             Received::Nothing => Step::Blocked,
@@ -274,16 +253,18 @@ impl<S: Socket> Connection<S> {
             Next::Head if Head::begins_in(&self.carry) => Phase::Head,
             Next::Head => Phase::Idle,
             Next::Body(unread) => Phase::Body(unread),
+            Next::Held(unread) => Phase::Held(unread),
             Next::Close => {
                 self.wire.finish()?;
-                Phase::Lingering {
-                    heard: false,
-                    rounds: LINGERINGS_MAX,
-                }
+                Phase::LINGERING
             }
         };
         Ok(())
     }
+}
+
+fn open(change: Change, unfinished: bool) -> Turn {
+    Turn::Open { change, unfinished }
 }
 
 #[cfg(test)]
@@ -352,11 +333,12 @@ mod tests {
         }
 
         fn turn(&mut self) -> Turn {
-            self.connection.advance(&mut self.desk, &self.site, false)
+            self.connection.advance(&mut self.desk, &self.site)
         }
 
         fn draining_turn(&mut self) -> Turn {
-            self.connection.advance(&mut self.desk, &self.site, true)
+            self.site.announce_close();
+            self.turn()
         }
 
         fn expire(&mut self) -> Turn {
@@ -386,22 +368,16 @@ mod tests {
     }
 
     const STILL: Turn = Turn::Open {
-        entered: None,
+        change: Change::None,
         unfinished: false,
     };
 
     fn entered(lane: Lane) -> Turn {
-        Turn::Open {
-            entered: Some(lane),
-            unfinished: false,
-        }
+        open(Change::Entered(lane), false)
     }
 
     fn unfinished(lane: Lane) -> Turn {
-        Turn::Open {
-            entered: Some(lane),
-            unfinished: true,
-        }
+        open(Change::Entered(lane), true)
     }
 
     #[test]
@@ -532,7 +508,8 @@ mod tests {
     fn bodies_are_skipped_and_each_read_of_one_is_progress() {
         let mut stage = Stage::new();
         assert_eq!(stage.readable([give(POST)]), entered(Lane::Body));
-        assert_eq!(stage.readable([give("GET / ")]), entered(Lane::Body));
+        let progress = open(Change::Progress(Lane::Body), false);
+        assert_eq!(stage.readable([give("GET / ")]), progress);
         assert_eq!(
             stage.connection.carry.capacity(),
             0,
@@ -600,24 +577,59 @@ mod tests {
         assert_eq!(stage.answers(), eager.len() / HELLO.len());
     }
 
-    #[test]
-    fn in_a_drain_the_last_of_all_answers_announces_the_close() {
-        // A batch that fills the inbox has more behind it, here nearly as much again.
-        let batch = HELLO.repeat(2 * INBOX / HELLO.len() - 1);
-        let mut stage = Stage::new();
-        stage.edge([give(&batch)]);
-        assert_eq!(stage.draining_turn(), entered(Lane::Lingering));
-        assert_eq!(stage.answers(), batch.len() / HELLO.len());
+    /// Whether one answer of all that were sent announces the close, and which one that is.
+    fn closes(stage: &Stage) -> (usize, bool) {
         let sent = stage.sent();
-        assert_eq!(sent.matches("Connection: close").count(), 1);
-        assert!(sent.rfind("Connection: close") > sent.rfind("Date: "));
+        let last = sent.rfind("Connection: close") > sent.rfind("Date: ");
+        (sent.matches("Connection: close").count(), last)
+    }
 
-        // What was begun before the drain is finished in it.
+    #[test]
+    fn in_a_stop_a_client_that_waits_for_its_answer_is_told_at_once() {
+        let mut stage = Stage::new();
+        stage.edge([give(HELLO)]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Lingering));
+        assert_eq!((stage.answers(), closes(&stage)), (1, (1, true)));
+
+        // What was begun before is finished now.
         let mut stage = Stage::new();
         assert_eq!(stage.readable([give(&HELLO[..9])]), entered(Lane::Head));
         stage.edge([give(&HELLO[9..])]);
         assert_eq!(stage.draining_turn(), entered(Lane::Lingering));
-        assert_eq!(stage.sent().matches("Connection: close").count(), 1);
+        assert_eq!((stage.answers(), closes(&stage)), (1, (1, true)));
+    }
+
+    #[test]
+    fn in_a_stop_the_last_of_many_answers_waits_for_more() {
+        // A batch that fills the inbox has more behind it, here nearly as much again.
+        let batch = HELLO.repeat(2 * INBOX / HELLO.len() - 1);
+        let depth = batch.len() / HELLO.len();
+        let held = || {
+            let mut stage = Stage::new();
+            stage.edge([give(&batch)]);
+            assert_eq!(stage.draining_turn(), entered(Lane::Held));
+            assert_eq!((stage.answers(), closes(&stage).0), (depth - 1, 0));
+            stage
+        };
+        // Nothing more comes, and its time ends.
+        let mut stage = held();
+        assert_eq!(stage.expire(), unfinished(Lane::Lingering));
+        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
+        // The peer says that nothing more will come.
+        let mut stage = held();
+        let turn = stage.readable_with_fin([Act::Eof, Act::Eof]);
+        assert_eq!(turn, Turn::Over(Reason::Finished));
+        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
+        // More comes, even a single request, and has to wait in its turn.
+        let mut stage = held();
+        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Held));
+        assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
+        // Part of another request comes.
+        let mut stage = held();
+        assert_eq!(stage.readable([give(&HELLO[..9])]), entered(Lane::Head));
+        assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
+        stage.expire();
+        assert_eq!(closes(&stage), (1, true), "and the rest of it does not");
     }
 
     #[test]

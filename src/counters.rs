@@ -14,7 +14,8 @@ pub struct Counters {
     pub overdue: [u64; Lane::ALL.len()],
 }
 
-/// Those who were overdue, by lane. That nobody returned a farewell is nobody's fault.
+/// Those who were overdue, by lane. That no other request came behind an answer that was held,
+/// or that nobody returned a farewell, is nobody's fault.
 pub struct Overdue<'a>(&'a Counters);
 
 impl Counters {
@@ -27,7 +28,7 @@ impl Counters {
 impl Overdue<'_> {
     fn lanes(&self) -> impl Iterator<Item = (Lane, u64)> {
         let counts = Lane::ALL.into_iter().zip(self.0.overdue);
-        counts.filter(|&(lane, count)| lane != Lane::Farewell && count > 0)
+        counts.filter(|&(lane, count)| count > 0 && !matches!(lane, Lane::Held | Lane::Farewell))
     }
 }
 
@@ -49,6 +50,7 @@ mod tests {
     fn the_overdue_are_told_by_lane_if_there_are_any() {
         let mut counters = Counters::default();
         counters.overdue[Lane::Farewell as usize] = 9;
+        counters.overdue[Lane::Held as usize] = 9;
         assert!(counters.overdue().is_none());
         counters.overdue[Lane::Head as usize] = 2;
         counters.overdue[Lane::Writing as usize] = 1;

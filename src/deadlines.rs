@@ -27,6 +27,8 @@ pub enum Lane {
     Head,
     /// The rest of a body.
     Body,
+    /// Another request, before the answer to the last one announces the close.
+    Held,
     /// Room for an answer in the kernel's buffer.
     Writing,
     /// The peer's FIN after ours, which followed the last answer.
@@ -37,10 +39,11 @@ pub enum Lane {
 
 impl Lane {
     /// All lanes. Each is at the index that it converts to.
-    pub const ALL: [Lane; 6] = [
+    pub const ALL: [Lane; 7] = [
         Lane::Idle,
         Lane::Head,
         Lane::Body,
+        Lane::Held,
         Lane::Writing,
         Lane::Lingering,
         Lane::Farewell,
@@ -52,6 +55,7 @@ impl Lane {
             Lane::Idle => "idle",
             Lane::Head => "head",
             Lane::Body => "body",
+            Lane::Held => "held",
             Lane::Writing => "writing",
             Lane::Lingering => "lingering",
             Lane::Farewell => "farewell",
@@ -64,6 +68,7 @@ impl Lane {
             Lane::Idle => limits::IDLE_PATIENCE,
             Lane::Head => limits::HEAD_PATIENCE,
             Lane::Body => limits::BODY_PATIENCE,
+            Lane::Held => limits::HELD_PATIENCE,
             Lane::Writing => limits::WRITING_PATIENCE,
             Lane::Lingering => limits::LINGERING_PATIENCE,
             Lane::Farewell => limits::FAREWELL_PATIENCE,

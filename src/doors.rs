@@ -8,12 +8,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use mio::{Registry, Token};
 
-use crate::address::Address;
-use crate::limits::ACCEPT_PAUSE;
-use crate::listener::{Accepted, Bound, Listener};
+use crate::bound::Bound;
+use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_PATIENCE};
+use crate::listener::{Accepted, Listener};
 use crate::service::Service;
 
 // What belongs to a service stands at its index, in arrays that are written out here.
@@ -25,8 +25,8 @@ pub struct Doors {
     listeners: [Option<Listener>; Service::ALL.len()],
     /// Where they listen, or have listened.
     addresses: [SocketAddr; Service::ALL.len()],
-    /// They close once nobody waits there.
-    closing: bool,
+    /// From when on they close once nobody waits there.
+    closing: Option<Instant>,
     /// Until when they pause.
     paused: Option<Instant>,
     /// That the process lacks something has been told, and has not ended since.
@@ -34,31 +34,37 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Opens both. Neither listens before both are bound, so if one of them cannot be, nobody
-    /// has connected to the other yet. Their tokens are `first` and the one after it.
+    /// Opens both, each at the index of its service. Their tokens are `first` and the next.
     ///
     /// # Errors
     /// What the kernel says; the message names the service and the address.
     pub fn open(
         registry: &Registry,
         first: Token,
-        [diag, main]: [Address; Service::ALL.len()],
+        [diag, main]: [Bound; Service::ALL.len()],
     ) -> io::Result<Doors> {
-        let diag = Bound::new(Service::Diag, diag)?;
-        let main = Bound::new(Service::Main, main)?;
         let addresses = [diag.address(), main.address()];
         let token = |service| Token(first.0 + service as usize);
         let listeners = [
             Some(diag.listen(registry, token(Service::Diag))?),
             Some(main.listen(registry, token(Service::Main))?),
         ];
-        for (service, address) in Service::ALL.iter().zip(addresses) {
-            info!(target: service.name(), "Starting {} on {address}", service.title());
+        for listener in listeners.iter().flatten() {
+            let (service, origin) = (
+                listener.service(),
+                if listener.is_inherited() {
+                    ", inherited"
+                } else {
+                    ""
+                },
+            );
+            let address = addresses[service as usize];
+            info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
         }
         Ok(Doors {
             listeners,
             addresses,
-            closing: false,
+            closing: None,
             paused: None,
             starved: false,
         })
@@ -84,27 +90,34 @@ impl Doors {
     /// When the next attempt to accept makes sense; `None` while nobody waits.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let mut listeners = self.listeners.iter().flatten();
-        let waiting = listeners.any(Listener::is_ready);
-        waiting.then(|| self.paused.unwrap_or(now))
+        let next = if listeners.any(Listener::is_ready) {
+            Some(now)
+        } else {
+            self.closing.filter(|_| !self.are_closed())
+        };
+        next.map(|next| self.paused.map_or(next, |paused| paused.max(next)))
     }
 
-    /// Accepts one connection, if somebody may be waiting and this is no pause.
+    /// Accepts one connection, if somebody may be waiting and this is no pause. A door that is
+    /// to close does so as nobody waits there.
     pub fn accept(&mut self, service: Service, now: Instant) -> Accepted {
         if self.paused.is_some_and(|until| now < until) {
             return Accepted::Nobody;
         }
+        let closes = self.closing.is_some_and(|from| now >= from);
         let slot = &mut self.listeners[service as usize];
-        let Some(listener) = slot.as_mut().filter(|listener| listener.is_ready()) else {
+        let asks = |listener: &&mut Listener| listener.is_ready() || closes;
+        let Some(listener) = slot.as_mut().filter(asks) else {
             return Accepted::Nobody;
         };
         let accepted = listener.accept();
         match &accepted {
             Accepted::Stream(..) | Accepted::Lost => {}
             Accepted::Nobody => {
-                if self.closing {
+                if closes {
                     *slot = None;
                 }
-                self.starved &= self.next(now).is_some();
+                self.starved &= self.listeners.iter().flatten().any(Listener::is_ready);
             }
             Accepted::Starved(error) => {
                 if !self.starved {
@@ -117,12 +130,23 @@ impl Doors {
         accepted
     }
 
-    /// Has them close once nobody waits there any more. The kernel has let in whoever is in a
-    /// queue by now, and the edge that tells of the last of them may not have been taken yet.
-    pub fn close(&mut self) {
-        self.closing = true;
-        for listener in self.listeners.iter_mut().flatten() {
-            listener.note();
+    /// Has them close once nobody waits there any more: whoever the kernel has let in is to be
+    /// served, and whoever it has begun to let in has [`HANDSHAKE_PATIENCE`] to arrive. A door
+    /// that others hold, too, is let go at once: whoever waits there is theirs.
+    pub fn close(&mut self, now: Instant) {
+        self.closing = Some(now + HANDSHAKE_PATIENCE);
+        for slot in &mut self.listeners {
+            match slot {
+                Some(listener) if listener.is_inherited() => *slot = None,
+                Some(listener) => {
+                    if let Err(error) = listener.shut_out() {
+                        debug!(target: listener.service().name(), "Newcomers are let in: {error}");
+                    }
+                    // The edge that tells of the last in the queue may not have been taken yet.
+                    listener.note();
+                }
+                None => {}
+            }
         }
     }
 

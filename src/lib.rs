@@ -37,8 +37,8 @@
 //!
 //! 1. [`server`]: the loop. Its tick names every other part once.
 //! 2. [`table`]: the connections, and what happens between their turns.
-//! 3. [`connection`]: one peer, and the phases of its conversation; [`turn`]: what it tells
-//!    the table.
+//! 3. [`phase`] and [`connection`]: one peer, where its conversation stands and how it goes
+//!    on; [`turn`]: what it tells the table.
 //! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: what it borrows for a turn, the
 //!    buffers and the [`counters`].
 //! 5. [`http`]: what the bytes mean and what they are answered with.
@@ -61,6 +61,8 @@
 //! 5. The table gives it the patience of the phase that it is in now.
 
 pub mod address;
+pub mod bound;
+pub mod command;
 pub mod connection;
 pub mod counters;
 pub mod deadlines;
@@ -72,12 +74,15 @@ pub mod limits;
 pub mod listener;
 pub mod options;
 pub mod outlet;
+pub mod phase;
+pub mod probe;
 #[cfg(test)]
 mod script;
 pub mod server;
 pub mod service;
 pub mod signals;
 pub mod stop;
+pub mod supervisor;
 pub mod table;
 pub mod turn;
 pub mod wire;

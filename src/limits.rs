@@ -71,6 +71,10 @@ pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Body: between two reads that bring some of it.
 pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Held: in a stop, until the last of several answers is given, which announces the close. A
+/// client that does not wait for answers may have sent more, which is still on its way.
+pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Writing: until the peer has taken the answers that the kernel could not. Generous, as
 /// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
 /// free again: a slow but honest reader shows no progress for a long time.
@@ -86,6 +90,10 @@ pub const LINGERINGS_MAX: u8 = 30;
 /// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
 /// stake and the whole stop waits for it; long for a client that watches its connections.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a door stays open after newcomers have been shut out, for those whose connection
+/// has begun and is not in the queue yet.
+pub const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Pause in accepting when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -120,11 +128,18 @@ pub const LAST_WORDS_MAX: usize = 64;
 
 // How long a stop may take, unless options say otherwise.
 
-/// From the signal to the moment at which what is left is cut.
+/// From SIGTERM to the drain: how long to go on serving while telling that this will end.
+pub const LAME_DUCK: Duration = Duration::ZERO;
+
+/// From the beginning of the drain to the moment at which what is left is cut.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// From the signal to the moment at which idle and silent connections are closed.
+/// From the beginning of the drain to the moment at which idle and silent connections are
+/// closed.
 pub const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// What a probe may take, from connecting to the head of the answer.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest duration that an option takes: a day, far from any clock's overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -4,28 +4,17 @@
 //! poll is edge-triggered and announces a queue that grows, not one that is there: stopping
 //! for any other reason and forgetting it would leave clients waiting for ever.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 
 use log::error;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Socket, Type};
+use socket2::{SockFilter, SockRef};
 
-use crate::address::Address;
 use crate::limits::BACKLOG;
 use crate::service::Service;
-
-/// A socket that is bound and not yet listening: nobody can connect, so it can be dropped
-/// without letting anybody down.
-#[derive(Debug)]
-pub struct Bound {
-    service: Service,
-    address: SocketAddr,
-    socket: Socket,
-}
 
 /// The listening socket of a service.
 #[derive(Debug)]
@@ -33,6 +22,8 @@ pub struct Listener {
     service: Service,
     address: SocketAddr,
     socket: TcpListener,
+    /// Others hold it, too.
+    inherited: bool,
     /// Somebody may be waiting.
     ready: bool,
 }
@@ -52,103 +43,42 @@ pub enum Accepted {
     Failed,
 }
 
-impl Bound {
-    /// Binds a socket, to both IP versions where the address leaves it open, or to IPv4 alone
-    /// on a host that was built or booted without IPv6.
-    ///
-    /// # Errors
-    /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
-    /// `PermissionDenied`; the message names the service and the address.
-    pub fn new(service: Service, address: Address) -> io::Result<Bound> {
-        let (socket, address) = bind_first(&address.candidates(), bind)
-            .map_err(|(address, error)| cannot_listen(service, address, &error))?;
-        Ok(Bound {
+impl Listener {
+    /// A socket that listens and is registered. If it is `inherited`, others hold it, too.
+    pub fn new(
+        service: Service,
+        address: SocketAddr,
+        socket: TcpListener,
+        inherited: bool,
+    ) -> Listener {
+        Listener {
             service,
             address,
             socket,
-        })
-    }
-
-    /// The address that the kernel has bound, with the port that it has picked for port 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Lets clients connect, and registers for readable edges under `token`.
-    ///
-    /// # Errors
-    /// Those of listen(2), above all `AddrInUse` if another socket was quicker, and of
-    /// `epoll_ctl(2)`; the message names the service and the address.
-    pub fn listen(self, registry: &Registry, token: Token) -> io::Result<Listener> {
-        let Bound {
-            service,
-            address,
-            socket,
-        } = self;
-        let listening = socket.listen(BACKLOG).and_then(|()| {
-            let mut socket = TcpListener::from_std(socket.into());
-            registry.register(&mut socket, token, Interest::READABLE)?;
-            Ok(socket)
-        });
-        let socket = listening.map_err(|error| cannot_listen(service, address, &error))?;
-        Ok(Listener {
-            service,
-            address,
-            socket,
+            inherited,
             ready: false,
-        })
-    }
-}
-
-/// Puts the service and its address ahead of what the kernel says.
-fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
-    let title = service.title();
-    io::Error::new(
-        error.kind(),
-        format!("{title} cannot listen on {address}: {error}"),
-    )
-}
-
-fn bind(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit this. An answer is one write, which Nagle can only delay.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket, bound))
-}
-
-/// Binds the first of the candidates whose IP version the host has. Any other failure is the
-/// last word, and comes with the address that it is about.
-fn bind_first<T>(
-    candidates: &[SocketAddr],
-    bind: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<T, (SocketAddr, io::Error)> {
-    let lacks_version = |error: &io::Error| {
-        error.kind() == ErrorKind::AddrNotAvailable
-            || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
-    };
-    let mut candidates = candidates.iter().peekable();
-    loop {
-        let &address = candidates.next().expect("there is a candidate");
-        match bind(address) {
-            Ok(bound) => return Ok(bound),
-            Err(error) if lacks_version(&error) && candidates.peek().is_some() => {}
-            Err(error) => return Err((address, error)),
         }
     }
-}
 
-impl Listener {
     /// The service that it is for.
     pub fn service(&self) -> Service {
         self.service
+    }
+
+    /// Whether others hold the socket, too.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Has the kernel ignore those who begin to connect from now on, so that the queue comes
+    /// to an end. Whoever is between the first packet and the queue is let in. Closing with
+    /// the queue only just empty would reset those who come between the two calls; ignored,
+    /// they try again a second later and are refused.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2), where there are no socket filters.
+    pub fn shut_out(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).attach_filter(&NO_NEWCOMERS)
     }
 
     /// Remembers that somebody may be waiting.
@@ -205,6 +135,26 @@ impl Listener {
     }
 }
 
+/// A program for the kernel's packet filter: drops segments with SYN and without ACK, which
+/// begin a connection, and keeps all others. It sees a segment from its TCP header on, where
+/// the flags are at 13 (RFC 9293, section 3.1). Accepted sockets inherit it, and it does not
+/// do anything there.
+const NO_NEWCOMERS: [SockFilter; 5] = {
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
+
 /// Whose fault an error of accept(2) is.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
@@ -239,47 +189,13 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::io::{Read, Write};
+    use std::time::Duration;
 
-    use mio::Poll;
+    use mio::{Poll, Token};
 
     use super::*;
-
-    #[test]
-    fn a_host_without_ipv6_gets_ipv4_alone() {
-        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
-        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
-        for (errors, tried, blamed) in [
-            ([None, None], vec![v6], None),
-            ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
-            ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
-            (
-                [Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)],
-                vec![v6, v4],
-                Some(v4),
-            ),
-            (
-                [Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)],
-                vec![v6, v4],
-                Some(v4),
-            ),
-            ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
-            ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
-        ] {
-            let calls = RefCell::new(Vec::new());
-            let bound = bind_first(&[v6, v4], |address| {
-                calls.borrow_mut().push(address);
-                errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
-            });
-            assert_eq!(
-                bound.err().map(|(address, _)| address),
-                blamed,
-                "{errors:?}"
-            );
-            assert_eq!(calls.into_inner(), tried, "{errors:?}");
-        }
-    }
+    use crate::bound::Bound;
 
     #[test]
     fn errors_of_accept_are_told_apart() {
@@ -311,7 +227,7 @@ mod tests {
     fn listener() -> (Listener, SocketAddr) {
         let poll = Poll::new().expect("a poll");
         let loopback = "127.0.0.1:0".parse().expect("an address");
-        let bound = Bound::new(Service::Main, loopback).expect("a free port");
+        let bound = Bound::new(Service::Main, loopback, false).expect("a free port");
         let address = bound.address();
         (
             bound.listen(poll.registry(), Token(0)).expect("it listens"),
@@ -339,5 +255,30 @@ mod tests {
         assert!(listener.is_ready(), "nobody has said that it is empty");
         assert!(matches!(listener.accept(), Accepted::Nobody));
         assert!(!listener.is_ready());
+    }
+
+    #[test]
+    fn newcomers_are_shut_out_and_those_who_have_come_are_not() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let poll = Poll::new().expect("a poll");
+            let address = loopback.parse().expect("an address");
+            let Ok(bound) = Bound::new(Service::Main, address, false) else {
+                assert_eq!(loopback, "[::1]:0", "not every host has IPv6");
+                continue;
+            };
+            let address = bound.address();
+            let mut listener = bound.listen(poll.registry(), Token(0)).expect("it listens");
+            let mut early = std::net::TcpStream::connect(address).expect("it listens");
+            listener.shut_out().expect("there are filters");
+            let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+            let error = late.expect_err("nobody answers");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "on {address}");
+            early.write_all(b"x").expect("whoever was in is in");
+            let Accepted::Stream(mut stream, _) = listener.accept() else {
+                panic!("a client is in the queue of {address}");
+            };
+            assert_eq!(stream.read(&mut [0; 9]).expect("it has come"), 1);
+            assert!(matches!(listener.accept(), Accepted::Nobody));
+        }
     }
 }

@@ -5,15 +5,22 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::error;
+use onepoll::command::Command;
 use onepoll::journal::Journal;
-use onepoll::options::{Command, Options};
+use onepoll::options::Options;
+use onepoll::probe;
 use onepoll::server::Server;
 use onepoll::service::{Service, VERSION};
 use onepoll::stop::Outcome;
+use onepoll::supervisor;
 
 fn main() -> ExitCode {
-    match Options::parse(env::args_os().skip(1), |name| env::var_os(name)) {
+    match Command::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(options)) => serve(&options),
+        Ok(Command::Probe(target)) => match probe::probe(&target) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => print(&mut io::stderr(), &format!("onepoll: {reason}\n"), 1),
+        },
         Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
         Err(error) => print(&mut io::stderr(), &format!("onepoll: {error}\n"), 2),
     }
@@ -30,6 +37,7 @@ fn serve(options: &Options) -> ExitCode {
     let outcome = Server::bind(options).and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
         journal.announce(VERSION, main, diag);
+        supervisor::tell_ready();
         server.run()?;
         // Nobody is held up any more by making room for the last lines.
         journal.catch_up();

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::wire::Socket;
@@ -72,5 +73,9 @@ impl Socket for Script {
     fn finish(&mut self) -> io::Result<()> {
         self.0.borrow_mut().calls.push("finish");
         Ok(())
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        None
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   1 wait        until an event, a deadline, the stop's next change or the end of a pause
 //!   2 clock       one Instant for the whole tick; a new Date if the second has changed
-//!   3 signals     begin the drain, so that the answers of this tick already announce it
+//!   3 signals     begin the stop, so that the answers of this tick already announce it
 //!   4 events      connections take a turn; listeners are only noted
 //!   5 left over   connections that ran out of steps in the last tick
 //!   6 accept      from each listener, within a budget
@@ -16,6 +16,7 @@
 //! comes after them; and those who are here already go before those who come.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,14 +24,16 @@ use log::{debug, info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::bound::Bound;
 use crate::doors::Doors;
 use crate::journal;
 use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
 use crate::listener::Accepted;
 use crate::options::Options;
 use crate::service::Service;
-use crate::signals::Signals;
-use crate::stop::{Outcome, Stop, Tally};
+use crate::signals::{Signal, Signals};
+use crate::stop::{Outcome, Phase, Stop, Tally};
+use crate::supervisor;
 use crate::table::Table;
 
 /// Connections have their slot for a token, so all others are at the far end.
@@ -49,6 +52,8 @@ pub struct Server {
     /// When the date in the replies is no longer true.
     restamp: Instant,
     stop: Stop,
+    /// How far the stop had come when what it asks for was last done.
+    followed: Phase,
     /// Answers that had been given when the drain began.
     answered_before: u64,
     tally: Tally,
@@ -66,8 +71,13 @@ impl Server {
         let poll = Poll::new()?;
         signals.register(poll.registry(), SIGNALS)?;
 
-        let addresses = [options.diag, options.listen];
-        let doors = Doors::open(poll.registry(), Token(DOORS), addresses)?;
+        // Neither listens before both are bound: if one of them cannot be, nobody has
+        // connected to the other yet.
+        let [diag, main] = supervisor::sockets()?;
+        let bind = |service, address| Bound::new(service, address, options.reuse_port);
+        let diag = diag.map_or_else(|| bind(Service::Diag, options.diag), Ok)?;
+        let main = main.map_or_else(|| bind(Service::Main, options.listen), Ok)?;
+        let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
         let now = Instant::now();
         Ok(Server {
             poll,
@@ -76,7 +86,8 @@ impl Server {
             table: Table::new(now),
             now,
             restamp: now,
-            stop: Stop::new(options.drain, options.last_call),
+            stop: Stop::new(options.schedule),
+            followed: Phase::Serving,
             answered_before: 0,
             tally: Tally::default(),
         })
@@ -106,7 +117,7 @@ impl Server {
         self.read_clock();
         self.take_signals(events);
         self.take_events(events);
-        self.table.take_left_over(self.now, self.stop.draining());
+        self.table.take_left_over(self.now);
         self.accept();
         self.keep_deadlines();
         Ok(())
@@ -143,22 +154,35 @@ impl Server {
 
     fn take_signals(&mut self, events: &Events) {
         if events.iter().any(|event| event.token() == SIGNALS) {
-            while let Some(name) = self.signals.take() {
-                info!(target: "onepoll", "Signal '{name}' received");
-                self.begin_drain();
+            while let Some(signal) = self.signals.take() {
+                info!(target: "onepoll", "Signal '{}' received", signal.name());
+                match signal {
+                    Signal::Terminate => self.stop.retire(self.now),
+                    Signal::Interrupt => self.stop.drain(self.now),
+                }
             }
         }
+        self.stop.advance(self.now);
+        self.follow_stop();
     }
 
-    fn begin_drain(&mut self) {
-        if self.stop.begin(self.now) {
+    /// Does what the stop asks for when it has come further.
+    fn follow_stop(&mut self) {
+        let phase = self.stop.phase();
+        if mem::replace(&mut self.followed, phase) == phase {
+            return;
+        }
+        supervisor::tell_stopping();
+        self.table.retire();
+        self.table.announce_close(Service::Main);
+        if self.stop.is_draining() {
+            self.table.announce_close(Service::Diag);
             self.answered_before = self.table.counters().answered;
-            self.doors.close();
+            self.doors.close(self.now);
         }
     }
 
     fn take_events(&mut self, events: &Events) {
-        let draining = self.stop.draining();
         for event in events {
             match event.token() {
                 SIGNALS => {}
@@ -167,7 +191,7 @@ impl Server {
                     let eof = event.is_read_closed();
                     let readable = event.is_readable() || eof || event.is_error();
                     self.table.note(key, readable, eof);
-                    self.table.give_turn(key, self.now, draining);
+                    self.table.give_turn(key, self.now);
                 }
                 Token(door) => self.doors.note(door - DOORS),
             }
@@ -204,7 +228,8 @@ impl Server {
             Accepted::Nobody | Accepted::Starved(_) => false,
             Accepted::Failed => {
                 self.tally.failed = true;
-                self.begin_drain();
+                self.stop.drain(self.now);
+                self.follow_stop();
                 false
             }
         }
@@ -229,17 +254,17 @@ impl Server {
 
     fn keep_deadlines(&mut self) {
         self.table.expire(self.now);
-        if self.stop.closes_idle(self.now) {
+        if self.stop.dismisses_idle(self.now) {
             self.table.dismiss_idle(self.now, &mut self.tally);
         }
         if self.stop.cuts(self.now) {
-            self.table.cut(&mut self.tally);
+            self.table.cut(self.now, &mut self.tally);
             self.tally.cut += self.doors.turn_away();
         }
     }
 
     fn is_over(&self) -> bool {
-        self.stop.draining() && self.doors.are_closed() && self.table.is_empty()
+        self.stop.is_draining() && self.doors.are_closed() && self.table.is_empty()
     }
 
     /// Logs what the stop came to, once it is over.

@@ -63,6 +63,14 @@ impl Service {
         };
         Site::new(self.name(), &[route])
     }
+
+    /// Changes what it serves once the server is going to end.
+    pub fn retire(self, site: &mut Site) {
+        match self {
+            Service::Diag => site.replace("/ready", "503 Service Unavailable", "draining"),
+            Service::Main => {}
+        }
+    }
 }
 
 /// A variable of the build. An empty one counts as unset, as it does at start.

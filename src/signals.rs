@@ -12,8 +12,33 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// The signals that stop the server, with the names that the log gives them.
-const SIGNALS: [(i32, &str); 2] = [(SIGINT, "interrupt"), (SIGTERM, "terminated")];
+/// A signal that stops the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT: somebody at a terminal wants it to end.
+    Interrupt,
+    /// SIGTERM: a supervisor does.
+    Terminate,
+}
+
+impl Signal {
+    const ALL: [Signal; 2] = [Signal::Interrupt, Signal::Terminate];
+
+    /// The name that the log gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::Interrupt => "interrupt",
+            Signal::Terminate => "terminated",
+        }
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+        }
+    }
+}
 
 /// The reading end of the pipe that the handlers write to.
 pub struct Signals {
@@ -27,15 +52,16 @@ impl Signals {
     /// # Errors
     /// Those of socketpair(2) and sigaction(2).
     pub fn install() -> io::Result<Signals> {
-        let pipe = signal_hook_mio::v1_0::Signals::new(SIGNALS.map(|(signal, _)| signal))?;
+        let numbers = Signal::ALL.map(Signal::number);
+        let pipe = signal_hook_mio::v1_0::Signals::new(numbers)?;
         // Actions run in the order of their registration: the one that ends the process has
         // to look at the flag before the same signal sets it.
         let met = Arc::new(AtomicBool::new(false));
-        for (signal, _) in SIGNALS {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&met))?;
+        for number in numbers {
+            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&met))?;
         }
-        for (signal, _) in SIGNALS {
-            flag::register(signal, Arc::clone(&met))?;
+        for number in numbers {
+            flag::register(number, Arc::clone(&met))?;
         }
         Ok(Signals { pipe })
     }
@@ -48,13 +74,12 @@ impl Signals {
         self.pipe.register(registry, token, Interest::READABLE)
     }
 
-    /// The name of a signal that has arrived since the last call.
-    pub fn take(&mut self) -> Option<&'static str> {
-        let signal = self.pipe.pending().next()?;
-        SIGNALS
-            .iter()
-            .find(|(number, _)| *number == signal)
-            .map(|(_, name)| *name)
+    /// A signal that has arrived since the last call.
+    pub fn take(&mut self) -> Option<Signal> {
+        let number = self.pipe.pending().next()?;
+        Signal::ALL
+            .into_iter()
+            .find(|signal| signal.number() == number)
     }
 }
 

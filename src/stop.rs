@@ -1,11 +1,17 @@
-//! The stop, as a pure machine: serving until it begins, then draining until the deadline.
-//! It touches no socket and reads no clock; the loop asks it what to do and does that.
+//! The stop, as a pure machine. It touches no socket and reads no clock; the loop tells it of
+//! signals and of the time, asks it what to do, and does that.
 //!
 //! ```text
-//!   serving ── begin ──► draining ── last call over ──► draining, the idle closed
-//!                           │                               │
-//!                           └── nothing open any more ──────┴── or the deadline ──► over
+//!   serving ──── SIGTERM ────► lame duck ──── in its time ────► draining ──► over
+//!      │                                                         ▲
+//!      └──── SIGINT, a failure, or no time for a lame duck ──────┘
 //! ```
+//!
+//! A lame duck serves everybody and says that this will end. A drain lets nobody in: whoever
+//! is idle has until the last call is over, and whoever has begun until the drain is.
+//!
+//! The invariant: it only goes forward. What would end it early, a second signal, ends the
+//! process instead.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,10 +19,30 @@ use std::time::{Duration, Instant};
 /// The stop of one server.
 #[derive(Debug)]
 pub struct Stop {
-    drain: Duration,
-    last_call: Duration,
-    /// When the drain began; `None` while serving.
-    since: Option<Instant>,
+    schedule: Schedule,
+    phase: Phase,
+}
+
+/// How long the parts of a stop take at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long to go on as a lame duck; zero leaves that out.
+    pub lame_duck: Duration,
+    /// From the beginning of the drain until what is still open is cut.
+    pub drain: Duration,
+    /// From the beginning of the drain until the idle are dismissed; never longer than it.
+    pub last_call: Duration,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not begun.
+    Serving,
+    /// Everybody is served, and told that this will end, since then.
+    LameDuck(Instant),
+    /// Nobody is let in any more, since then.
+    Draining(Instant),
 }
 
 /// What a stop came to.
@@ -67,50 +93,81 @@ impl fmt::Display for Tally {
 }
 
 impl Stop {
-    /// A stop that has not begun. Once it does, connections have until `drain` has passed,
-    /// and those that are idle until `last_call` has; never longer than `drain`.
-    pub fn new(drain: Duration, last_call: Duration) -> Stop {
+    /// A stop that has not begun.
+    pub fn new(schedule: Schedule) -> Stop {
         Stop {
-            drain,
-            last_call: last_call.min(drain),
-            since: None,
+            schedule,
+            phase: Phase::Serving,
         }
     }
 
-    /// Begins the drain; says whether it had not begun before.
-    pub fn begin(&mut self, now: Instant) -> bool {
-        let first = self.since.is_none();
-        self.since.get_or_insert(now);
-        first
+    /// How far it has come.
+    pub fn phase(&self) -> Phase {
+        self.phase
     }
 
-    /// Whether listeners are to be let go and answers to announce the close.
-    pub fn draining(&self) -> bool {
-        self.since.is_some()
+    /// Begins gently: as a lame duck, if there is time for that.
+    pub fn retire(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Serving if self.schedule.lame_duck > Duration::ZERO => {
+                self.phase = Phase::LameDuck(now);
+            }
+            Phase::Serving => self.drain(now),
+            Phase::LameDuck(_) | Phase::Draining(_) => {}
+        }
     }
 
-    /// Whether a connection that is idle or silent is to be closed.
-    pub fn closes_idle(&self, now: Instant) -> bool {
-        self.since
-            .is_some_and(|since| now >= since + self.last_call)
+    /// Begins the drain, unless it has begun.
+    pub fn drain(&mut self, now: Instant) {
+        if !self.is_draining() {
+            self.phase = Phase::Draining(now);
+        }
+    }
+
+    /// Lets time pass: a lame duck begins to drain when its time is over.
+    pub fn advance(&mut self, now: Instant) {
+        if let Phase::LameDuck(since) = self.phase
+            && now >= since + self.schedule.lame_duck
+        {
+            self.drain(now);
+        }
+    }
+
+    /// Whether nobody is to be let in any more.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining(_))
+    }
+
+    /// Whether a connection that is idle or silent is to be dismissed.
+    pub fn dismisses_idle(&self, now: Instant) -> bool {
+        self.is_draining() && self.lasted(now) >= self.last_call()
     }
 
     /// Whether everything that is still open is to be cut.
     pub fn cuts(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now >= since + self.drain)
+        self.is_draining() && self.lasted(now) >= self.schedule.drain
     }
 
-    /// When, after `now`, one of the answers above changes.
+    /// When, after `now`, one of the answers above changes by itself.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let since = self.since?;
-        [since + self.last_call, since + self.drain]
-            .into_iter()
-            .find(|&change| change > now)
+        let changes = match self.phase {
+            Phase::Serving => return None,
+            Phase::LameDuck(since) => [since + self.schedule.lame_duck; 2],
+            Phase::Draining(since) => [since + self.last_call(), since + self.schedule.drain],
+        };
+        changes.into_iter().find(|&change| change > now)
     }
 
     /// How long the drain has lasted.
     pub fn lasted(&self, now: Instant) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| now - since)
+        match self.phase {
+            Phase::Draining(since) => now - since,
+            Phase::Serving | Phase::LameDuck(_) => Duration::ZERO,
+        }
+    }
+
+    fn last_call(&self) -> Duration {
+        self.schedule.last_call.min(self.schedule.drain)
     }
 }
 
@@ -118,55 +175,99 @@ impl Stop {
 mod tests {
     use super::*;
 
+    const SCHEDULE: Schedule = Schedule {
+        lame_duck: Duration::from_secs(10),
+        drain: Duration::from_secs(5),
+        last_call: Duration::from_millis(250),
+    };
+    const NEARLY: Duration = Duration::from_nanos(1);
+
+    /// What a stop says at a moment: drains, dismisses the idle, cuts.
+    fn says(stop: &Stop, now: Instant) -> [bool; 3] {
+        [stop.is_draining(), stop.dismisses_idle(now), stop.cuts(now)]
+    }
+
     #[test]
-    fn a_stop_goes_from_serving_to_draining_to_the_last_call_to_the_cut() {
-        let (drain, last_call) = (Duration::from_secs(5), Duration::from_millis(250));
+    fn a_drain_goes_by_the_last_call_to_the_cut() {
         let start = Instant::now();
-        let mut stop = Stop::new(drain, last_call);
-        assert!(!stop.draining() && !stop.closes_idle(start) && !stop.cuts(start));
+        let mut stop = Stop::new(SCHEDULE);
+        assert_eq!(says(&stop, start), [false; 3]);
         assert_eq!(stop.next(start), None);
 
-        assert!(stop.begin(start));
-        let nearly = Duration::from_nanos(1);
-        for (now, closes_idle, cuts, next) in [
-            (start, false, false, Some(start + last_call)),
-            (
-                start + last_call - nearly,
-                false,
-                false,
-                Some(start + last_call),
-            ),
-            (start + last_call, true, false, Some(start + drain)),
-            (start + drain - nearly, true, false, Some(start + drain)),
-            (start + drain, true, true, None),
+        stop.drain(start);
+        let (last_call, cut) = (start + SCHEDULE.last_call, start + SCHEDULE.drain);
+        for (now, expected, next) in [
+            (start, [true, false, false], Some(last_call)),
+            (last_call - NEARLY, [true, false, false], Some(last_call)),
+            (last_call, [true, true, false], Some(cut)),
+            (cut - NEARLY, [true, true, false], Some(cut)),
+            (cut, [true, true, true], None),
         ] {
-            assert!(stop.draining());
-            let at = now - start;
-            assert_eq!(
-                (stop.closes_idle(now), stop.cuts(now)),
-                (closes_idle, cuts),
-                "{at:?}"
-            );
-            assert_eq!(stop.next(now), next, "{at:?}");
-            assert_eq!(stop.lasted(now), at);
+            stop.advance(now);
+            assert_eq!(says(&stop, now), expected, "{:?}", now - start);
+            assert_eq!(stop.next(now), next, "{:?}", now - start);
+            assert_eq!(stop.lasted(now), now - start);
         }
     }
 
     #[test]
-    fn a_second_beginning_changes_nothing() {
+    fn a_lame_duck_drains_in_its_time_and_the_clock_begins_then() {
         let start = Instant::now();
-        let mut stop = Stop::new(Duration::from_secs(5), Duration::ZERO);
-        assert!(stop.begin(start));
-        assert!(!stop.begin(start + Duration::from_secs(4)));
-        assert!(stop.cuts(start + Duration::from_secs(5)));
+        let mut stop = Stop::new(SCHEDULE);
+        stop.retire(start);
+        assert_eq!(stop.phase(), Phase::LameDuck(start));
+        let end = start + SCHEDULE.lame_duck;
+        assert_eq!(stop.next(start), Some(end));
+        stop.advance(end - NEARLY);
+        assert_eq!(says(&stop, end - NEARLY), [false; 3]);
+        assert_eq!(stop.lasted(end - NEARLY), Duration::ZERO);
+
+        // A loop that comes late does not take the time from those who are to be drained.
+        let late = end + Duration::from_secs(1);
+        stop.advance(late);
+        assert_eq!(stop.phase(), Phase::Draining(late));
+        assert_eq!(says(&stop, late), [true, false, false]);
+        assert_eq!(stop.next(late), Some(late + SCHEDULE.last_call));
+    }
+
+    #[test]
+    fn a_lame_duck_can_be_hurried_and_not_held_back() {
+        let start = Instant::now();
+        let mut stop = Stop::new(SCHEDULE);
+        stop.retire(start);
+        let hurry = start + Duration::from_secs(1);
+        stop.drain(hurry);
+        assert_eq!(stop.phase(), Phase::Draining(hurry));
+        stop.drain(hurry + Duration::from_secs(1));
+        stop.retire(hurry + Duration::from_secs(1));
+        assert_eq!(
+            stop.phase(),
+            Phase::Draining(hurry),
+            "what has begun goes on"
+        );
+    }
+
+    #[test]
+    fn without_time_for_it_there_is_no_lame_duck() {
+        let start = Instant::now();
+        let mut stop = Stop::new(Schedule {
+            lame_duck: Duration::ZERO,
+            ..SCHEDULE
+        });
+        stop.retire(start);
+        assert_eq!(stop.phase(), Phase::Draining(start));
     }
 
     #[test]
     fn a_last_call_ends_with_the_drain() {
         let start = Instant::now();
-        let mut stop = Stop::new(Duration::ZERO, Duration::from_secs(1));
-        stop.begin(start);
-        assert!(stop.closes_idle(start) && stop.cuts(start));
+        let mut stop = Stop::new(Schedule {
+            drain: Duration::ZERO,
+            ..SCHEDULE
+        });
+        stop.drain(start);
+        assert_eq!(says(&stop, start), [true; 3]);
+        assert_eq!(stop.next(start), None);
     }
 
     #[test]
@@ -176,17 +277,13 @@ mod tests {
             idle: 2,
             ..Tally::default()
         };
-        assert_eq!(tally.outcome(), Outcome::Drained);
-        assert_eq!(Tally { cut: 1, ..tally }.outcome(), Outcome::Cut);
-        assert_eq!(
-            Tally {
-                cut: 1,
-                failed: true,
-                ..tally
-            }
-            .outcome(),
-            Outcome::Failed
-        );
+        let cut = Tally { cut: 1, ..tally };
+        let failed = Tally {
+            failed: true,
+            ..cut
+        };
+        let outcomes = [tally, cut, failed].map(|tally| tally.outcome());
+        assert_eq!(outcomes, [Outcome::Drained, Outcome::Cut, Outcome::Failed]);
         assert_eq!(tally.to_string(), "answered 7, closed idle 2, cut 0");
     }
 }

@@ -7,7 +7,7 @@
 use std::mem;
 use std::time::Instant;
 
-use log::{debug, trace};
+use log::{debug, trace, warn};
 use slab::Slab;
 
 use crate::connection::Connection;
@@ -17,7 +17,7 @@ use crate::desk::Desk;
 use crate::http::Site;
 use crate::service::Service;
 use crate::stop::Tally;
-use crate::turn::{Reason, Turn};
+use crate::turn::{Change, Reason, Turn};
 use crate::wire::Socket;
 
 /// All connections, and what it takes to serve them.
@@ -39,6 +39,8 @@ pub struct Table<S> {
 struct Guest<S> {
     service: Service,
     connection: Connection<S>,
+    /// When it entered the phase that it is in.
+    entered: Instant,
     /// It is among those that are left over.
     left_over: bool,
 }
@@ -93,6 +95,18 @@ impl<S: Socket> Table<S> {
         }
     }
 
+    /// Says on every page that is there for it that the server will end.
+    pub fn retire(&mut self) {
+        for service in Service::ALL {
+            service.retire(&mut self.sites[service as usize]);
+        }
+    }
+
+    /// From now on, the last answer that a client of `service` gets announces the close.
+    pub fn announce_close(&mut self, service: Service) {
+        self.sites[service as usize].announce_close();
+    }
+
     /// The key under which the next connection will be admitted.
     pub fn next_key(&self) -> usize {
         self.guests.vacant_key()
@@ -103,6 +117,7 @@ impl<S: Socket> Table<S> {
         let key = self.guests.insert(Guest {
             service,
             connection: Connection::new(socket),
+            entered: now,
             left_over: false,
         });
         self.deadlines.arm(key, Lane::Idle, now);
@@ -117,26 +132,26 @@ impl<S: Socket> Table<S> {
 
     /// Gives a connection a turn, unless one that is left over is still due in this tick: a
     /// client that sends on and on would otherwise have two, then three, and so on.
-    pub fn give_turn(&mut self, key: usize, now: Instant, draining: bool) {
+    pub fn give_turn(&mut self, key: usize, now: Instant) {
         // One that is left over may have been closed by an event of this tick.
         if let Some(guest) = self.guests.get_mut(key)
             && !guest.left_over
         {
             let site = &self.sites[guest.service as usize];
-            let turn = guest.connection.advance(&mut self.desk, site, draining);
+            let turn = guest.connection.advance(&mut self.desk, site);
             self.settle(key, &turn, now);
         }
     }
 
     /// Gives another turn to the connections that ran out of steps in their last one.
-    pub fn take_left_over(&mut self, now: Instant, draining: bool) {
+    pub fn take_left_over(&mut self, now: Instant) {
         let due = self.left_over.len();
         for at in 0..due {
             let key = self.left_over[at];
             if let Some(guest) = self.guests.get_mut(key) {
                 guest.left_over = false;
             }
-            self.give_turn(key, now, draining);
+            self.give_turn(key, now);
         }
         self.left_over.drain(..due);
     }
@@ -144,13 +159,15 @@ impl<S: Socket> Table<S> {
     /// Does what the end of a turn asks for.
     fn settle(&mut self, key: usize, turn: &Turn, now: Instant) {
         match *turn {
-            Turn::Open {
-                entered,
-                unfinished,
-            } => {
-                if let Some(lane) = entered {
-                    trace!(target: "onepoll", "Connection {key} enters {}", lane.name());
-                    self.deadlines.arm(key, lane, now);
+            Turn::Open { change, unfinished } => {
+                match change {
+                    Change::None => {}
+                    Change::Progress(lane) => self.deadlines.arm(key, lane, now),
+                    Change::Entered(lane) => {
+                        trace!(target: "onepoll", "Connection {key} enters {}", lane.name());
+                        self.deadlines.arm(key, lane, now);
+                        self.guests[key].entered = now;
+                    }
                 }
                 if unfinished && !mem::replace(&mut self.guests[key].left_over, true) {
                     self.left_over.push(key);
@@ -196,8 +213,12 @@ impl<S: Socket> Table<S> {
             let guest = &mut self.guests[key];
             let site = &self.sites[guest.service as usize];
             guest.connection.note(true, false);
-            let mut turn = guest.connection.advance(&mut self.desk, site, true);
-            if let Turn::Open { entered: None, .. } = turn {
+            let mut turn = guest.connection.advance(&mut self.desk, site);
+            if let Turn::Open {
+                change: Change::None,
+                ..
+            } = turn
+            {
                 debug!(target: "onepoll", "Connection {key} is idle at the last call");
                 turn = guest.connection.dismiss();
                 tally.idle += 1;
@@ -206,16 +227,23 @@ impl<S: Socket> Table<S> {
         }
     }
 
-    /// Closes everything that is left at the drain's deadline. Those that have had their last
-    /// answer, or have been dismissed, lose nothing by it and do not count.
-    pub fn cut(&mut self, tally: &mut Tally) {
+    /// Closes everything that is left at the drain's deadline, and names whoever loses by it.
+    /// Those that have had their last answer, or have been dismissed, do not.
+    pub fn cut(&mut self, now: Instant, tally: &mut Tally) {
         for key in 0..self.guests.capacity() {
             let Some(guest) = self.guests.get(key) else {
                 continue;
             };
-            match guest.connection.lane() {
-                Lane::Idle | Lane::Head | Lane::Body | Lane::Writing => tally.cut += 1,
-                Lane::Lingering | Lane::Farewell => {}
+            let lane = guest.connection.lane();
+            if !matches!(lane, Lane::Lingering | Lane::Farewell) {
+                let peer = guest.connection.peer();
+                let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+                let time = (now - guest.entered).as_secs_f32();
+                warn!(
+                    target: guest.service.name(),
+                    "Connection {key} from {peer} is cut, after {time:.1} s in {}", lane.name()
+                );
+                tally.cut += 1;
             }
             self.close(key, Reason::Cut);
         }
@@ -277,7 +305,7 @@ mod tests {
     /// What the server does with an event.
     fn edge(table: &mut Table<Script>, peer: &Peer, now: Instant) {
         table.note(peer.key, true, false);
-        table.give_turn(peer.key, now, false);
+        table.give_turn(peer.key, now);
     }
 
     #[test]
@@ -289,7 +317,7 @@ mod tests {
         peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
         for tick in 0..8 {
             edge(&mut table, &peer, now);
-            table.take_left_over(now, false);
+            table.take_left_over(now);
             let (calls, turns) = (peer.calls().len(), if tick == 0 { 2 } else { 1 });
             assert_eq!(calls, turns * STEPS_PER_TURN, "in tick {tick}");
             assert_eq!(table.left_over, [peer.key], "in tick {tick}");
@@ -304,8 +332,8 @@ mod tests {
         peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
         edge(&mut table, &peer, now);
         assert!(table.has_left_over());
-        table.cut(&mut Tally::default());
-        table.take_left_over(now, false);
+        table.cut(now, &mut Tally::default());
+        table.take_left_over(now);
         assert!(!table.has_left_over() && table.is_empty());
     }
 
@@ -425,6 +453,7 @@ mod tests {
         }
 
         let mut tally = Tally::default();
+        table.announce_close(Service::Main);
         table.dismiss_idle(now, &mut tally);
         assert_eq!((tally.idle, table.len()), (2, 4));
         assert_eq!(silent.calls(), ["recv", "finish"]);
@@ -444,7 +473,7 @@ mod tests {
             2,
             "the dismissed are not waited for any longer"
         );
-        table.cut(&mut tally);
+        table.cut(now, &mut tally);
         assert_eq!(
             (tally.cut, table.len()),
             (1, 0),

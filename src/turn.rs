@@ -10,13 +10,25 @@ use crate::deadlines::Lane;
 pub enum Turn {
     /// The connection lives on.
     Open {
-        /// The lane that it entered, perhaps anew, and whose patience begins now.
-        entered: Option<Lane>,
+        /// What this means for its deadline.
+        change: Change,
         /// It ran out of steps and wants another turn, for which no event will come.
         unfinished: bool,
     },
     /// The connection is of no more use.
     Over(Reason),
+}
+
+/// What a turn means for the deadline of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// It is still in this lane, whose patience begins anew, as some of what it waited for
+    /// has come.
+    Progress(Lane),
+    /// It has entered this lane, perhaps once more, and its patience begins.
+    Entered(Lane),
 }
 
 /// Why a connection was closed.

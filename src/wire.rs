@@ -6,7 +6,7 @@
 //! come back whenever it suits them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 
@@ -17,6 +17,9 @@ pub trait Socket: Read + Write {
     /// # Errors
     /// Whatever the kernel says, as when the peer has reset the connection.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Where the peer is, for the log; `None` if the kernel has forgotten it.
+    fn peer(&self) -> Option<SocketAddr>;
 }
 
 impl Socket for TcpStream {
@@ -27,6 +30,10 @@ impl Socket for TcpStream {
                 ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
                 _ => error,
             })
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.peer_addr().ok()
     }
 }
 
@@ -109,6 +116,11 @@ impl<S: Socket> Wire<S> {
                 },
             }
         }
+    }
+
+    /// See [`Socket::peer`].
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.socket.peer()
     }
 
     /// See [`Socket::finish`].

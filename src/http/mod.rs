@@ -45,8 +45,21 @@ pub enum Next {
     Head,
     /// The rest of a body.
     Body(Unread),
+    /// Another request, or nothing: then the answer that is held back was the last one.
+    Held(Unread),
     /// Nothing that matters: the last answer has been given.
     Close,
+}
+
+/// What is known of the bytes behind an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// The client waits for its answers before it sends more.
+    Nothing,
+    /// The client does not wait, so there may be more on its way.
+    Perhaps,
+    /// More has arrived.
+    More,
 }
 
 /// A request whose head has been understood and whose body has not all come. Its answer
@@ -60,14 +73,14 @@ pub struct Unread {
 /// Answers every request that `input` completes, in order, onto the end of `out`.
 ///
 /// The input begins with the rest of `unread`'s body, if there is one, and else with a
-/// head. With `last`, nothing more is to be expected from the client once the input has
-/// been consumed: if it ends where a request ends, that request's answer says
-/// `Connection: close`.
+/// head. Where the site announces the close, it does so in the last answer. Whether that is
+/// the one to the last request in the input depends on what is `behind` it; if that cannot
+/// be known, as with a client that has sent several requests at once, the answer is held.
 pub fn serve(
     site: &Site,
     unread: Option<Unread>,
     input: &[u8],
-    last: bool,
+    behind: Behind,
     out: &mut Vec<u8>,
 ) -> Served {
     let mut rest = input;
@@ -81,7 +94,13 @@ pub fn serve(
             Ok(Progress::Head) => break Next::Head,
             Ok(Progress::Body(unread)) => break Next::Body(unread),
             Ok(Progress::Whole(mut answer)) => {
-                answer.persists &= !last || Head::begins_in(rest);
+                if site.is_closing() && answer.persists && !Head::begins_in(rest) {
+                    match behind {
+                        Behind::More => {}
+                        Behind::Nothing if answered == 0 => answer.persists = false,
+                        Behind::Nothing | Behind::Perhaps => break Next::Held(answer.into()),
+                    }
+                }
                 out.extend_from_slice(site.reply(&answer));
                 answered += 1;
                 if !answer.persists {
@@ -167,9 +186,24 @@ impl Unread {
         })
     }
 
+    /// Gives the answer that was held, as there is no other request to follow.
+    pub fn conclude(mut self, site: &Site, out: &mut Vec<u8>) {
+        self.answer.persists = false;
+        out.extend_from_slice(site.reply(&self.answer));
+    }
+
     /// Whether the request is a `HEAD`, whose answer has no body.
     pub fn asks_for_fields_only(&self) -> bool {
         self.answer.fields_only
+    }
+}
+
+impl From<Answer> for Unread {
+    fn from(answer: Answer) -> Unread {
+        Unread {
+            body: Body::NONE,
+            answer,
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Site {
     /// The pages of `paths`, in their order, then the two that no path leads to.
     pages: Vec<[Reply; 4]>,
     date: [u8; DATE_LEN],
+    /// The last answer that a client gets announces the close.
+    closing: bool,
 }
 
 /// What a request gets, once it is complete.
@@ -81,6 +83,7 @@ impl Site {
                 .map(|page| page.variants())
                 .collect(),
             date: imf_fixdate(0),
+            closing: false,
         }
     }
 
@@ -93,7 +96,35 @@ impl Site {
     pub fn stamp(&mut self, unix_seconds: u64) {
         self.date = imf_fixdate(unix_seconds);
         for reply in self.pages.iter_mut().flatten() {
-            reply.bytes[reply.date_at..][..DATE_LEN].copy_from_slice(&self.date);
+            reply.stamp(&self.date);
+        }
+    }
+
+    /// From now on, the last answer that a client gets announces the close.
+    pub fn announce_close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether that is so.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Puts another text in the place of the one at `path`, with another status.
+    ///
+    /// # Panics
+    /// If there is no route to `path`.
+    pub fn replace(&mut self, path: &str, status: &str, body: &str) {
+        let at = self.paths.iter().position(|route| *route == path);
+        let at = at.expect("a page that is replaced has been there");
+        self.pages[at] = Page {
+            status,
+            fields: TEXT,
+            body,
+        }
+        .variants();
+        for reply in &mut self.pages[at] {
+            reply.stamp(&self.date);
         }
     }
 
@@ -140,13 +171,19 @@ impl Site {
             body: &body,
         };
         let mut reply = page.render(Version::Http11, false);
-        reply.bytes[reply.date_at..][..DATE_LEN].copy_from_slice(&self.date);
+        reply.stamp(&self.date);
         let end = if fields_only {
             reply.body_at
         } else {
             reply.bytes.len()
         };
         out.extend_from_slice(&reply.bytes[..end]);
+    }
+}
+
+impl Reply {
+    fn stamp(&mut self, date: &[u8; DATE_LEN]) {
+        self.bytes[self.date_at..][..DATE_LEN].copy_from_slice(date);
     }
 }
 

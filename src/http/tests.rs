@@ -27,18 +27,25 @@ fn site() -> Site {
 
 /// Serves the pieces one after the other, as a connection does: what is not consumed comes
 /// again ahead of the next piece. Returns all that was sent, and what would come next.
-fn converse(pieces: &[&[u8]], last: bool) -> (String, Next) {
-    let (site, mut carry, mut next, mut out) = (site(), Vec::new(), Next::Head, Vec::new());
+fn converse(pieces: &[&[u8]], closing: bool) -> (String, Next) {
+    let (mut site, mut carry, mut next, mut out) = (site(), Vec::new(), Next::Head, Vec::new());
+    if closing {
+        site.announce_close();
+    }
     for piece in pieces {
         let unread = match next {
             Next::Head => None,
-            Next::Body(unread) => Some(unread),
+            Next::Body(unread) | Next::Held(unread) => Some(unread),
             Next::Close => break,
         };
         carry.extend_from_slice(piece);
-        let served = serve(&site, unread, &carry, last, &mut out);
+        let served = serve(&site, unread, &carry, Behind::Nothing, &mut out);
         carry.drain(..served.consumed);
         next = served.next;
+    }
+    if let Next::Held(unread) = next {
+        unread.conclude(&site, &mut out);
+        next = Next::Close;
     }
     (String::from_utf8(out).expect("answers are ASCII"), next)
 }
@@ -265,7 +272,7 @@ fn the_outbox_holds_the_answers_to_a_full_inbox() {
     let mut input = shortest.repeat(INBOX / shortest.len());
     input.replace_range(input.len() - shortest.len().., "POST / HTTP/1.1\r\n\r\n");
     let mut out = Vec::with_capacity(OUTBOX);
-    let served = serve(&site(), None, input.as_bytes(), false, &mut out);
+    let served = serve(&site(), None, input.as_bytes(), Behind::Nothing, &mut out);
     assert_eq!((served.answered, served.next), (682, Next::Close));
     assert_eq!(out.capacity(), OUTBOX, "the outbox must not have grown");
 }
@@ -289,7 +296,7 @@ fn no_answer_is_longer_than_the_longest() {
             let mut out = Vec::new();
             let request = format!("GET {target} HTTP/1.{rest}\r\n");
             assert_eq!(
-                serve(&site, None, request.as_bytes(), false, &mut out).answered,
+                serve(&site, None, request.as_bytes(), Behind::Nothing, &mut out).answered,
                 1
             );
             assert!(
@@ -437,7 +444,7 @@ proptest! {
             do_damage(&mut input, at, &damage);
         }
         let mut out = Vec::new();
-        let served = serve(&site(), None, &input, false, &mut out);
+        let served = serve(&site(), None, &input, Behind::Nothing, &mut out);
         prop_assert!(served.consumed <= input.len());
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
         // One answer for each request line, and one for what is none.

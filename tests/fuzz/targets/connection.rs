@@ -5,13 +5,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use onepoll::connection::Connection;
 use onepoll::deadlines::Lane;
 use onepoll::desk::Desk;
-use onepoll::http::{Route, Site, serve};
+use onepoll::http::{Behind, Route, Site, serve};
 use onepoll::turn::Turn;
 use onepoll::wire::Socket;
 
@@ -75,6 +76,10 @@ impl Socket for Script<'_> {
         self.0.borrow_mut().finished = true;
         Ok(())
     }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// What happens between two turns.
@@ -112,10 +117,13 @@ fuzz_target!(|input: &[u8]| {
         path: "/hello",
         body: "Hello world.".to_owned(),
     };
-    let site = Site::new("main", &[route]);
+    let mut site = Site::new("main", &[route]);
     let mut expected = Vec::new();
-    serve(&site, None, input, false, &mut expected);
+    serve(&site, None, input, Behind::Nothing, &mut expected);
 
+    if draining {
+        site.announce_close();
+    }
     let kernel = Rc::new(RefCell::new(Kernel {
         script,
         input,
@@ -133,9 +141,9 @@ fuzz_target!(|input: &[u8]| {
         let turn = match event {
             Event::Edge { eof } => {
                 connection.note(true, eof);
-                connection.advance(&mut desk, &site, draining)
+                connection.advance(&mut desk, &site)
             }
-            Event::Nothing => connection.advance(&mut desk, &site, draining),
+            Event::Nothing => connection.advance(&mut desk, &site),
             Event::Overdue => {
                 undisturbed = false;
                 connection.expire(&mut desk, &site)
@@ -144,7 +152,7 @@ fuzz_target!(|input: &[u8]| {
                 undisturbed = false;
                 connection.dismiss()
             }
-            Event::LastCall => connection.advance(&mut desk, &site, draining),
+            Event::LastCall => connection.advance(&mut desk, &site),
         };
         matches!(turn, Turn::Over(_))
     });

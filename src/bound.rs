@@ -1,0 +1,200 @@
+//! A socket on its way to listen: bound to an address of ours, or passed on by a supervisor.
+//!
+//! The invariant: nobody is connected to it, so it can be dropped without letting anybody
+//! down. Both services are bound before either listens.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
+
+use crate::address::Address;
+use crate::limits::BACKLOG;
+use crate::listener::Listener;
+use crate::service::Service;
+
+/// A socket that is bound and not yet listening, or not for us: it can be dropped without
+/// letting anybody down.
+#[derive(Debug)]
+pub struct Bound {
+    service: Service,
+    address: SocketAddr,
+    socket: Socket,
+    /// It listens already, and will go on when we have gone.
+    inherited: bool,
+}
+
+impl Bound {
+    /// Binds a socket, to both IP versions where the address leaves it open, or to IPv4 alone
+    /// on a host that was built or booted without IPv6.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
+    /// `PermissionDenied`; the message names the service and the address.
+    pub fn new(service: Service, address: Address, reuse_port: bool) -> io::Result<Bound> {
+        let bind = |address| bind(address, reuse_port);
+        let (socket, address) = bind_first(&address.candidates(), bind)
+            .map_err(|(address, error)| cannot_listen(service, address, &error))?;
+        Ok(Bound {
+            service,
+            address,
+            socket,
+            inherited: false,
+        })
+    }
+
+    /// Takes a socket from a supervisor.
+    ///
+    /// # Errors
+    /// What it is, if it is no TCP socket that listens.
+    pub fn inherit(service: Service, descriptor: OwnedFd) -> io::Result<Bound> {
+        let number = descriptor.as_raw_fd();
+        let socket = Socket::from(descriptor);
+        let listens = socket.is_listener().unwrap_or(false);
+        let address = socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let Some(address) = address.filter(|_| listens) else {
+            let name = service.name();
+            let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
+            return Err(io::Error::other(what));
+        };
+        set_up(&socket)?;
+        Ok(Bound {
+            service,
+            address,
+            socket,
+            inherited: true,
+        })
+    }
+
+    /// The address that the kernel has bound, with the port that it has picked for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets clients connect, and registers for readable edges under `token`.
+    ///
+    /// # Errors
+    /// Those of listen(2), above all `AddrInUse` if another socket was quicker, and of
+    /// `epoll_ctl(2)`; the message names the service and the address.
+    pub fn listen(self, registry: &Registry, token: Token) -> io::Result<Listener> {
+        let Bound {
+            service,
+            address,
+            socket,
+            inherited,
+        } = self;
+        let listening = if inherited {
+            Ok(())
+        } else {
+            socket.listen(BACKLOG)
+        };
+        let listening = listening.and_then(|()| {
+            let mut socket = TcpListener::from_std(socket.into());
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            Ok(socket)
+        });
+        let socket = listening.map_err(|error| cannot_listen(service, address, &error))?;
+        Ok(Listener::new(service, address, socket, inherited))
+    }
+}
+
+/// Puts the service and its address ahead of what the kernel says.
+fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
+    let title = service.title();
+    io::Error::new(
+        error.kind(),
+        format!("{title} cannot listen on {address}: {error}"),
+    )
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    set_up(&socket)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, bound))
+}
+
+/// Sets what each listening socket needs.
+fn set_up(socket: &Socket) -> io::Result<()> {
+    // Accepted sockets inherit this. An answer is one write, which Nagle can only delay.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)
+}
+
+/// Binds the first of the candidates whose IP version the host has. Any other failure is the
+/// last word, and comes with the address that it is about.
+fn bind_first<T>(
+    candidates: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, (SocketAddr, io::Error)> {
+    let lacks_version = |error: &io::Error| {
+        error.kind() == ErrorKind::AddrNotAvailable
+            || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+    };
+    let mut candidates = candidates.iter().peekable();
+    loop {
+        let &address = candidates.next().expect("there is a candidate");
+        match bind(address) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if lacks_version(&error) && candidates.peek().is_some() => {}
+            Err(error) => return Err((address, error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_gets_ipv4_alone() {
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
+        for (errors, tried, blamed) in [
+            ([None, None], vec![v6], None),
+            ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
+            ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
+            (
+                [Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            (
+                [Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
+            ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
+        ] {
+            let calls = RefCell::new(Vec::new());
+            let bound = bind_first(&[v6, v4], |address| {
+                calls.borrow_mut().push(address);
+                errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
+            });
+            assert_eq!(
+                bound.err().map(|(address, _)| address),
+                blamed,
+                "{errors:?}"
+            );
+            assert_eq!(calls.into_inner(), tried, "{errors:?}");
+        }
+    }
+}

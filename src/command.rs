@@ -1,0 +1,404 @@
+//! What the user asked for: each setting is taken from its flag, else from its environment
+//! variable, else from the default that was built in. Nothing is guessed: what cannot be
+//! understood is quoted back, together with what could be.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Write};
+
+use lexopt::Arg;
+
+use crate::address::ADDRESSES;
+use crate::options::{DURATIONS, LEVELS, Options, SETTINGS, Setting};
+use crate::probe::{Target, URLS};
+use crate::service::VERSION;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// To run the server.
+    Serve(Options),
+    /// To ask whether a server is well.
+    Probe(Target),
+    /// To print a text and leave.
+    Print(String),
+}
+
+/// A setting that cannot be understood: one line that quotes it and says what is accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl Command {
+    /// Reads the arguments, without the program's name, and of the environment what they
+    /// leave open. An empty variable counts as unset; of a repeated flag the last one wins.
+    ///
+    /// # Errors
+    /// The first flag, value or variable that cannot be understood.
+    pub fn parse(
+        args: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, UsageError> {
+        let mut options = Options::default();
+        let (mut given, mut text, mut probe) = (Vec::new(), None, None);
+        let mut parser = lexopt::Parser::from_args(args);
+        while let Some(arg) = parser.next().map_err(unknown)? {
+            let setting = match arg {
+                Arg::Short('h') | Arg::Long("help") => {
+                    text = Some(help());
+                    continue;
+                }
+                Arg::Short('V') | Arg::Long("version") => {
+                    text = Some(format!("onepoll {VERSION}\n"));
+                    continue;
+                }
+                Arg::Long("probe") => {
+                    probe = Some(optional_url(&mut parser)?);
+                    continue;
+                }
+                Arg::Long(name) => SETTINGS.iter().find(|setting| setting.flag == name),
+                Arg::Short(_) | Arg::Value(_) => None,
+            };
+            let setting = setting.ok_or_else(|| unknown(arg.unexpected()))?;
+            let flag = format!("--{}", setting.flag);
+            let value = if setting.value.is_empty() {
+                parser.optional_value().unwrap_or_else(|| "true".into())
+            } else {
+                let value = parser.value();
+                value.map_err(|_| setting.error(&flag, OsStr::new("")))?
+            };
+            setting.apply(&mut options, &flag, &value)?;
+            given.push(setting.flag);
+        }
+        if let Some(text) = text {
+            return Ok(Command::Print(text));
+        }
+        for setting in SETTINGS
+            .iter()
+            .filter(|setting| !given.contains(&setting.flag))
+        {
+            if let Some(value) = variable(setting.variable).filter(|value| !value.is_empty()) {
+                setting.apply(&mut options, setting.variable, &value)?;
+            }
+        }
+        Ok(match probe {
+            None => Command::Serve(options),
+            Some(None) => Command::Probe(Target::ready_at(options.diag)),
+            Some(Some(target)) => Command::Probe(target),
+        })
+    }
+}
+
+impl Setting {
+    fn apply(&self, options: &mut Options, source: &str, value: &OsStr) -> Result<(), UsageError> {
+        let set = value.to_str().and_then(|text| (self.set)(options, text));
+        set.ok_or_else(|| self.error(source, value))
+    }
+
+    fn error(&self, source: &str, value: &OsStr) -> UsageError {
+        UsageError(format!(
+            "{source} {}: expected {}",
+            quoted(value),
+            self.accepted
+        ))
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+fn unknown(error: lexopt::Error) -> UsageError {
+    let what = match error {
+        lexopt::Error::UnexpectedOption(option) => {
+            format!("unknown option {}", quoted(OsStr::new(&option)))
+        }
+        lexopt::Error::UnexpectedArgument(argument) => {
+            format!("unexpected argument {}", quoted(&argument))
+        }
+        lexopt::Error::UnexpectedValue { option, value } => {
+            format!("{option} takes no value, but was given {}", quoted(&value))
+        }
+        other => other.to_string(),
+    };
+    let flags = SETTINGS
+        .each_ref()
+        .map(|setting| format!("--{}", setting.flag))
+        .join(", ");
+    UsageError(format!(
+        "{what}: expected {flags}, --probe, --help or --version"
+    ))
+}
+
+/// The URL behind `--probe`, which may be left out.
+fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageError> {
+    let is_word = |next: &OsStr| !next.as_encoded_bytes().starts_with(b"-");
+    let attached = parser.optional_value();
+    let Some(url) = attached.or_else(|| parser.try_raw_args()?.next_if(is_word)) else {
+        return Ok(None);
+    };
+    let target = url.to_str().and_then(|url| url.parse().ok());
+    target
+        .map(Some)
+        .ok_or_else(|| UsageError(format!("--probe {}: expected {URLS}", quoted(&url))))
+}
+
+/// The user's words between quotes, and on one line whatever they are.
+fn quoted(words: &OsStr) -> String {
+    let mut quoted = String::from("'");
+    for symbol in words.to_string_lossy().chars() {
+        if symbol.is_control() {
+            quoted.extend(symbol.escape_default());
+        } else {
+            quoted.push(symbol);
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+fn help() -> String {
+    let mut text = format!(
+        "onepoll {VERSION}: a tiny HTTP/1.1 server in one poll loop\n\n\
+         Usage: onepoll [OPTIONS]\n\nOptions:\n"
+    );
+    let defaults = Options::default();
+    let mut row = |option: &str, help: &str| {
+        writeln!(text, "  {option:<23} {help}").expect("a string takes any text");
+    };
+    for Setting {
+        flag,
+        value,
+        variable,
+        help,
+        get,
+        ..
+    } in &SETTINGS
+    {
+        row(format!("--{flag} {value}").trim_end(), help);
+        row(
+            "",
+            &format!("[env: {variable}] [default: {}]", get(&defaults)),
+        );
+    }
+    row(
+        "--probe [URL]",
+        "ask for URL, or whether this server is ready, and leave",
+    );
+    row("-h, --help", "print this text");
+    row("-V, --version", "print the version");
+    write!(text, "\nADDR is {ADDRESSES}; port 0 picks one.\n").expect("a string takes any text");
+    write!(text, "DURATION is {DURATIONS}.\nLEVEL is {LEVELS}.\n")
+        .expect("a string takes any text");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use log::LevelFilter;
+
+    use super::*;
+    use crate::address::Address;
+    use crate::service::Service;
+    use crate::stop::Schedule;
+
+    fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Command, String> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Command::parse(args.iter().map(OsString::from), variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_words_the_defaults_hold() {
+        assert_eq!(parse(&[], &[]), Ok(Command::Serve(Options::default())));
+    }
+
+    #[test]
+    fn flags_go_before_variables_and_variables_before_defaults() {
+        let variables = [
+            ("ONEPOLL_DRAIN", "1s"),
+            ("ONEPOLL_LAST_CALL", "2s"),
+            ("RUST_LOG", ""),
+        ];
+        let expected = Options {
+            schedule: Schedule {
+                drain: Duration::from_secs(3),
+                last_call: Duration::from_secs(2),
+                ..Options::default().schedule
+            },
+            ..Options::default()
+        };
+        assert_eq!(
+            parse(&["--drain", "3s"], &variables),
+            Ok(Command::Serve(expected))
+        );
+    }
+
+    #[test]
+    fn every_setting_has_its_flag_and_its_variable() {
+        let expected = Options {
+            listen: Address::One(([127, 0, 0, 1], 1).into()),
+            diag: Address::Every(2),
+            reuse_port: true,
+            schedule: Schedule {
+                drain: Duration::ZERO,
+                last_call: Duration::from_secs(120),
+                lame_duck: Duration::from_millis(5),
+            },
+            log: LevelFilter::Trace,
+        };
+        let values = ["localhost:1", ":2", "true", "0s", "2m", "5ms", "TRACE"];
+        let flags: Vec<String> = SETTINGS
+            .iter()
+            .zip(values)
+            .map(|(at, value)| format!("--{}={value}", at.flag))
+            .collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        assert_eq!(parse(&flags, &[]), Ok(Command::Serve(expected.clone())));
+        let variables: Vec<_> = SETTINGS.iter().map(|at| at.variable).zip(values).collect();
+        assert_eq!(parse(&[], &variables), Ok(Command::Serve(expected)));
+    }
+
+    #[test]
+    fn of_a_repeated_flag_the_last_one_wins() {
+        let expected = Options {
+            schedule: Schedule {
+                drain: Duration::from_secs(2),
+                ..Options::default().schedule
+            },
+            ..Options::default()
+        };
+        assert_eq!(
+            parse(&["--drain=1s", "--drain", "2s"], &[]),
+            Ok(Command::Serve(expected))
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_quoted_with_what_would_be() {
+        let flags = "expected --listen, --diag, --reuse-port, --drain, --last-call, --lame-duck, \
+                     --log, --probe, --help or --version";
+        for (args, variables, message) in [
+            (
+                &["--drain", "5x"][..],
+                &[][..],
+                format!("--drain '5x': expected {DURATIONS}"),
+            ),
+            (
+                &["--drain"],
+                &[],
+                format!("--drain '': expected {DURATIONS}"),
+            ),
+            (
+                &["--listen=a:b"],
+                &[],
+                format!("--listen 'a:b': expected {ADDRESSES}"),
+            ),
+            (
+                &["--log", "loud\n"],
+                &[],
+                format!("--log 'loud\\n': expected {LEVELS}"),
+            ),
+            (
+                &[],
+                &[("RUST_LOG", "a=b")],
+                format!("RUST_LOG 'a=b': expected {LEVELS}"),
+            ),
+            (
+                &["--port", "1"],
+                &[],
+                format!("unknown option '--port': {flags}"),
+            ),
+            (&["-x"], &[], format!("unknown option '-x': {flags}")),
+            (
+                &["8080"],
+                &[],
+                format!("unexpected argument '8080': {flags}"),
+            ),
+            (
+                &["--help=me"],
+                &[],
+                format!("--help takes no value, but was given 'me': {flags}"),
+            ),
+        ] {
+            assert_eq!(
+                parse(args, variables),
+                Err(message),
+                "{args:?} {variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_switch_needs_no_value_and_takes_one_that_is_attached() {
+        let shared = |on| {
+            Ok(Command::Serve(Options {
+                reuse_port: on,
+                ..Options::default()
+            }))
+        };
+        let on = [("ONEPOLL_REUSE_PORT", "true")];
+        assert_eq!(parse(&["--reuse-port"], &[]), shared(true));
+        assert_eq!(parse(&["--reuse-port=false"], &on), shared(false));
+        assert_eq!(parse(&[], &on), shared(true));
+        let error = parse(&["--reuse-port=maybe"], &[]).expect_err("neither");
+        assert_eq!(error, "--reuse-port 'maybe': expected true or false");
+    }
+
+    #[test]
+    fn a_probe_asks_for_its_url_or_for_the_configured_ready() {
+        let probes = |url: &str| Ok(url.to_owned());
+        let probe = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
+            Ok(Command::Probe(target)) => Ok(target.to_string()),
+            Ok(other) => panic!("{other:?} instead of a probe"),
+            Err(error) => Err(error),
+        };
+        let diag = [("ONEPOLL_DIAG", "[::]:9")];
+        let ours = format!("http://127.0.0.1:{}/ready", Service::Diag.port());
+        assert_eq!(probe(&["--probe"], &[]), probes(&ours));
+        assert_eq!(probe(&["--probe"], &diag), probes("http://[::1]:9/ready"));
+        assert_eq!(
+            probe(&["--probe", "--diag", ":7"], &diag),
+            probes("http://127.0.0.1:7/ready")
+        );
+        let url = "http://127.0.0.1:5/x";
+        assert_eq!(probe(&["--probe", url], &diag), probes(url));
+        assert_eq!(
+            probe(&[&format!("--probe={url}"), "--log=off"], &[]),
+            probes(url)
+        );
+        let error = probe(&["--probe", "ftp://a"], &[]).expect_err("no URL");
+        assert_eq!(error, format!("--probe 'ftp://a': expected {URLS}"));
+    }
+
+    #[test]
+    fn help_names_every_setting_with_its_default() {
+        let Ok(Command::Print(help)) = parse(&["--help"], &[]) else {
+            panic!("help is printed")
+        };
+        for Setting {
+            flag,
+            variable,
+            get,
+            ..
+        } in &SETTINGS
+        {
+            let default = get(&Options::default());
+            assert!(help.contains(&format!("  --{flag} ")), "{flag}");
+            assert!(
+                help.contains(&format!("[env: {variable}] [default: {default}]")),
+                "{flag}"
+            );
+        }
+        assert_eq!(
+            parse(&["-V"], &[]),
+            Ok(Command::Print(format!("onepoll {VERSION}\n")))
+        );
+    }
+}

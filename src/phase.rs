@@ -1,0 +1,92 @@
+//! Where a conversation stands. Data that only one phase has is in its variant, and so gone
+//! when the phase is over.
+//!
+//! ```text
+//!   accept
+//!     │   ┌──────────────── converse ────────────────────────┐
+//!     └──►│  Idle ─── part of a request ──► Head, Body, Held │◄───────────┐
+//!         │   ▲                                │             │            │
+//!         │   └── all requests answered ───────┘             │            │
+//!         └───┬──────────────────────┬───────────────────────┘            │
+//!             │ last answer sent     │ the kernel took only part          │
+//!             │                      ▼                                    │
+//!             │                   Writing ──── all sent, go on ───────────┘
+//!             ▼                      │
+//!         Lingering ◄──── all sent, last answer
+//!             │ the peer's FIN
+//!             ▼
+//!           gone        also: from Idle by way of Farewell, at the last call; from the box
+//!                       at the peer's FIN; from anywhere on an error, or when the
+//!                       patience of the lane ends
+//! ```
+
+use crate::deadlines::Lane;
+use crate::http::{Next, Unread};
+use crate::limits::LINGERINGS_MAX;
+
+/// A phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing of a request has come.
+    Idle,
+    /// Part of a head has come.
+    Head,
+    /// Part of a body is still to come.
+    Body(Unread),
+    /// In a stop, the answer to the last of several requests waits for whether another one
+    /// follows: only the very last may announce the close.
+    Held(Unread),
+    /// What comes once everything is sent. Until then nothing is read: a client that does
+    /// not take its answers has to wait before it can ask for more.
+    Writing(Next),
+    /// The last answer is sent and so is our FIN. Closing at once could destroy that answer:
+    /// the kernel meets input that nobody read with an RST, which overtakes what the peer
+    /// has not read yet (RFC 9112, section 9.6).
+    Lingering {
+        /// The peer has sent something since the patience began.
+        heard: bool,
+        /// How often the patience may still begin anew.
+        rounds: u8,
+    },
+    /// Our FIN is sent, and no answer is at stake.
+    Farewell,
+}
+
+impl Phase {
+    /// The beginning of [`Phase::Lingering`].
+    pub const LINGERING: Phase = Phase::Lingering {
+        heard: false,
+        rounds: LINGERINGS_MAX,
+    };
+
+    /// The lane that goes with it.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Phase::Idle => Lane::Idle,
+            Phase::Head => Lane::Head,
+            Phase::Body(_) => Lane::Body,
+            Phase::Held(_) => Lane::Held,
+            Phase::Writing(_) => Lane::Writing,
+            Phase::Lingering { .. } => Lane::Lingering,
+            Phase::Farewell => Lane::Farewell,
+        }
+    }
+
+    /// Notes that something has come which is only thrown away.
+    pub fn hear(&mut self) {
+        if let Phase::Lingering { heard, .. } = self {
+            *heard = true;
+        }
+    }
+
+    /// Whether lingering goes into another round, as something was heard in the last one.
+    pub fn lingers_on(&mut self) -> bool {
+        match self {
+            Phase::Lingering { heard, rounds } if *heard && *rounds > 0 => {
+                (*heard, *rounds) = (false, *rounds - 1);
+                true
+            }
+            _ => false,
+        }
+    }
+}
