@@ -270,7 +270,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn connect(address: SocketAddr) -> Peer {
-        Peer::new(TcpStream::connect_timeout(&address, PATIENCE).expect("it is listening"))
+        Peer::try_connect(address).expect("it is listening")
+    }
+
+    pub(crate) fn try_connect(address: SocketAddr) -> Result<Peer, ErrorKind> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE);
+        stream.map(Peer::new).map_err(|error| error.kind())
     }
 
     pub(crate) fn new(stream: TcpStream) -> Peer {
@@ -288,9 +293,12 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, text: &str) {
-        self.stream
-            .write_all(text.as_bytes())
-            .expect("the server reads");
+        self.try_send(text).expect("the server reads");
+    }
+
+    pub(crate) fn try_send(&mut self, text: &str) -> Result<(), ErrorKind> {
+        let sent = self.stream.write_all(text.as_bytes());
+        sent.map_err(|error| error.kind())
     }
 
     /// Asks on and on without reading any answer, until the buffers on the way are full and the

@@ -3,9 +3,11 @@
 
 mod harness;
 mod hostile;
+mod load;
 mod log;
 mod pipelining;
 mod program;
 mod requests;
 mod shutdown;
+mod supervisor;
 mod tidy;

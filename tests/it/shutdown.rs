@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
@@ -332,4 +332,164 @@ fn a_listener_that_fails_takes_the_other_along() {
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(1), "{main}: {:#?}", exited.log);
     assert_eq!(exited.summary(), "answered 0, closed idle 1, cut 0");
+}
+
+#[test]
+fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
+    let mut server = Process::start(&["--lame-duck", "2s"]);
+    let [mut early, mut idle] = [(); 2].map(|()| server.connect());
+    let mut watching = Peer::connect(server.diag);
+    for (peer, request) in [
+        (&mut early, HELLO),
+        (&mut idle, HELLO),
+        (&mut watching, READY),
+    ] {
+        peer.send(request);
+        let answer = peer.answer();
+        assert_eq!((status(&answer), field(&answer, "Connection")), (200, None));
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    // On both ports, old connections and new ones are served.
+    let (mut late, mut newly_watching) = (server.connect(), Peer::connect(server.diag));
+    for peer in [&mut early, &mut late] {
+        peer.send(&HELLO.repeat(3));
+        let answers = peer.rest();
+        assert_eq!(answers.matches("Hello world.").count(), 3);
+        assert_eq!(
+            answers.matches("Connection: close").count(),
+            1,
+            "the last one says so"
+        );
+    }
+    for _ in 0..2 {
+        for peer in [&mut watching, &mut newly_watching] {
+            peer.send(READY);
+            let answer = peer.answer();
+            assert_eq!(status(&answer), 503);
+            assert!(answer.ends_with("\r\n\r\ndraining"), "{answer:?}");
+            assert_eq!(field(&answer, "Connection"), None, "who watches may go on");
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "the machine is too slow for this"
+    );
+    for peer in [&mut idle, &mut watching, &mut newly_watching] {
+        assert_eq!(peer.rest(), "", "it had its time, and the last call");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(2250));
+    drop((early, late, idle, watching, newly_watching));
+    let exited = server.wait();
+    assert_eq!(exited.status.code(), Some(0));
+    assert_eq!(
+        exited.summary(),
+        "answered 0, closed idle 3, cut 0",
+        "since the drain began"
+    );
+}
+
+#[test]
+fn an_interrupt_is_for_those_who_do_not_want_to_wait() {
+    let server = Process::start(&["--lame-duck", "1m"]);
+    let (exited, took) = server.stop(Signal::INT);
+    assert_eq!(exited.status.code(), Some(0));
+    assert!(took < SOON, "{took:?}");
+
+    let mut server = Process::start(&["--lame-duck", "1m"]);
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    let (exited, took) = server.stop(Signal::INT);
+    assert_eq!(
+        exited.status.code(),
+        Some(130),
+        "the second one leaves at once"
+    );
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn the_deadline_counts_from_the_beginning_of_the_drain() {
+    let server = Process::start(&["--lame-duck", "1s", "--drain", "1s"]);
+    let mut half = server.connect();
+    half.send(&HELLO[..9]);
+    let mut other = server.connect();
+    other.send(HELLO);
+    assert_eq!(status(&other.answer()), 200);
+    let (exited, took) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(3));
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    assert!(
+        exited
+            .log
+            .iter()
+            .any(|line| line.contains("Cut off after 1")),
+        "{:#?}",
+        exited.log
+    );
+}
+
+#[test]
+fn diagnostics_that_are_stuck_do_not_delay_the_main_listener() {
+    let mut server = Process::start(&["--drain", "3s"]);
+    let mut stuck = Peer::connect(server.diag);
+    stuck.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    let mut watching = Peer::connect(server.diag);
+    watching.send(READY);
+    assert_eq!(status(&watching.answer()), 200);
+    let mut idle = server.connect();
+    idle.send(HELLO);
+    assert_eq!(status(&idle.answer()), 200);
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    watching.send(READY);
+    let answer = watching.rest();
+    assert_eq!(status(&answer), 503, "as long as somebody can ask");
+    assert_eq!(field(&answer, "Connection"), Some("close"));
+    assert_eq!(idle.rest(), "");
+    let refused = TcpStream::connect_timeout(&server.main, PATIENCE).expect_err("it is closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    let peer = stuck.stream.local_addr().expect("an address");
+    drop((watching, idle));
+    let exited = server.wait();
+    assert_eq!(exited.status.code(), Some(3));
+    // Whoever is cut has a name, a phase, and a time in it.
+    let named = format!("[diag] Connection 0 from {peer} is cut, after 3.");
+    let line = exited.log.iter().find(|line| line.contains(&named));
+    assert!(
+        line.is_some_and(|line| line.ends_with(" s in body")),
+        "{:#?}",
+        exited.log
+    );
+}
+
+#[test]
+fn answers_that_nobody_reads_have_until_the_deadline() {
+    for reads in [true, false] {
+        let server = Process::start(&["--log", "warn", "--drain", "2s"]);
+        let mut peer = server.connect_with_little_room();
+        let sent = peer.send_until_held_back();
+        server.signal(Signal::TERM);
+        let mut answered = 0;
+        if reads {
+            // The last of the requests may have come only in part.
+            peer.finish();
+            answered = peer.rest().matches("Hello world.").count();
+        }
+        let exited = server.wait();
+        let code = exited.status.code();
+        let cut = exited.log.iter().any(|line| line.contains(" s in writing"));
+        if reads {
+            assert_eq!(answered, sent / HELLO.len());
+            assert_eq!((code, cut), (Some(0), false), "{:#?}", exited.log);
+        } else {
+            assert_eq!((code, cut), (Some(3), true), "{:#?}", exited.log);
+        }
+    }
 }

@@ -1,0 +1,108 @@
+//! Clients that go on asking while the server stops: whoever is let in is answered.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Scope};
+use std::time::Instant;
+
+use crate::harness::*;
+
+/// What has become of the requests of all clients.
+#[derive(Default)]
+pub(crate) struct Fate {
+    answered: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+impl Fate {
+    pub(crate) fn lost(&self) -> usize {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many requests have been answered.
+    pub(crate) fn wait_for(&self, answered: usize) {
+        let start = Instant::now();
+        while self.answered.load(Ordering::SeqCst) < answered {
+            assert!(start.elapsed() < PATIENCE, "too few answers");
+            thread::yield_now();
+        }
+    }
+
+    /// Asks once; says whether the connection goes on.
+    fn ask(&self, peer: &mut Peer, request: &str) -> bool {
+        // A connection that was closed can swallow the request or refuse it: both are losses.
+        let answer = peer.try_send(request).and_then(|()| peer.try_answer(false));
+        match answer {
+            Ok(answer) => {
+                assert_eq!(status(&answer), 200);
+                self.answered.fetch_add(1, Ordering::SeqCst);
+                field(&answer, "Connection") != Some("close")
+            }
+            Err(_) => {
+                self.lost.fetch_add(1, Ordering::SeqCst);
+                false
+            }
+        }
+    }
+}
+
+/// Asks on one connection until that is closed.
+fn keep_asking(fate: &Fate, address: SocketAddr) {
+    let mut peer = Peer::connect(address);
+    while fate.ask(&mut peer, HELLO) {}
+}
+
+/// Asks so many times, on a connection that is made anew when the last one has been closed.
+pub(crate) fn keep_asking_anew(fate: &Fate, address: SocketAddr, times: usize) {
+    let mut peer = Peer::connect(address);
+    for _ in 0..times {
+        if !fate.ask(&mut peer, HELLO) {
+            peer = Peer::connect(address);
+        }
+    }
+}
+
+/// Asks on a connection each until nobody listens any more.
+fn keep_connecting(fate: &Fate, address: SocketAddr) {
+    loop {
+        match Peer::try_connect(address) {
+            Ok(mut peer) => fate.ask(&mut peer, HELLO),
+            Err(ErrorKind::ConnectionRefused) => return,
+            Err(kind) => panic!("{kind}"),
+        };
+    }
+}
+
+/// Starts clients of both kinds.
+fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    fate: &'scope Fate,
+    address: SocketAddr,
+    asking: usize,
+    connecting: usize,
+) {
+    for _ in 0..asking {
+        scope.spawn(move || keep_asking(fate, address));
+    }
+    for _ in 0..connecting {
+        scope.spawn(move || keep_connecting(fate, address));
+    }
+}
+
+#[test]
+fn a_stop_under_load_loses_nothing_ten_times_over() {
+    for round in 0..10 {
+        let fate = Fate::default();
+        let server = Process::start(&["--log", "warn"]);
+        let main = server.main;
+        thread::scope(|scope| {
+            start(scope, &fate, main, 64, 8);
+            fate.wait_for(3_000);
+            server.signal(Signal::TERM);
+        });
+        assert_eq!(fate.lost(), 0, "in round {round}");
+        let exited = server.wait();
+        assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
+    }
+}

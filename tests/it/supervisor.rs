@@ -1,0 +1,296 @@
+//! Life under a supervisor: sockets that are inherited, ports that are shared, and somebody
+//! who wants to know how it goes.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::harness::*;
+use crate::load::{Fate, keep_asking_anew};
+
+/// What a supervisor passes on: the names, in `LISTEN_FDNAMES`, and the sockets, the first of
+/// which becomes descriptor 3. Two are as many as can be passed by way of a shell.
+fn inherit(names: Option<&str>, count: usize, sockets: [OwnedFd; 2]) -> Command {
+    let script = "exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    let [first, second] = sockets.map(Stdio::from);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
+        .env_clear()
+        .env("LISTEN_FDS", count.to_string())
+        .stdin(first)
+        .stdout(second)
+        .stderr(Stdio::piped());
+    if let Some(names) = names {
+        command.env("LISTEN_FDNAMES", names);
+    }
+    command
+}
+
+/// A listening socket, and where it listens.
+fn listening() -> (OwnedFd, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (listener.into(), address)
+}
+
+/// A descriptor that is no socket.
+fn nothing() -> OwnedFd {
+    OwnedFd::from(File::open("/dev/null").expect("it is everywhere"))
+}
+
+fn again(socket: &OwnedFd) -> OwnedFd {
+    socket.try_clone().expect("a descriptor")
+}
+
+/// Starts a server on inherited sockets, and waits until it has taken them over.
+fn start(
+    names: Option<&str>,
+    sockets: [&OwnedFd; 2],
+    main: SocketAddr,
+    diag: SocketAddr,
+) -> Process {
+    let mut command = inherit(names, 2, sockets.map(again));
+    let mut server = Process::spawn_with_stdout(&mut command);
+    server.wait_for_log(&format!("[main] Starting Server on {main}, inherited"));
+    server.wait_for_log(&format!(
+        "[diag] Starting Diagnostics Server on {diag}, inherited"
+    ));
+    (server.main, server.diag) = (main, diag);
+    server
+}
+
+fn ask_both(server: &Process) {
+    for (address, request) in [(server.main, HELLO), (server.diag, READY)] {
+        let mut peer = Peer::connect(address);
+        peer.send(request);
+        assert_eq!(status(&peer.answer()), 200);
+    }
+}
+
+#[test]
+fn inherited_sockets_go_by_their_names_or_by_their_order() {
+    let ((a, at_a), (b, at_b)) = (listening(), listening());
+    for (names, main, diag) in [
+        (Some("main:diag"), at_a, at_b),
+        (Some("diag:main"), at_b, at_a),
+        (None, at_a, at_b),
+    ] {
+        let server = start(names, [&a, &b], main, diag);
+        ask_both(&server);
+        let (exited, _) = server.stop(Signal::TERM);
+        assert_eq!(
+            exited.status.code(),
+            Some(0),
+            "{names:?}: {:#?}",
+            exited.log
+        );
+    }
+    // They are not ours to shut down: the supervisor's go on listening.
+    for address in [at_a, at_b] {
+        Peer::connect(address);
+    }
+}
+
+#[test]
+fn one_socket_may_be_inherited_and_the_other_be_our_own() {
+    let (socket, address) = listening();
+    let mut command = inherit(Some("diag"), 1, [socket, nothing()]);
+    command.args(["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:1"]);
+    let mut server = Process::spawn_with_stdout(&mut command);
+    server.wait_for_log(&format!("Diagnostics Server on {address}, inherited"));
+    server.wait_for_log("Starting Server on 127.0.0.1:");
+    let own = server.listening_sockets();
+    let own = own.iter().find(|(bound, _)| *bound != address);
+    server.diag = address;
+    server.main = own.expect("it has one").0;
+    ask_both(&server);
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+}
+
+#[test]
+fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
+    let (listening, _) = listening();
+    let file = nothing();
+    let datagram = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port"));
+    let idle = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let idle = OwnedFd::from(idle.expect("a socket"));
+    for (names, count, sockets, complaint) in [
+        (
+            Some("main:web"),
+            2,
+            [&listening, &listening],
+            "the name 'web' instead of main or diag",
+        ),
+        (
+            Some("main:main"),
+            2,
+            [&listening, &listening],
+            "two sockets for main",
+        ),
+        (
+            Some("main"),
+            2,
+            [&listening, &listening],
+            "LISTEN_FDNAMES \"main\"",
+        ),
+        (None, 3, [&listening, &listening], "LISTEN_FDS \"3\""),
+        (
+            Some("a:b:c"),
+            3,
+            [&listening, &listening],
+            "LISTEN_FDNAMES \"a:b:c\"",
+        ),
+        (
+            None,
+            1,
+            [&file, &listening],
+            "Descriptor 3, for main, is no TCP socket that listens",
+        ),
+        (
+            None,
+            2,
+            [&listening, &datagram],
+            "Descriptor 4, for diag, is no TCP socket that listens",
+        ),
+        (
+            None,
+            1,
+            [&idle, &listening],
+            "Descriptor 3, for main, is no TCP socket that listens",
+        ),
+    ] {
+        let output = inherit(names, count, sockets.map(again))
+            .output()
+            .expect("it can be run");
+        let line = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{names:?}, {count}: {line}");
+        assert!(line.contains(complaint), "{complaint:?} is not in {line:?}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn sockets_for_somebody_else_are_left_alone() {
+    let variables = [("LISTEN_PID", "1"), ("LISTEN_FDS", "2")];
+    let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+    let server = Process::spawn(onepoll().args(ports).envs(variables));
+    ask_both(&server);
+}
+
+#[test]
+fn restarts_on_inherited_sockets_lose_nothing() {
+    let ((main, at_main), (diag, at_diag)) = (listening(), listening());
+    let fate = Fate::default();
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| keep_asking_anew(&fate, at_main, 1_500));
+        }
+        for restart in 0..=4 {
+            let server = start(None, [&main, &diag], at_main, at_diag);
+            fate.wait_for(3_000 * (restart + 1));
+            let (exited, _) = server.stop(Signal::TERM);
+            assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
+        }
+        let server = start(None, [&main, &diag], at_main, at_diag);
+        fate.wait_for(16 * 1_500);
+        drop(server);
+    });
+    assert_eq!(fate.lost(), 0);
+}
+
+#[test]
+fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
+    let path = std::env::temp_dir().join(format!("onepoll-notify-{}", std::process::id()));
+    let supervisor = UnixDatagram::bind(&path).expect("a socket");
+    supervisor
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
+    let heard = || {
+        let mut words = [0; 100];
+        let len = supervisor.recv(&mut words).expect("it tells");
+        String::from_utf8_lossy(&words[..len]).into_owned()
+    };
+    for signal in [Signal::TERM, Signal::INT] {
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        let server = Process::spawn(onepoll().args(ports).env("NOTIFY_SOCKET", &path));
+        assert_eq!(heard(), "READY=1\n");
+        let mut half = server.connect();
+        half.send(&HELLO[..9]);
+        ask_both(&server);
+        server.signal(signal);
+        assert_eq!(
+            heard(),
+            "STOPPING=1\n",
+            "while there is still something to do"
+        );
+        half.send(&HELLO[9..]);
+        assert_eq!(status(&half.rest()), 200);
+        drop(half);
+        assert_eq!(server.wait().status.code(), Some(0));
+    }
+    std::fs::remove_file(&path).expect("it is there");
+}
+
+#[test]
+fn several_processes_may_share_their_ports() {
+    let first = Process::start(&["--reuse-port"]);
+    let (main, diag) = (first.main.to_string(), first.diag.to_string());
+    let ports = ["--listen", &main, "--diag", &diag];
+    let second = Process::spawn(onepoll().args(ports).env("ONEPOLL_REUSE_PORT", "true"));
+    assert_eq!(first.addresses(), second.addresses());
+    let output = onepoll().args(ports).output().expect("it can be run");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "who does not share does not get it"
+    );
+    let (exited, _) = first.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    ask_both(&second);
+}
+
+#[test]
+fn a_probe_tells_by_its_status_how_a_server_is() {
+    let mut server = Process::start(&["--lame-duck", "1m"]);
+    let (main, diag) = (server.main.to_string(), server.diag.to_string());
+    let probe = |url: Option<&str>| {
+        let mut command = onepoll();
+        command.env("ONEPOLL_DIAG", &diag).arg("--probe").args(url);
+        let output = command.output().expect("it can be run");
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.stdout, b"");
+        (output.status.code(), line)
+    };
+    let well = (Some(0), String::new());
+    assert_eq!(
+        probe(None),
+        well,
+        "it asks where diagnostics are configured"
+    );
+    assert_eq!(probe(Some(&format!("http://{main}/hello?x"))), well);
+    let not_found = format!("onepoll: http://{main}/ready answered 404 Not Found\n");
+    assert_eq!(
+        probe(Some(&format!("http://{main}/ready"))),
+        (Some(1), not_found)
+    );
+
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    let draining = format!("onepoll: http://{diag}/ready answered 503 Service Unavailable\n");
+    assert_eq!(probe(None), (Some(1), draining));
+    drop(server);
+    let (status, line) = probe(None);
+    assert_eq!(status, Some(1));
+    assert!(line.contains("Connection refused"), "{line}");
+    let (status, line) = probe(Some("https://example.org/"));
+    assert_eq!(status, Some(2));
+    assert!(
+        line.starts_with("onepoll: --probe 'https://example.org/': expected http://"),
+        "{line}"
+    );
+}
