@@ -20,10 +20,14 @@ impl Fate {
         self.lost.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// Waits until so many requests have been answered.
     pub(crate) fn wait_for(&self, answered: usize) {
         let start = Instant::now();
-        while self.answered.load(Ordering::SeqCst) < answered {
+        while self.answered() < answered {
             assert!(start.elapsed() < PATIENCE, "too few answers");
             thread::yield_now();
         }
@@ -48,7 +52,7 @@ impl Fate {
 }
 
 /// Asks on one connection until that is closed.
-fn keep_asking(fate: &Fate, address: SocketAddr) {
+pub(crate) fn keep_asking(fate: &Fate, address: SocketAddr) {
     let mut peer = Peer::connect(address);
     while fate.ask(&mut peer, HELLO) {}
 }
@@ -64,7 +68,7 @@ pub(crate) fn keep_asking_anew(fate: &Fate, address: SocketAddr, times: usize) {
 }
 
 /// Asks on a connection each until nobody listens any more.
-fn keep_connecting(fate: &Fate, address: SocketAddr) {
+pub(crate) fn keep_connecting(fate: &Fate, address: SocketAddr) {
     loop {
         match Peer::try_connect(address) {
             Ok(mut peer) => fate.ask(&mut peer, HELLO),

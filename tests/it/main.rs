@@ -7,6 +7,7 @@ mod load;
 mod log;
 mod pipelining;
 mod program;
+mod readme;
 mod requests;
 mod shutdown;
 mod supervisor;

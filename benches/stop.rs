@@ -1,0 +1,239 @@
+//! What a stop does to those who are connected. Run it with `cargo bench --bench stop`; other
+//! servers are named behind it, with places for their two ports:
+//! `cargo bench --bench stop -- 'go=/path/to/server {port} {diag}'`.
+
+#[allow(dead_code)]
+#[path = "../tests/it/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../tests/it/load.rs"]
+mod load;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{HELLO, PATIENCE, Peer, Process, READY, Signal};
+use load::Fate;
+
+/// A server, and how to start it.
+struct Contestant {
+    name: String,
+    /// With `{port}` and `{diag}` in it; `None` for our own.
+    command: Option<String>,
+}
+
+impl Contestant {
+    fn parse(text: &str) -> Contestant {
+        let (name, command) = text.split_once('=').expect("NAME=COMMAND");
+        Contestant {
+            name: name.to_owned(),
+            command: Some(command.to_owned()),
+        }
+    }
+
+    fn start(&self) -> Process {
+        let Some(command) = &self.command else {
+            return Process::start(&["--log", "warn"]);
+        };
+        let [main, diag] = free_addresses();
+        let port = |address: SocketAddr| address.port().to_string();
+        let command = command
+            .replace("{port}", &port(main))
+            .replace("{diag}", &port(diag));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {command}")]);
+        shell.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = Process::spawn_with_stdout(&mut shell);
+        (server.main, server.diag) = (main, diag);
+        for address in [main, diag] {
+            let start = Instant::now();
+            while TcpStream::connect(address).is_err() {
+                assert!(start.elapsed() < PATIENCE, "{command:?} does not listen");
+                thread::yield_now();
+            }
+        }
+        server
+    }
+}
+
+/// Two addresses that nobody listens on at the moment.
+fn free_addresses() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address"))
+}
+
+/// What is measured: what it is called, and how it is done so many times over.
+type Measure = (&'static str, fn(&Contestant, usize) -> String);
+
+const MEASURES: [Measure; 8] = [
+    (
+        "64 clients that ask again and again: requests lost",
+        lost_by_asking,
+    ),
+    (
+        "8 clients that connect for each request: requests lost",
+        lost_by_connecting,
+    ),
+    (
+        "200 requests in the queue of a paused process: lost",
+        lost_in_the_queue,
+    ),
+    ("nobody connected: time to the exit", |server, rounds| {
+        time_to_exit(server, rounds, |_| ())
+    }),
+    ("a silent connection: time to the exit", |server, rounds| {
+        time_to_exit(server, rounds, Process::connect)
+    }),
+    ("an idle connection: time to the exit", |server, rounds| {
+        time_to_exit(server, rounds, idle)
+    }),
+    (
+        "half a request on diagnostics: main lets in for",
+        main_lets_in_for,
+    ),
+    (
+        "half a request, at the deadline: exit status",
+        status_at_the_deadline,
+    ),
+];
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` only wants to know whether this still works.
+    let rounds = if words.iter().any(|word| word == "--bench") {
+        10
+    } else {
+        1
+    };
+    let peers = words.iter().filter(|word| !word.starts_with("--"));
+    let mut contestants = vec![Contestant {
+        name: "onepoll".to_owned(),
+        command: None,
+    }];
+    contestants.extend(peers.map(|word| Contestant::parse(word)));
+    let names: Vec<&str> = contestants
+        .iter()
+        .map(|contestant| contestant.name.as_str())
+        .collect();
+    println!("| in {rounds} stops by SIGTERM | {} |", names.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len()));
+    for (name, measure) in MEASURES {
+        let results = contestants
+            .iter()
+            .map(|contestant| measure(contestant, rounds));
+        println!("| {name} | {} |", results.collect::<Vec<_>>().join(" | "));
+    }
+}
+
+/// Stops a server while clients go on, and says what it lost of all that they asked.
+fn lost_under_load(
+    contestant: &Contestant,
+    rounds: usize,
+    clients: usize,
+    client: fn(&Fate, SocketAddr),
+) -> String {
+    let (mut lost, mut answered) = (0, 0);
+    for _ in 0..rounds {
+        let fate = Fate::default();
+        let server = contestant.start();
+        thread::scope(|scope| {
+            for _ in 0..clients {
+                scope.spawn(|| client(&fate, server.main));
+            }
+            fate.wait_for(3_000);
+            server.signal(Signal::TERM);
+        });
+        lost += fate.lost();
+        answered += fate.answered();
+        server.wait();
+    }
+    format!("{lost} of {}", answered + lost)
+}
+
+fn lost_by_asking(contestant: &Contestant, rounds: usize) -> String {
+    lost_under_load(contestant, rounds, 64, load::keep_asking)
+}
+
+fn lost_by_connecting(contestant: &Contestant, rounds: usize) -> String {
+    lost_under_load(contestant, rounds, 8, load::keep_connecting)
+}
+
+fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
+    let mut lost = 0;
+    for _ in 0..rounds {
+        let server = contestant.start();
+        server.pause();
+        let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
+        for peer in &mut peers {
+            peer.send(HELLO);
+        }
+        server.signal(Signal::TERM);
+        server.resume();
+        let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
+        lost += answers.filter(Result::is_err).count();
+        drop(peers);
+        server.wait();
+    }
+    format!("{lost} of {}", 200 * rounds)
+}
+
+/// The longest time that a stop took, with somebody connected in some way.
+fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process) -> T) -> String {
+    let times = (0..rounds).map(|_| {
+        let server = contestant.start();
+        let _connected = connect(&server);
+        ask(server.main, HELLO);
+        server.stop(Signal::TERM).1
+    });
+    millis(times.max().unwrap_or_default())
+}
+
+/// Asks on a connection that is then closed; whoever connected before has been met by then.
+fn ask(address: SocketAddr, request: &str) {
+    let mut peer = Peer::connect(address);
+    peer.send(&request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    peer.rest();
+}
+
+fn idle(server: &Process) -> Peer {
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    peer.answer();
+    peer
+}
+
+fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
+    let times = (0..rounds.min(3)).map(|_| {
+        let server = contestant.start();
+        let mut half = Peer::connect(server.diag);
+        half.send(&READY[..9]);
+        ask(server.diag, READY);
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        let mut last = Duration::ZERO;
+        while TcpStream::connect_timeout(&server.main, PATIENCE).is_ok() {
+            last = start.elapsed();
+        }
+        last
+    });
+    millis(times.max().unwrap_or_default())
+}
+
+fn status_at_the_deadline(contestant: &Contestant, _: usize) -> String {
+    let server = contestant.start();
+    let mut half = server.connect();
+    half.send(&HELLO[..9]);
+    ask(server.main, HELLO);
+    let (exited, took) = server.stop(Signal::TERM);
+    let status = exited
+        .status
+        .code()
+        .map_or("a signal".to_owned(), |code| code.to_string());
+    format!("{status}, after {}", millis(took))
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}

@@ -1,0 +1,249 @@
+//! The blocks that readers of the README copy: those that only a cluster, a container engine
+//! or a supervisor could run are checked for what can be checked without one.
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::harness::onepoll;
+
+/// The blocks of the README in one language, in their order.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = readme.expect("a README");
+    let parts = readme.split("\n```").collect::<Vec<_>>();
+    // Every other part is inside of a block, and begins with its language.
+    let inside = parts.iter().skip(1).step_by(2);
+    let blocks = inside.filter_map(|block| block.strip_prefix(&format!("{language}\n")));
+    let blocks: Vec<String> = blocks.map(|block| format!("{block}\n")).collect();
+    assert!(!blocks.is_empty(), "there is some {language}");
+    blocks
+}
+
+/// The flags that the program knows.
+fn known_flags() -> HashSet<String> {
+    let help = onepoll()
+        .arg("--help")
+        .output()
+        .expect("it can be run")
+        .stdout;
+    let help = String::from_utf8(help).expect("text");
+    let words = help.split([' ', ',', '\n']);
+    words
+        .filter(|word| word.starts_with("--"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether these words are a command line that the program takes.
+fn takes(words: &[&str]) -> bool {
+    let flags = words.iter().filter(|word| word.starts_with("--"));
+    let known = known_flags();
+    flags.clone().all(|flag| known.contains(flag.split('=').next().unwrap_or_default()))
+        // What is asked for help is not run, but has been understood.
+        && onepoll().args(words).arg("--help").output().expect("it can be run").status.success()
+}
+
+fn seconds(duration: &str) -> u64 {
+    let number = duration
+        .strip_suffix('s')
+        .and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("{duration:?} is in seconds"))
+}
+
+#[test]
+fn the_container_file_has_instructions_that_fit_together() {
+    let [file] = &blocks("dockerfile")[..] else {
+        panic!("one container file");
+    };
+    let mut stages = HashSet::new();
+    let mut arguments = Vec::new();
+    for line in file.lines().filter(|line| !line.is_empty()) {
+        let (instruction, rest) = line.split_once(' ').expect("an instruction");
+        let words: Vec<&str> = rest.split(' ').collect();
+        match instruction {
+            "FROM" => stages.extend(
+                words
+                    .iter()
+                    .skip_while(|word| **word != "AS")
+                    .nth(1)
+                    .copied(),
+            ),
+            "COPY" => {
+                let from = words.iter().find_map(|word| word.strip_prefix("--from="));
+                assert!(from.is_none_or(|stage| stages.contains(stage)), "{line}");
+            }
+            "RUN" => assert_eq!(rest, "cargo static", "what is built is what is copied"),
+            "HEALTHCHECK" => {
+                let (options, command) = rest.split_once(" CMD ").expect("a command");
+                let timeout = options
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix("--timeout="));
+                let probe = onepoll::limits::PROBE_PATIENCE;
+                let patience = Duration::from_secs(seconds(timeout.expect("a timeout")));
+                assert!(patience > probe, "a probe may take {probe:?}");
+                assert_eq!(strings(command), ["/onepoll", "--probe"]);
+            }
+            "ENTRYPOINT" | "CMD" => arguments.extend(strings(rest)),
+            "WORKDIR" | "USER" | "EXPOSE" | "STOPSIGNAL" => {}
+            other => panic!("{other} is no instruction that is used here"),
+        }
+    }
+    assert_eq!(arguments.remove(0), "/onepoll");
+    assert!(
+        takes(&arguments.iter().map(String::as_str).collect::<Vec<_>>()),
+        "{arguments:?}"
+    );
+    assert!(
+        file.contains("\nFROM scratch\n") && file.contains("/target/static/onepoll /onepoll\n")
+    );
+}
+
+/// An array of strings, as in JSON, which YAML understands.
+fn strings(text: &str) -> Vec<String> {
+    let array = YamlLoader::load_from_str(text).expect("an array");
+    let strings = array[0].as_vec().expect("an array");
+    strings
+        .iter()
+        .map(|word| word.as_str().expect("a string").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_deployment_parses_and_its_arithmetic_holds() {
+    let [file] = &blocks("yaml")[..] else {
+        panic!("one file for the cluster");
+    };
+    let documents = YamlLoader::load_from_str(file).expect("YAML");
+    let [deployment, service] = &documents[..] else {
+        panic!("a deployment and a service");
+    };
+    let number = |yaml: &Yaml| u64::try_from(yaml.as_i64().expect("a number")).expect("positive");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let args = container["args"].as_vec().expect("arguments");
+    let args: Vec<&str> = args.iter().map(|arg| arg.as_str().expect("text")).collect();
+    assert!(takes(&args), "{args:?}");
+    let time =
+        |flag| seconds(args[args.iter().position(|arg| *arg == flag).expect("it is set") + 1]);
+    let (lame_duck, drain) = (time("--lame-duck"), time("--drain"));
+    assert!(number(&pod["terminationGracePeriodSeconds"]) > lame_duck + drain);
+    let readiness = &container["readinessProbe"];
+    let unready_after =
+        number(&readiness["periodSeconds"]) * number(&readiness["failureThreshold"]);
+    assert!(
+        lame_duck > unready_after,
+        "the news takes that long at least"
+    );
+
+    // Whatever is named exists.
+    let ports = container["ports"].as_vec().expect("ports");
+    let port = |name: &Yaml| {
+        ports
+            .iter()
+            .find(|port| port["name"] == *name)
+            .expect("a port")
+    };
+    for (probe, path, number) in [
+        (readiness, "/ready", 8081),
+        (&container["livenessProbe"], "/hello", 8080),
+    ] {
+        assert_eq!(probe["httpGet"]["path"].as_str(), Some(path));
+        assert_eq!(
+            port(&probe["httpGet"]["port"])["containerPort"].as_i64(),
+            Some(number)
+        );
+    }
+    assert_eq!(
+        port(&service["spec"]["ports"][0]["targetPort"])["containerPort"].as_i64(),
+        Some(8080)
+    );
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels, &deployment["spec"]["selector"]["matchLabels"]);
+    assert_eq!(labels, &service["spec"]["selector"]);
+}
+
+#[test]
+fn the_units_are_what_systemd_takes() {
+    let folder = std::env::temp_dir().join(format!("onepoll-units-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let mut files = Vec::new();
+    for block in blocks("ini") {
+        let path = block
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# /etc/systemd/system/"));
+        let path = folder.join(path.expect("the first line says where it belongs"));
+        let start = block
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/onepoll "));
+        if let Some(words) = start {
+            let words: Vec<&str> = words.split(' ').collect();
+            assert!(takes(&words), "{words:?}");
+            let drain = words
+                .iter()
+                .position(|word| *word == "--drain")
+                .expect("it is set");
+            let timeout = block
+                .lines()
+                .find_map(|line| line.strip_prefix("TimeoutStopSec="));
+            let timeout: u64 = timeout
+                .and_then(|time| time.parse().ok())
+                .expect("a number");
+            assert!(
+                timeout > seconds(words[drain + 1]),
+                "a drain may take its time"
+            );
+        }
+        fs::write(
+            &path,
+            block.replace("/usr/local/bin/onepoll", env!("CARGO_BIN_EXE_onepoll")),
+        )
+        .expect("a file");
+        files.push(path);
+    }
+    let names = files
+        .iter()
+        .map(|file| file.file_name().expect("a name").to_owned());
+    let names: HashSet<_> = names.collect();
+    for name in [
+        "onepoll.service",
+        "onepoll-main.socket",
+        "onepoll-diag.socket",
+    ] {
+        assert!(names.contains(std::ffi::OsStr::new(name)), "{name}");
+    }
+    match Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args(&files)
+        .output()
+    {
+        Ok(output) => {
+            let complaints = String::from_utf8_lossy(&output.stderr);
+            let about_us = complaints.lines().filter(|line| line.contains("onepoll"));
+            assert_eq!(about_us.collect::<Vec<_>>(), [""; 0], "{complaints}");
+        }
+        Err(error) => println!("systemd-analyze is not here to verify them: {error}"),
+    }
+    fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[test]
+fn command_lines_have_flags_that_exist() {
+    let blocks = blocks("sh").concat() + &blocks("console").concat();
+    let starts = ["target/static/onepoll ", "cargo run --release -- "];
+    let mut lines = 0;
+    for line in blocks.lines() {
+        let words = starts
+            .iter()
+            .find_map(|start| Some(line.split_once(start)?.1));
+        let Some(words) = words else { continue };
+        let words = words.split(['#', '&']).next().unwrap_or_default().trim();
+        assert!(takes(&words.split(' ').collect::<Vec<_>>()), "{line}");
+        lines += 1;
+    }
+    assert!(lines > 1, "the README runs the program with flags");
+}
