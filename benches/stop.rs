@@ -67,7 +67,7 @@ fn free_addresses() -> [SocketAddr; 2] {
 /// What is measured: what it is called, and how it is done so many times over.
 type Measure = (&'static str, fn(&Contestant, usize) -> String);
 
-const MEASURES: [Measure; 8] = [
+const MEASURES: [Measure; 9] = [
     (
         "64 clients that ask again and again: requests lost",
         lost_by_asking,
@@ -79,6 +79,10 @@ const MEASURES: [Measure; 8] = [
     (
         "200 requests in the queue of a paused process: lost",
         lost_in_the_queue,
+    ),
+    (
+        "1,000 requests at once, ahead of the signal: lost",
+        lost_of_a_batch,
     ),
     ("nobody connected: time to the exit", |server, rounds| {
         time_to_exit(server, rounds, |_| ())
@@ -179,6 +183,22 @@ fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
     format!("{lost} of {}", 200 * rounds)
 }
 
+fn lost_of_a_batch(contestant: &Contestant, rounds: usize) -> String {
+    let mut lost = 0;
+    for _ in 0..rounds {
+        let server = contestant.start();
+        let mut peer = idle(&server);
+        peer.send(&HELLO.repeat(1000));
+        server.signal(Signal::TERM);
+        lost += (0..1000)
+            .filter(|_| peer.try_answer(false).is_err())
+            .count();
+        drop(peer);
+        server.wait();
+    }
+    format!("{lost} of {}", 1000 * rounds)
+}
+
 /// The longest time that a stop took, with somebody connected in some way.
 fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process) -> T) -> String {
     let times = (0..rounds).map(|_| {
@@ -205,7 +225,7 @@ fn idle(server: &Process) -> Peer {
 }
 
 fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
-    let times = (0..rounds.min(3)).map(|_| {
+    let times = (0..rounds).map(|_| {
         let server = contestant.start();
         let mut half = Peer::connect(server.diag);
         half.send(&READY[..9]);
@@ -221,16 +241,17 @@ fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
     millis(times.max().unwrap_or_default())
 }
 
-fn status_at_the_deadline(contestant: &Contestant, _: usize) -> String {
-    let server = contestant.start();
-    let mut half = server.connect();
-    half.send(&HELLO[..9]);
-    ask(server.main, HELLO);
-    let (exited, took) = server.stop(Signal::TERM);
-    let status = exited
-        .status
-        .code()
-        .map_or("a signal".to_owned(), |code| code.to_string());
+fn status_at_the_deadline(contestant: &Contestant, rounds: usize) -> String {
+    let stops = (0..rounds).map(|_| {
+        let server = contestant.start();
+        let mut half = server.connect();
+        half.send(&HELLO[..9]);
+        ask(server.main, HELLO);
+        let (exited, took) = server.stop(Signal::TERM);
+        (took, exited.status.code())
+    });
+    let (took, code) = stops.max().expect("there is a round");
+    let status = code.map_or("a signal".to_owned(), |code| code.to_string());
     format!("{status}, after {}", millis(took))
 }
 

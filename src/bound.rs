@@ -1,7 +1,7 @@
 //! A socket on its way to listen: bound to an address of ours, or passed on by a supervisor.
 //!
-//! The invariant: nobody is connected to it, so it can be dropped without letting anybody
-//! down. Both services are bound before either listens.
+//! The invariant: it can be dropped without letting anybody down. Nobody can have connected to
+//! one of our own yet, and one that was passed on goes on listening without us.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -17,8 +17,7 @@ use crate::limits::BACKLOG;
 use crate::listener::Listener;
 use crate::service::Service;
 
-/// A socket that is bound and not yet listening, or not for us: it can be dropped without
-/// letting anybody down.
+/// A socket that does not listen yet, or not for us.
 #[derive(Debug)]
 pub struct Bound {
     service: Service,

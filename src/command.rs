@@ -25,7 +25,11 @@ pub enum Command {
 
 /// A setting that cannot be understood: one line that quotes it and says what is accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UsageError(String);
+pub struct UsageError {
+    line: String,
+    /// It stands beside `--probe`.
+    in_probe: bool,
+}
 
 impl Command {
     /// Reads the arguments, without the program's name, and of the environment what they
@@ -35,6 +39,16 @@ impl Command {
     /// The first flag, value or variable that cannot be understood.
     pub fn parse(
         args: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, UsageError> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let is_probe = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"--probe");
+        let in_probe = args.iter().any(is_probe);
+        Command::read(args, variable).map_err(|error| UsageError { in_probe, ..error })
+    }
+
+    fn read(
+        args: Vec<OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Command, UsageError> {
         let mut options = Options::default();
@@ -94,17 +108,29 @@ impl Setting {
     }
 
     fn error(&self, source: &str, value: &OsStr) -> UsageError {
-        UsageError(format!(
-            "{source} {}: expected {}",
-            quoted(value),
-            self.accepted
-        ))
+        let value = quoted(value);
+        UsageError::new(format!("{source} {value}: expected {}", self.accepted))
+    }
+}
+
+impl UsageError {
+    fn new(line: String) -> UsageError {
+        UsageError {
+            line,
+            in_probe: false,
+        }
+    }
+
+    /// The exit status that goes with it: 2, but 1 for a probe, as container engines keep 2
+    /// for themselves.
+    pub fn status(&self) -> u8 {
+        if self.in_probe { 1 } else { 2 }
     }
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&self.line)
     }
 }
 
@@ -127,7 +153,7 @@ fn unknown(error: lexopt::Error) -> UsageError {
         .each_ref()
         .map(|setting| format!("--{}", setting.flag))
         .join(", ");
-    UsageError(format!(
+    UsageError::new(format!(
         "{what}: expected {flags}, --probe, --help or --version"
     ))
 }
@@ -142,7 +168,7 @@ fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageErro
     let target = url.to_str().and_then(|url| url.parse().ok());
     target
         .map(Some)
-        .ok_or_else(|| UsageError(format!("--probe {}: expected {URLS}", quoted(&url))))
+        .ok_or_else(|| UsageError::new(format!("--probe {}: expected {URLS}", quoted(&url))))
 }
 
 /// The user's words between quotes, and on one line whatever they are.

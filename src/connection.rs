@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::{Behind, Head, Next, Refusal, Site, serve};
-use crate::limits::STEPS_PER_TURN;
+use crate::limits::{OUTBOX, STEPS_PER_TURN};
 use crate::phase::Phase;
 use crate::turn::{Change, Reason, Turn};
 use crate::wire::{Received, Socket, Wire};
@@ -149,25 +149,28 @@ impl<S: Socket> Connection<S> {
             Phase::Body(unread) | Phase::Held(unread) => Some(unread),
             _ => None,
         };
-        let behind = match self.pipelines {
-            _ if len == desk.inbox.len() => Behind::More,
-            true => Behind::Perhaps,
-            false => Behind::Nothing,
+        let behind = if self.pipelines || len == desk.inbox.len() {
+            Behind::Perhaps
+        } else {
+            Behind::Nothing
         };
+        let before = self.lane();
         desk.outbox.clear();
         let served = serve(site, unread, input, behind, &mut desk.outbox);
         self.carry_out(&input[served.consumed..]);
         desk.counters.answered += served.answered;
         self.pipelines |= served.answered > 1;
-        let before = self.lane();
-        self.send(desk, served.next)?;
-        Ok(if served.answered > 0 || self.lane() != before {
-            Step::Entered
-        } else if before == Lane::Body {
-            Step::Progressed
-        } else {
+        match served.next {
+            Next::Held(_) => self.withhold(&desk.outbox, served.next)?,
+            next => self.send(&desk.outbox, next)?,
+        }
+        Ok(match (before, self.lane()) {
+            // What the wait is for may come in pieces, and each is progress.
+            (Lane::Held, Lane::Held) => Step::Progressed,
+            (Lane::Body, Lane::Body) if served.answered == 0 => Step::Progressed,
             // A head has its patience from its first byte on, however it dribbles.
-            Step::Stayed
+            (before, after) if before == after && served.answered == 0 => Step::Stayed,
+            _ => Step::Entered,
         })
     }
 
@@ -197,14 +200,33 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sends the outbox and goes on as `next` says, or parks what the kernel refuses.
-    fn send(&mut self, desk: &Desk, next: Next) -> io::Result<()> {
-        let sent = if desk.outbox.is_empty() {
+    /// Withholds answers, for as long as nobody knows which of them is the last: a client
+    /// that has a certain number of requests on their way sends no more until it is answered.
+    /// There is room for an outbox of them; what was there before makes way for the rest.
+    fn withhold(&mut self, answers: &[u8], next: Next) -> io::Result<()> {
+        if self.unsent.len() + answers.len() > OUTBOX {
+            self.send(&[], next)?;
+        } else {
+            self.proceed(next)?;
+        }
+        self.unsent.extend_from_slice(answers);
+        Ok(())
+    }
+
+    /// Sends answers, behind those that were withheld, and goes on as `next` says; or parks
+    /// what the kernel refuses.
+    fn send(&mut self, answers: &[u8], next: Next) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(answers);
+            self.phase = Phase::Writing(next);
+            return self.flush(next).map(|_| ());
+        }
+        let sent = if answers.is_empty() {
             0
         } else {
-            self.wire.send(&desk.outbox)?
+            self.wire.send(answers)?
         };
-        match &desk.outbox[sent..] {
+        match &answers[sent..] {
             [] => self.proceed(next),
             refused => {
                 self.unsent.extend_from_slice(refused);
@@ -218,7 +240,7 @@ impl<S: Socket> Connection<S> {
     fn send_last(&mut self, desk: &mut Desk) -> io::Result<Step> {
         desk.counters.answered += 1;
         self.carry = Vec::new();
-        self.send(desk, Next::Close)?;
+        self.send(&desk.outbox, Next::Close)?;
         Ok(Step::Entered)
     }
 
@@ -600,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_stop_the_last_of_many_answers_waits_for_more() {
+    fn in_a_stop_a_batch_waits_for_more_of_it() {
         // A batch that fills the inbox has more behind it, here nearly as much again.
         let batch = HELLO.repeat(2 * INBOX / HELLO.len() - 1);
         let depth = batch.len() / HELLO.len();
@@ -608,7 +630,9 @@ mod tests {
             let mut stage = Stage::new();
             stage.edge([give(&batch)]);
             assert_eq!(stage.draining_turn(), entered(Lane::Held));
-            assert_eq!((stage.answers(), closes(&stage).0), (depth - 1, 0));
+            // A client that has a number of requests on their way, and sends another one with
+            // each answer, must not be kept going.
+            assert_eq!((stage.answers(), closes(&stage).0), (0, 0));
             stage
         };
         // Nothing more comes, and its time ends.
@@ -622,14 +646,57 @@ mod tests {
         assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
         // More comes, even a single request, and has to wait in its turn.
         let mut stage = held();
-        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Held));
-        assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
-        // Part of another request comes.
+        let progress = open(Change::Progress(Lane::Held), false);
+        assert_eq!(stage.readable([give(HELLO)]), progress);
+        assert_eq!((stage.answers(), closes(&stage).0), (0, 0));
+        // Part of another request comes, so that there is more for certain.
         let mut stage = held();
         assert_eq!(stage.readable([give(&HELLO[..9])]), entered(Lane::Head));
         assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
         stage.expire();
         assert_eq!(closes(&stage), (1, true), "and the rest of it does not");
+        assert_eq!(stage.connection.unsent.capacity(), 0);
+    }
+
+    #[test]
+    fn in_a_stop_a_batch_that_fills_the_inbox_to_the_byte_is_told_too() {
+        let mut stage = Stage::new();
+        stage.edge([give(&HELLO.repeat(INBOX / HELLO.len()))]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Held));
+        stage.expire();
+        assert_eq!(
+            (stage.answers(), closes(&stage)),
+            (INBOX / HELLO.len(), (1, true))
+        );
+    }
+
+    #[test]
+    fn in_a_stop_who_does_not_take_what_was_withheld_is_waited_for_as_ever() {
+        let mut stage = Stage::with_writes([Act::Take(9), full()]);
+        stage.edge([give(&HELLO.repeat(3))]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Held));
+        let (rest, part) = (HELLO.repeat(2), &HELLO[..9]);
+        let turn = stage.readable([give(&[&rest, part].concat())]);
+        assert_eq!(turn, entered(Lane::Writing));
+        assert_eq!(stage.turn(), entered(Lane::Head), "the rest has been taken");
+        assert_eq!((stage.answers(), closes(&stage).0), (5, 0));
+    }
+
+    #[test]
+    fn in_a_stop_no_more_is_withheld_than_one_write_takes() {
+        let depth = 7 * INBOX / HELLO.len();
+        let mut stage = Stage::new();
+        stage.edge([give(&HELLO.repeat(depth))]);
+        let mut turn = stage.draining_turn();
+        while let Turn::Open { unfinished, .. } = turn
+            && unfinished
+        {
+            assert!(stage.connection.unsent.len() <= OUTBOX);
+            turn = stage.turn();
+        }
+        assert!(stage.answers() > 0 && closes(&stage).0 == 0);
+        stage.expire();
+        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
     }
 
     #[test]

@@ -87,24 +87,25 @@ impl Doors {
         self.paused = None;
     }
 
-    /// When the next attempt to accept makes sense; `None` while nobody waits.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    /// When the next attempt to accept makes sense; `None` while nobody waits, and the doors
+    /// need not close because somebody `stays` anyway.
+    pub fn next(&self, now: Instant, stays: bool) -> Option<Instant> {
         let mut listeners = self.listeners.iter().flatten();
         let next = if listeners.any(Listener::is_ready) {
             Some(now)
         } else {
-            self.closing.filter(|_| !self.are_closed())
+            self.closing.filter(|_| !stays && !self.are_closed())
         };
         next.map(|next| self.paused.map_or(next, |paused| paused.max(next)))
     }
 
     /// Accepts one connection, if somebody may be waiting and this is no pause. A door that is
-    /// to close does so as nobody waits there.
-    pub fn accept(&mut self, service: Service, now: Instant) -> Accepted {
+    /// to close does so as nobody waits there, but not while somebody `stays` anyway.
+    pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
         if self.paused.is_some_and(|until| now < until) {
             return Accepted::Nobody;
         }
-        let closes = self.closing.is_some_and(|from| now >= from);
+        let closes = !stays && self.closing.is_some_and(|from| now >= from);
         let slot = &mut self.listeners[service as usize];
         let asks = |listener: &&mut Listener| listener.is_ready() || closes;
         let Some(listener) = slot.as_mut().filter(asks) else {
@@ -131,8 +132,9 @@ impl Doors {
     }
 
     /// Has them close once nobody waits there any more: whoever the kernel has let in is to be
-    /// served, and whoever it has begun to let in has [`HANDSHAKE_PATIENCE`] to arrive. A door
-    /// that others hold, too, is let go at once: whoever waits there is theirs.
+    /// served, and whoever it has begun to let in has [`HANDSHAKE_PATIENCE`] to arrive, or
+    /// longer if the process has to stay for others. A door that others hold, too, is let go
+    /// at once: whoever waits there is theirs.
     pub fn close(&mut self, now: Instant) {
         self.closing = Some(now + HANDSHAKE_PATIENCE);
         for slot in &mut self.listeners {
@@ -142,8 +144,6 @@ impl Doors {
                     if let Err(error) = listener.shut_out() {
                         debug!(target: listener.service().name(), "Newcomers are let in: {error}");
                     }
-                    // The edge that tells of the last in the queue may not have been taken yet.
-                    listener.note();
                 }
                 None => {}
             }
@@ -159,5 +159,71 @@ impl Doors {
     /// Whether there is no door any more.
     pub fn are_closed(&self) -> bool {
         self.listeners.iter().all(Option::is_none)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use mio::Poll;
+
+    use super::*;
+
+    /// Both doors, open on ports of their own.
+    fn open() -> Doors {
+        let bind = |service| {
+            let loopback = "127.0.0.1:0".parse().expect("an address");
+            Bound::new(service, loopback, false).expect("a free port")
+        };
+        let poll = Poll::new().expect("a poll");
+        Doors::open(poll.registry(), Token(0), Service::ALL.map(bind)).expect("they listen")
+    }
+
+    /// Whether each door is closed after an attempt to accept.
+    fn closed(doors: &mut Doors, now: Instant, stays: bool) -> [bool; 2] {
+        Service::ALL.map(|service| {
+            assert!(matches!(
+                doors.accept(service, now, stays),
+                Accepted::Nobody
+            ));
+            doors.listeners[service as usize].is_none()
+        })
+    }
+
+    #[test]
+    fn doors_close_when_those_on_their_way_have_had_their_time() {
+        let (mut doors, start) = (open(), Instant::now());
+        assert_eq!(doors.next(start, false), None, "nobody waits");
+        doors.close(start);
+        let end = start + HANDSHAKE_PATIENCE;
+        assert_eq!(doors.next(start, false), Some(end));
+        assert_eq!(doors.next(start, true), None, "who stays will move first");
+        assert_eq!(
+            closed(&mut doors, end - HANDSHAKE_PATIENCE / 2, false),
+            [false; 2]
+        );
+        assert_eq!(
+            closed(&mut doors, end, true),
+            [false; 2],
+            "somebody stays anyway"
+        );
+        assert_eq!(closed(&mut doors, end, false), [true; 2]);
+        assert!(doors.are_closed());
+        assert_eq!(doors.next(end, false), None);
+    }
+
+    #[test]
+    fn doors_let_in_whoever_waits_before_they_close() {
+        let (mut doors, start) = (open(), Instant::now());
+        let _client = TcpStream::connect(doors.address(Service::Main)).expect("it is open");
+        doors.close(start);
+        let end = start + HANDSHAKE_PATIENCE;
+        let accepted = doors.accept(Service::Main, end, false);
+        assert!(
+            matches!(accepted, Accepted::Stream(..)),
+            "no event has told of it"
+        );
+        assert_eq!(closed(&mut doors, end, false), [true; 2]);
     }
 }

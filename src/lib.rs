@@ -10,12 +10,13 @@
 //! # The map
 //!
 //! ```text
-//!    main ──► options ──► address           what the user wants
-//!     │  └──► journal ──► outlet            what the program says
+//!    main ──► command ──► options, probe, address     what the user wants
+//!     │  ├──► journal ──► outlet                      what the program says
+//!     │  └──► supervisor                              who has started it
 //!     │
-//!     └──► server ──► doors ──► listener    who is let in, and when
-//!             │  ├──► signals               the pipe that they come by
-//!             │  └──► stop                  when to drain, to close and to leave
+//!     └──► server ──► doors ──► bound, listener       who is let in, and when
+//!             │  ├──► signals                         the pipe that they come by
+//!             │  └──► stop                            when to drain, to close and to leave
 //!             │
 //!             └──► table ──► deadlines      who is here, and for how long
 //!                     │  └──► turn          what the end of a turn asks for
@@ -44,9 +45,11 @@
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
-//! 8. [`doors`], [`listener`] and [`signals`]: how the outside gets in.
+//! 8. [`doors`], [`bound`], [`listener`] and [`signals`]: how the outside gets in.
 //! 9. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
-//! 10. [`service`], [`options`], [`address`] and [`limits`]: what is left.
+//! 10. [`command`], [`options`] and [`address`]: what the user wants; [`supervisor`] and
+//!     [`probe`]: what those want who look after the process.
+//! 11. [`service`] and [`limits`]: names and numbers.
 //!
 //! # A request's way
 //!

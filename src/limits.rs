@@ -75,6 +75,9 @@ pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// client that does not wait for answers may have sent more, which is still on its way.
 pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long that may go on if there is always more.
+pub const HELD_MAX: Duration = Duration::from_secs(1);
+
 /// Writing: until the peer has taken the answers that the kernel could not. Generous, as
 /// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
 /// free again: a slow but honest reader shows no progress for a long time.
@@ -137,6 +140,9 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 /// From the beginning of the drain to the moment at which idle and silent connections are
 /// closed.
 pub const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// What a supervisor may take to be told something, as the loop waits for that.
+pub const NOTIFY_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a probe may take, from connecting to the head of the answer.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);

@@ -22,11 +22,16 @@ fn main() -> ExitCode {
             Err(reason) => print(&mut io::stderr(), &format!("onepoll: {reason}\n"), 1),
         },
         Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
-        Err(error) => print(&mut io::stderr(), &format!("onepoll: {error}\n"), 2),
+        Err(error) => {
+            let complaint = format!("onepoll: {error}\n");
+            print(&mut io::stderr(), &complaint, error.status())
+        }
     }
 }
 
 fn serve(options: &Options) -> ExitCode {
+    // First of all, while the supervisor's descriptors are the only ones.
+    let inherited = supervisor::sockets();
     let journal = match Journal::open(options.log) {
         Ok(journal) => journal,
         Err(error) => {
@@ -34,7 +39,8 @@ fn serve(options: &Options) -> ExitCode {
             return print(&mut io::stderr(), &complaint, 1);
         }
     };
-    let outcome = Server::bind(options).and_then(|mut server| {
+    let bound = inherited.and_then(|inherited| Server::bind(options, inherited));
+    let outcome = bound.and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
         journal.announce(VERSION, main, diag);
         supervisor::tell_ready();

@@ -34,7 +34,8 @@ pub enum Phase {
     /// Part of a body is still to come.
     Body(Unread),
     /// In a stop, the answer to the last of several requests waits for whether another one
-    /// follows: only the very last may announce the close.
+    /// follows: only the very last may announce the close. The others of its batch wait, too,
+    /// and are unsent meanwhile.
     Held(Unread),
     /// What comes once everything is sent. Until then nothing is read: a client that does
     /// not take its answers has to wait before it can ask for more.

@@ -94,11 +94,15 @@ impl fmt::Display for Target {
 /// is no HTTP, or nothing at all within [`PROBE_PATIENCE`].
 pub fn probe(target: &Target) -> Result<(), String> {
     let deadline = Instant::now() + PROBE_PATIENCE;
-    let answers = target
+    let mut answers = target
         .addresses
         .iter()
         .map(|&address| ask(target, address, deadline));
-    let answer = answers.reduce(Result::or).expect("a target has an address");
+    // The first failure is the telling one: the host may not have the other IP version.
+    let first = answers
+        .next()
+        .unwrap_or_else(|| Err(ErrorKind::AddrNotAvailable.into()));
+    let answer = first.or_else(|error| answers.find_map(Result::ok).ok_or(error));
     match answer {
         Ok(Answer { code: 200..300, .. }) => Ok(()),
         Ok(Answer { code, reason }) => Err(format!("{target} answered {code} {reason}")),
@@ -132,8 +136,12 @@ fn ask(target: &Target, address: SocketAddr, deadline: Instant) -> io::Result<An
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if let Some(answer) = parse(&head)? {
-            return Ok(answer);
+        while let Some((answer, len)) = parse(&head)? {
+            if answer.code >= 200 {
+                return Ok(answer);
+            }
+            // An interim answer, with another one behind it (RFC 9110, section 15.2).
+            head.drain(..len);
         }
     }
 }
@@ -148,15 +156,18 @@ fn time_until(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// The status line, once the head of the answer is there.
-fn parse(head: &[u8]) -> io::Result<Option<Answer>> {
+/// The status line, once the head of the answer is there, and how long the head is.
+fn parse(head: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
     match response.parse(head) {
-        Ok(Status::Complete(_)) => Ok(response.code.map(|code| Answer {
-            code,
-            reason: response.reason.unwrap_or_default().to_owned(),
-        })),
+        Ok(Status::Complete(len)) => {
+            let answer = Answer {
+                code: response.code.unwrap_or_default(),
+                reason: response.reason.unwrap_or_default().to_owned(),
+            };
+            Ok(Some((answer, len)))
+        }
         Ok(Status::Partial) if head.len() < HEAD_MAX => Ok(None),
         Ok(Status::Partial) | Err(_) => {
             Err(io::Error::other("it answered something that is not HTTP/1"))
@@ -245,6 +256,10 @@ mod tests {
     fn a_probe_is_content_with_any_success_and_says_what_else_it_met() {
         assert_eq!(probe_of("HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
         assert_eq!(probe_of("HTTP/1.0 299 Whatever\r\nA: b\r\n\r\n"), Ok(()));
+        assert_eq!(
+            probe_of("HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+            Ok(())
+        );
         for (answer, reason) in [
             (
                 "HTTP/1.1 503 Service Unavailable\r\n\r\n",
@@ -283,5 +298,58 @@ mod tests {
         drop(listener);
         let reason = probe(&target).expect_err("nobody is there");
         assert!(reason.contains("Connection refused"), "{reason}");
+    }
+
+    /// What a probe makes of a server whose head never ends, with so much at once.
+    fn probe_of_endless(field: String, pause: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream
+                .set_read_timeout(Some(pause))
+                .expect("a socket option");
+            let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
+            // Between two writes it waits for what never comes.
+            while stream.write_all(text.as_bytes()).is_ok() {
+                let _ = stream.read(&mut [0; 1024]);
+                text.clone_from(&field);
+            }
+        });
+        let target: Target = format!("http://{address}/").parse().expect("a URL");
+        let reason = probe(&target).expect_err("it never ends");
+        server.join().expect("no panic");
+        reason
+    }
+
+    #[test]
+    fn a_probe_has_one_patience_for_all_of_an_answer_and_a_limit_on_its_head() {
+        let start = Instant::now();
+        let reason = probe_of_endless("A: b\r\n".to_owned(), Duration::from_millis(300));
+        assert!(reason.contains("did not answer within 2s"), "{reason}");
+        let reason = probe_of_endless("x".repeat(1000), Duration::from_millis(1));
+        assert!(reason.contains("not HTTP/1"), "{reason}");
+        assert!(
+            start.elapsed() < 4 * PROBE_PATIENCE,
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    #[test]
+    fn a_port_alone_is_asked_on_both_ip_versions() {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else {
+            return;
+        };
+        let port = listener.local_addr().expect("an address").port();
+        let target = Target::ready_at(Address::Every(port));
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                .expect("it reads");
+        });
+        assert_eq!(probe(&target), Ok(()));
+        server.join().expect("no panic");
     }
 }

@@ -32,8 +32,8 @@ use crate::listener::Accepted;
 use crate::options::Options;
 use crate::service::Service;
 use crate::signals::{Signal, Signals};
-use crate::stop::{Outcome, Phase, Stop, Tally};
-use crate::supervisor;
+use crate::stop::{Outcome, Stage, Stop, Tally};
+use crate::supervisor::{self, Inherited};
 use crate::table::Table;
 
 /// Connections have their slot for a token, so all others are at the far end.
@@ -53,7 +53,7 @@ pub struct Server {
     restamp: Instant,
     stop: Stop,
     /// How far the stop had come when what it asks for was last done.
-    followed: Phase,
+    followed: Stage,
     /// Answers that had been given when the drain began.
     answered_before: u64,
     tally: Tally,
@@ -61,19 +61,19 @@ pub struct Server {
 
 impl Server {
     /// Installs the signal handlers and opens both listeners, in this order: a signal that
-    /// arrives meanwhile is not lost. Neither listens before both are bound, so if one of
-    /// them cannot be, nobody has connected to the other yet.
+    /// arrives meanwhile is not lost. Sockets that were `inherited` stand in for those that
+    /// the options ask for.
     ///
     /// # Errors
     /// What the kernel says; if it is about a listener, the message names it.
-    pub fn bind(options: &Options) -> io::Result<Server> {
+    pub fn bind(options: &Options, inherited: Inherited) -> io::Result<Server> {
         let mut signals = Signals::install()?;
         let poll = Poll::new()?;
         signals.register(poll.registry(), SIGNALS)?;
 
         // Neither listens before both are bound: if one of them cannot be, nobody has
         // connected to the other yet.
-        let [diag, main] = supervisor::sockets()?;
+        let [diag, main] = inherited;
         let bind = |service, address| Bound::new(service, address, options.reuse_port);
         let diag = diag.map_or_else(|| bind(Service::Diag, options.diag), Ok)?;
         let main = main.map_or_else(|| bind(Service::Main, options.listen), Ok)?;
@@ -87,7 +87,7 @@ impl Server {
             now,
             restamp: now,
             stop: Stop::new(options.schedule),
-            followed: Phase::Serving,
+            followed: Stage::Serving,
             answered_before: 0,
             tally: Tally::default(),
         })
@@ -168,11 +168,14 @@ impl Server {
 
     /// Does what the stop asks for when it has come further.
     fn follow_stop(&mut self) {
-        let phase = self.stop.phase();
-        if mem::replace(&mut self.followed, phase) == phase {
+        let stage = self.stop.stage();
+        let before = mem::replace(&mut self.followed, stage);
+        if before == stage {
             return;
         }
-        supervisor::tell_stopping();
+        if before == Stage::Serving {
+            supervisor::tell_stopping();
+        }
         self.table.retire();
         self.table.announce_close(Service::Main);
         if self.stop.is_draining() {
@@ -200,8 +203,13 @@ impl Server {
 
     /// When the next attempt to accept makes sense.
     fn next_accept(&self) -> Option<Instant> {
-        let next = self.doors.next(self.now);
+        let next = self.doors.next(self.now, self.somebody_stays());
         next.filter(|_| self.table.len() < CONNECTIONS_MAX)
+    }
+
+    /// Whether the process has to stay for somebody, so that doors may as well.
+    fn somebody_stays(&self) -> bool {
+        !self.table.is_empty() && !self.stop.dismisses_idle(self.now)
     }
 
     fn accept(&mut self) {
@@ -219,7 +227,8 @@ impl Server {
         if self.table.len() == CONNECTIONS_MAX {
             return false;
         }
-        match self.doors.accept(service, self.now) {
+        let stays = self.somebody_stays();
+        match self.doors.accept(service, self.now, stays) {
             Accepted::Stream(stream, peer) => {
                 self.admit(service, stream, peer);
                 true

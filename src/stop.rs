@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Stop {
     schedule: Schedule,
-    phase: Phase,
+    stage: Stage,
 }
 
 /// How long the parts of a stop take at most.
@@ -36,7 +36,7 @@ pub struct Schedule {
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum Stage {
     /// It has not begun.
     Serving,
     /// Everybody is served, and told that this will end, since then.
@@ -97,36 +97,36 @@ impl Stop {
     pub fn new(schedule: Schedule) -> Stop {
         Stop {
             schedule,
-            phase: Phase::Serving,
+            stage: Stage::Serving,
         }
     }
 
     /// How far it has come.
-    pub fn phase(&self) -> Phase {
-        self.phase
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// Begins gently: as a lame duck, if there is time for that.
     pub fn retire(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Serving if self.schedule.lame_duck > Duration::ZERO => {
-                self.phase = Phase::LameDuck(now);
+        match self.stage {
+            Stage::Serving if self.schedule.lame_duck > Duration::ZERO => {
+                self.stage = Stage::LameDuck(now);
             }
-            Phase::Serving => self.drain(now),
-            Phase::LameDuck(_) | Phase::Draining(_) => {}
+            Stage::Serving => self.drain(now),
+            Stage::LameDuck(_) | Stage::Draining(_) => {}
         }
     }
 
     /// Begins the drain, unless it has begun.
     pub fn drain(&mut self, now: Instant) {
         if !self.is_draining() {
-            self.phase = Phase::Draining(now);
+            self.stage = Stage::Draining(now);
         }
     }
 
     /// Lets time pass: a lame duck begins to drain when its time is over.
     pub fn advance(&mut self, now: Instant) {
-        if let Phase::LameDuck(since) = self.phase
+        if let Stage::LameDuck(since) = self.stage
             && now >= since + self.schedule.lame_duck
         {
             self.drain(now);
@@ -135,7 +135,7 @@ impl Stop {
 
     /// Whether nobody is to be let in any more.
     pub fn is_draining(&self) -> bool {
-        matches!(self.phase, Phase::Draining(_))
+        matches!(self.stage, Stage::Draining(_))
     }
 
     /// Whether a connection that is idle or silent is to be dismissed.
@@ -150,19 +150,19 @@ impl Stop {
 
     /// When, after `now`, one of the answers above changes by itself.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let changes = match self.phase {
-            Phase::Serving => return None,
-            Phase::LameDuck(since) => [since + self.schedule.lame_duck; 2],
-            Phase::Draining(since) => [since + self.last_call(), since + self.schedule.drain],
+        let changes = match self.stage {
+            Stage::Serving => return None,
+            Stage::LameDuck(since) => [since + self.schedule.lame_duck; 2],
+            Stage::Draining(since) => [since + self.last_call(), since + self.schedule.drain],
         };
         changes.into_iter().find(|&change| change > now)
     }
 
     /// How long the drain has lasted.
     pub fn lasted(&self, now: Instant) -> Duration {
-        match self.phase {
-            Phase::Draining(since) => now - since,
-            Phase::Serving | Phase::LameDuck(_) => Duration::ZERO,
+        match self.stage {
+            Stage::Draining(since) => now - since,
+            Stage::Serving | Stage::LameDuck(_) => Duration::ZERO,
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let start = Instant::now();
         let mut stop = Stop::new(SCHEDULE);
         stop.retire(start);
-        assert_eq!(stop.phase(), Phase::LameDuck(start));
+        assert_eq!(stop.stage(), Stage::LameDuck(start));
         let end = start + SCHEDULE.lame_duck;
         assert_eq!(stop.next(start), Some(end));
         stop.advance(end - NEARLY);
@@ -225,7 +225,7 @@ mod tests {
         // A loop that comes late does not take the time from those who are to be drained.
         let late = end + Duration::from_secs(1);
         stop.advance(late);
-        assert_eq!(stop.phase(), Phase::Draining(late));
+        assert_eq!(stop.stage(), Stage::Draining(late));
         assert_eq!(says(&stop, late), [true, false, false]);
         assert_eq!(stop.next(late), Some(late + SCHEDULE.last_call));
     }
@@ -237,12 +237,12 @@ mod tests {
         stop.retire(start);
         let hurry = start + Duration::from_secs(1);
         stop.drain(hurry);
-        assert_eq!(stop.phase(), Phase::Draining(hurry));
+        assert_eq!(stop.stage(), Stage::Draining(hurry));
         stop.drain(hurry + Duration::from_secs(1));
         stop.retire(hurry + Duration::from_secs(1));
         assert_eq!(
-            stop.phase(),
-            Phase::Draining(hurry),
+            stop.stage(),
+            Stage::Draining(hurry),
             "what has begun goes on"
         );
     }
@@ -255,7 +255,7 @@ mod tests {
             ..SCHEDULE
         });
         stop.retire(start);
-        assert_eq!(stop.phase(), Phase::Draining(start));
+        assert_eq!(stop.stage(), Stage::Draining(start));
     }
 
     #[test]

@@ -6,41 +6,54 @@
 //! listening when we have gone.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::debug;
-use sd_notify::NotifyState;
 
 use crate::bound::Bound;
+use crate::limits::NOTIFY_PATIENCE;
 use crate::service::Service;
 
-/// The sockets that were inherited, at the index of the service that each is for. By name
-/// they are `main` and `diag`; those without names are for main and diagnostics, in this
-/// order. They are handed out once.
+/// The sockets that were inherited, each at the index of the service that it is for.
+pub type Inherited = [Option<Bound>; Service::ALL.len()];
+
+/// Takes over the sockets that were inherited. By name they are `main` and `diag`; those
+/// without names are for main and diagnostics, in this order. They are handed out once, and
+/// have to be taken before anything else is opened: a supervisor that names more descriptors
+/// than it has passed would otherwise name ours.
 ///
 /// # Errors
-/// Sockets of which more are passed than there are services, whose names are not known, or
-/// that do not listen for TCP connections; the message says what was found.
-pub fn sockets() -> io::Result<[Option<Bound>; Service::ALL.len()]> {
-    let mut sockets = [const { None }; Service::ALL.len()];
-    let inherited =
-        sd_notify::listen_fds_with_names().map_err(|error| unfit(&error.to_string()))?;
-    if inherited.len() > Service::ALL.len() {
-        return Err(unfit("more sockets than main and diag"));
-    }
+/// Sockets of which there are more than services, whose names are not known, or that do not
+/// listen for TCP connections; the message says what was found.
+pub fn sockets() -> io::Result<Inherited> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    if inherited.len() == 0 || TAKEN.swap(true, Ordering::Relaxed) {
+    let mut sockets = Inherited::default();
+    if variable("LISTEN_PID").is_none() || variable("LISTEN_FDS").is_none() {
         return Ok(sockets);
     }
+    let count = sd_notify::listen_fds()
+        .map_err(|error| unfit(&error.to_string()))?
+        .len();
+    if count == 0 || TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(sockets);
+    }
+    if count > Service::ALL.len() {
+        return Err(unfit("more sockets than main and diag"));
+    }
+    let named = sd_notify::listen_fds_with_names().map_err(|error| unfit(&error.to_string()))?;
     let nameless = env::var_os("LISTEN_FDNAMES").is_none();
-    for (at, (fd, name)) in inherited.enumerate() {
+    for (at, (fd, name)) in named.enumerate() {
         let service = match name.as_str() {
             _ if nameless => [Service::Main, Service::Diag][at],
             "main" => Service::Main,
             "diag" => Service::Diag,
-            _ => return Err(unfit(&format!("the name '{name}' instead of main or diag"))),
+            _ => return Err(unfit(&format!("the name {name:?} instead of main or diag"))),
         };
         let bound = Bound::inherit(service, take(fd))?;
         if sockets[service as usize].replace(bound).is_some() {
@@ -53,32 +66,52 @@ pub fn sockets() -> io::Result<[Option<Bound>; Service::ALL.len()]> {
 /// Takes over a descriptor that was left for us.
 #[allow(unsafe_code)] // The one exception: a number from the environment becomes a descriptor.
 fn take(fd: RawFd) -> OwnedFd {
-    // SAFETY: it is open, as the flags that were set on it just now show; sd_listen_fds(3)
-    // makes it ours, nobody else in this process knows of it, and each is taken once.
+    // SAFETY: it is open, as the flags that were set on it just now show; nothing else in this
+    // process has opened anything yet; and each is taken once.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A variable of the environment; an empty one counts as unset.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// What is wrong with what was inherited, and what that was.
 fn unfit(what: &str) -> io::Error {
-    let value = |name: &str| env::var_os(name).unwrap_or_default();
-    let (fds, names) = (value("LISTEN_FDS"), value("LISTEN_FDNAMES"));
-    io::Error::other(format!(
-        "Inherited sockets do not fit: {what} (LISTEN_FDS {fds:?}, LISTEN_FDNAMES {names:?})"
-    ))
+    let found = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(|name| {
+        let value = env::var_os(name).unwrap_or_default();
+        format!("{name}={value:?}")
+    });
+    let found = found.join(" ");
+    io::Error::other(format!("Inherited sockets do not fit: {what} ({found})"))
 }
 
 /// Says that both services listen.
 pub fn tell_ready() {
-    tell(NotifyState::Ready);
+    tell("READY=1\n");
 }
 
 /// Says that a stop has begun.
 pub fn tell_stopping() {
-    tell(NotifyState::Stopping);
+    tell("STOPPING=1\n");
 }
 
-fn tell(state: NotifyState) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell(state: &str) {
+    if let Some(place) = variable("NOTIFY_SOCKET")
+        && let Err(error) = send(&place, state)
+    {
         debug!(target: "onepoll", "The supervisor could not be told: {error}");
     }
+}
+
+/// Sends a datagram to a place in the file system or, with an `@` ahead, in the abstract name
+/// space (unix(7)). A supervisor that does not listen is not waited for.
+fn send(place: &OsStr, state: &str) -> io::Result<()> {
+    let address = match place.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(place)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(NOTIFY_PATIENCE))?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }

@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::http::Site;
+use crate::limits::HELD_MAX;
 use crate::service::Service;
 use crate::stop::Tally;
 use crate::turn::{Change, Reason, Turn};
@@ -138,7 +139,13 @@ impl<S: Socket> Table<S> {
             && !guest.left_over
         {
             let site = &self.sites[guest.service as usize];
-            let turn = guest.connection.advance(&mut self.desk, site);
+            let has_to_end =
+                guest.connection.lane() == Lane::Held && now - guest.entered >= HELD_MAX;
+            let turn = if has_to_end {
+                guest.connection.expire(&mut self.desk, site)
+            } else {
+                guest.connection.advance(&mut self.desk, site)
+            };
             self.settle(key, &turn, now);
         }
     }
@@ -230,6 +237,13 @@ impl<S: Socket> Table<S> {
     /// Closes everything that is left at the drain's deadline, and names whoever loses by it.
     /// Those that have had their last answer, or have been dismissed, do not.
     pub fn cut(&mut self, now: Instant, tally: &mut Tally) {
+        // Nothing more can be waited for: these answers are the last.
+        while let Some(key) = self.deadlines.pop(Lane::Held) {
+            let guest = &mut self.guests[key];
+            let site = &self.sites[guest.service as usize];
+            let turn = guest.connection.expire(&mut self.desk, site);
+            self.settle(key, &turn, now);
+        }
         for key in 0..self.guests.capacity() {
             let Some(guest) = self.guests.get(key) else {
                 continue;

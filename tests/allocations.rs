@@ -17,6 +17,7 @@ use onepoll::options::Options;
 use onepoll::server::Server;
 use onepoll::service::Service;
 use onepoll::stop::Outcome;
+use onepoll::supervisor::Inherited;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 
@@ -58,7 +59,7 @@ fn serving_allocates_nothing() {
             diag: loopback,
             ..Options::default()
         };
-        let mut server = Server::bind(&options).expect("free ports");
+        let mut server = Server::bind(&options, Inherited::default()).expect("free ports");
         sender
             .send(server.address(Service::Main))
             .expect("the test waits");

@@ -11,6 +11,7 @@ use std::thread;
 use onepoll::address::Address;
 use onepoll::options::Options;
 use onepoll::server::Server;
+use onepoll::supervisor::Inherited;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -29,7 +30,8 @@ fn handlers_are_in_place_before_the_sockets_are() {
         ..Options::default()
     };
     assert_eq!(caught() & bits(), 0, "nobody has asked for them");
-    Server::bind(&options).expect_err("the port is taken, so there never was a socket");
+    Server::bind(&options, Inherited::default())
+        .expect_err("the port is taken, so there never was a socket");
     assert_eq!(caught() & bits(), bits());
 }
 
@@ -79,7 +81,7 @@ fn be_stuck() -> ! {
         diag: loopback,
         ..Options::default()
     };
-    let _server = Server::bind(&options).expect("free ports");
+    let _server = Server::bind(&options, Inherited::default()).expect("free ports");
     println!("{SAYS_SO}");
     loop {
         thread::park();

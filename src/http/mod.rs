@@ -45,7 +45,8 @@ pub enum Next {
     Head,
     /// The rest of a body.
     Body(Unread),
-    /// Another request, or nothing: then the answer that is held back was the last one.
+    /// Another request, or nothing: then the answer that is held was the last one. What was
+    /// answered before it had better wait, too: a client that is told something may go on.
     Held(Unread),
     /// Nothing that matters: the last answer has been given.
     Close,
@@ -58,12 +59,10 @@ pub enum Behind {
     Nothing,
     /// The client does not wait, so there may be more on its way.
     Perhaps,
-    /// More has arrived.
-    More,
 }
 
-/// A request whose head has been understood and whose body has not all come. Its answer
-/// waits for the body's end, as a request may turn out to be malformed until then.
+/// A request whose head has been understood, and whose answer waits: for the end of the body,
+/// as a request may turn out to be malformed until then, or because it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     body: Body,
@@ -95,11 +94,10 @@ pub fn serve(
             Ok(Progress::Body(unread)) => break Next::Body(unread),
             Ok(Progress::Whole(mut answer)) => {
                 if site.is_closing() && answer.persists && !Head::begins_in(rest) {
-                    match behind {
-                        Behind::More => {}
-                        Behind::Nothing if answered == 0 => answer.persists = false,
-                        Behind::Nothing | Behind::Perhaps => break Next::Held(answer.into()),
+                    if behind == Behind::Perhaps || answered > 0 {
+                        break Next::Held(answer.into());
                     }
+                    answer.persists = false;
                 }
                 out.extend_from_slice(site.reply(&answer));
                 answered += 1;

@@ -216,6 +216,20 @@ fn the_last_answer_announces_the_close() {
 }
 
 #[test]
+fn a_page_that_is_replaced_has_its_own_status_and_the_same_date() {
+    let mut site = site();
+    site.replace("/hello", "503 Service Unavailable", "draining");
+    let mut out = Vec::new();
+    serve(&site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
+    let answer = String::from_utf8(out).expect("text");
+    let expected = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Date: {DATE}\r\nContent-Length: 8\r\n\r\ndraining"
+    );
+    assert_eq!(answer, expected);
+}
+
+#[test]
 fn heads_and_lines_have_limits_to_the_byte() {
     let padded = |len: usize, start: &str, end: &str| {
         [start, &"x".repeat(len - start.len() - end.len()), end].concat()

@@ -363,6 +363,11 @@ impl Peer {
         }
     }
 
+    /// Whether `text` is in what has come behind the last answer that was taken.
+    pub(crate) fn has_received(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.received).contains(text)
+    }
+
     /// Everything up to the end of the stream, which has to be clean.
     pub(crate) fn rest(&mut self) -> String {
         loop {

@@ -20,6 +20,10 @@ impl Fate {
         self.lost.load(Ordering::SeqCst)
     }
 
+    fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::SeqCst);
+    }
+
     pub(crate) fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
@@ -44,7 +48,7 @@ impl Fate {
                 field(&answer, "Connection") != Some("close")
             }
             Err(_) => {
-                self.lost.fetch_add(1, Ordering::SeqCst);
+                self.lose();
                 false
             }
         }
@@ -71,10 +75,14 @@ pub(crate) fn keep_asking_anew(fate: &Fate, address: SocketAddr, times: usize) {
 pub(crate) fn keep_connecting(fate: &Fate, address: SocketAddr) {
     loop {
         match Peer::try_connect(address) {
-            Ok(mut peer) => fate.ask(&mut peer, HELLO),
+            Ok(mut peer) => {
+                fate.ask(&mut peer, HELLO);
+            }
             Err(ErrorKind::ConnectionRefused) => return,
+            // Let in, and reset before the call was over.
+            Err(ErrorKind::ConnectionReset) => fate.lose(),
             Err(kind) => panic!("{kind}"),
-        };
+        }
     }
 }
 

@@ -493,3 +493,121 @@ fn answers_that_nobody_reads_have_until_the_deadline() {
         }
     }
 }
+
+#[test]
+fn newcomers_are_shut_out_while_others_are_still_served() {
+    let mut server = Process::start(&["--last-call", "3s"]);
+    let mut idle = server.connect();
+    idle.send(HELLO);
+    assert_eq!(status(&idle.answer()), 200);
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    let newcomer = TcpStream::connect_timeout(&server.main, Duration::from_millis(300));
+    assert_eq!(
+        newcomer.expect_err("nobody answers").kind(),
+        ErrorKind::TimedOut
+    );
+    idle.send(HELLO);
+    assert_eq!(field(&idle.rest(), "Connection"), Some("close"));
+    let (main, _) = (server.main, drop(idle));
+    assert_eq!(server.wait().status.code(), Some(0));
+    let refused = TcpStream::connect_timeout(&main, PATIENCE).expect_err("it is closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// Keeps so many requests on their way, with a new one for each answer, until one that has
+/// come announces the close; says how many were asked and how many were answered.
+fn ask_in_a_window(peer: &mut Peer, window: usize) -> (usize, usize) {
+    peer.send(&HELLO.repeat(window));
+    let (mut asked, mut answered) = (window, 0);
+    while let Ok(answer) = peer.try_answer(false) {
+        answered += 1;
+        let close = "Connection: close";
+        let told = answer.contains(close) || peer.has_received(close);
+        if !told && peer.try_send(HELLO).is_ok() {
+            asked += 1;
+        }
+    }
+    (asked, answered)
+}
+
+#[test]
+fn clients_with_a_window_of_requests_lose_none() {
+    for options in [
+        &["--log", "warn"][..],
+        &["--log", "warn", "--lame-duck", "3s"],
+    ] {
+        for window in [2, 16, 128] {
+            let server = Process::start(options);
+            let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
+            let mut witness = server.connect();
+            let start = Instant::now();
+            thread::scope(|scope| {
+                let clients: Vec<_> = peers
+                    .iter_mut()
+                    .map(|peer| scope.spawn(move || ask_in_a_window(peer, window)))
+                    .collect();
+                for _ in 0..500 {
+                    witness.send(HELLO);
+                    assert_eq!(status(&witness.answer()), 200);
+                }
+                server.signal(Signal::TERM);
+                for client in clients {
+                    let (asked, answered) = client.join().expect("no panic");
+                    assert_eq!(asked, answered, "with a window of {window}");
+                }
+            });
+            assert!(start.elapsed() < SOON, "each is told in time");
+            drop((peers, witness));
+            assert_eq!(server.wait().status.code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn without_any_time_a_batch_that_has_come_is_answered() {
+    for depth in [2, 16, 400] {
+        let server = Process::start(&["--drain", "0s", "--log", "warn"]);
+        let mut peer = server.connect();
+        peer.send(HELLO);
+        assert_eq!(status(&peer.answer()), 200);
+        server.pause();
+        peer.send(&HELLO.repeat(depth));
+        server.signal(Signal::TERM);
+        server.resume();
+        let answers = peer.rest();
+        assert_eq!(answers.matches("Hello world.").count(), depth);
+        assert_eq!(answers.matches("Connection: close").count(), 1);
+        assert_eq!(server.wait().status.code(), Some(0));
+    }
+}
+
+#[test]
+fn who_never_stops_asking_is_told_all_the_same() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO.repeat(2));
+    for _ in 0..2 {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    // It asks whether it is answered or not, and more often than a held answer waits.
+    let mut answers = 0;
+    while peer.has_nothing_for(Duration::from_millis(20)) || {
+        answers += 1;
+        field(&peer.answer(), "Connection") != Some("close")
+    } {
+        if peer.try_send(HELLO).is_err() {
+            break;
+        }
+    }
+    assert!(answers > 1);
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(peer);
+    assert_eq!(server.wait().status.code(), Some(0));
+}

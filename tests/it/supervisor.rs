@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -124,7 +125,7 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
             Some("main:web"),
             2,
             [&listening, &listening],
-            "the name 'web' instead of main or diag",
+            "the name \"web\" instead of main or diag",
         ),
         (
             Some("main:main"),
@@ -136,14 +137,14 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
             Some("main"),
             2,
             [&listening, &listening],
-            "LISTEN_FDNAMES \"main\"",
+            "LISTEN_FDNAMES=\"main\"",
         ),
-        (None, 3, [&listening, &listening], "LISTEN_FDS \"3\""),
+        (None, 3, [&listening, &listening], "LISTEN_FDS=\"3\""),
         (
             Some("a:b:c"),
             3,
             [&listening, &listening],
-            "LISTEN_FDNAMES \"a:b:c\"",
+            "LISTEN_FDNAMES=\"a:b:c\"",
         ),
         (
             None,
@@ -175,11 +176,41 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
 }
 
 #[test]
+fn sockets_that_were_never_passed_are_not_mistaken_for_our_own() {
+    for variables in [
+        "LISTEN_FDS=1 LISTEN_PID=$$",
+        "LISTEN_FDS=2 LISTEN_PID=$$",
+        "LISTEN_PID=x LISTEN_FDS=1",
+    ] {
+        let script = format!("{variables} exec \"$0\" 3>&- 4>&-");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
+            .env_clear()
+            .output()
+            .expect("it can be run");
+        let line = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{variables}: {line}");
+        assert!(line.contains("Inherited sockets do not fit: "), "{line}");
+        assert!(
+            line.contains("LISTEN_PID=\"") && line.lines().count() == 1,
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn sockets_for_somebody_else_are_left_alone() {
-    let variables = [("LISTEN_PID", "1"), ("LISTEN_FDS", "2")];
-    let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
-    let server = Process::spawn(onepoll().args(ports).envs(variables));
-    ask_both(&server);
+    let names = ("LISTEN_FDNAMES", "main:diag");
+    for variables in [
+        vec![("LISTEN_PID", "1"), ("LISTEN_FDS", "2"), names],
+        vec![("LISTEN_PID", ""), ("LISTEN_FDS", "2"), names],
+        vec![("LISTEN_FDS", "2")],
+        vec![names],
+    ] {
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        let server = Process::spawn(onepoll().args(ports).envs(variables));
+        ask_both(&server);
+    }
 }
 
 #[test]
@@ -203,21 +234,37 @@ fn restarts_on_inherited_sockets_lose_nothing() {
     assert_eq!(fate.lost(), 0);
 }
 
+/// A supervisor's socket, and how its name is written in the environment.
+fn supervisors() -> [(UnixDatagram, String); 2] {
+    let path = std::env::temp_dir().join(format!("onepoll-notify-{}", std::process::id()));
+    let in_files = UnixDatagram::bind(&path).expect("a socket");
+    let name = format!("onepoll-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+    let abstract_one = UnixDatagram::bind_addr(&address).expect("a socket");
+    let path = path.display().to_string();
+    [(in_files, path), (abstract_one, format!("@{name}"))]
+}
+
 #[test]
 fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
-    let path = std::env::temp_dir().join(format!("onepoll-notify-{}", std::process::id()));
-    let supervisor = UnixDatagram::bind(&path).expect("a socket");
-    supervisor
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a socket option");
-    let heard = || {
-        let mut words = [0; 100];
-        let len = supervisor.recv(&mut words).expect("it tells");
-        String::from_utf8_lossy(&words[..len]).into_owned()
-    };
-    for signal in [Signal::TERM, Signal::INT] {
-        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
-        let server = Process::spawn(onepoll().args(ports).env("NOTIFY_SOCKET", &path));
+    for ((supervisor, place), signal) in supervisors().iter().zip([Signal::TERM, Signal::INT]) {
+        supervisor
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        let heard = || {
+            let mut words = [0; 100];
+            let len = supervisor.recv(&mut words).expect("it tells");
+            String::from_utf8_lossy(&words[..len]).into_owned()
+        };
+        let words = [
+            "--listen",
+            "127.0.0.1:0",
+            "--diag",
+            "127.0.0.1:0",
+            "--lame-duck",
+            "300ms",
+        ];
+        let server = Process::spawn(onepoll().args(words).env("NOTIFY_SOCKET", place));
         assert_eq!(heard(), "READY=1\n");
         let mut half = server.connect();
         half.send(&HELLO[..9]);
@@ -232,6 +279,27 @@ fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
         assert_eq!(status(&half.rest()), 200);
         drop(half);
         assert_eq!(server.wait().status.code(), Some(0));
+        supervisor.set_nonblocking(true).expect("a socket option");
+        let error = supervisor.recv(&mut [0; 100]).expect_err("once is enough");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        let _ = std::fs::remove_file(place);
+    }
+}
+
+#[test]
+fn a_supervisor_that_does_not_listen_is_not_waited_for() {
+    let path = std::env::temp_dir().join(format!("onepoll-deaf-{}", std::process::id()));
+    let _deaf = UnixDatagram::bind(&path).expect("a socket");
+    let others = UnixDatagram::unbound().expect("a socket");
+    others.set_nonblocking(true).expect("a socket option");
+    while others.send_to(b"x", &path).is_ok() {}
+    for place in [path.clone(), "/nowhere/at/all".into()] {
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        let server = Process::spawn(onepoll().args(ports).env("NOTIFY_SOCKET", place));
+        ask_both(&server);
+        let (exited, took) = server.stop(Signal::TERM);
+        assert_eq!(exited.status.code(), Some(0));
+        assert!(took.as_secs() < 3, "{took:?}");
     }
     std::fs::remove_file(&path).expect("it is there");
 }
@@ -288,7 +356,7 @@ fn a_probe_tells_by_its_status_how_a_server_is() {
     assert_eq!(status, Some(1));
     assert!(line.contains("Connection refused"), "{line}");
     let (status, line) = probe(Some("https://example.org/"));
-    assert_eq!(status, Some(2));
+    assert_eq!(status, Some(1));
     assert!(
         line.starts_with("onepoll: --probe 'https://example.org/': expected http://"),
         "{line}"

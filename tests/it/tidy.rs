@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "src/table.rs",
-        "connection counters deadlines desk http service stop turn wire",
+        "connection counters deadlines desk http limits service stop turn wire",
     ),
     ("src/phase.rs", "deadlines http limits"),
     (
@@ -44,7 +44,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/bound.rs", "address limits listener service"),
     ("src/listener.rs", "limits service"),
     ("src/signals.rs", ""),
-    ("src/supervisor.rs", "bound service"),
+    ("src/supervisor.rs", "bound limits service"),
     ("src/journal.rs", "limits outlet"),
     ("src/outlet.rs", "limits"),
     ("src/command.rs", "address options probe service"),
@@ -291,6 +291,7 @@ fn the_readme_knows_every_limit_by_its_value() {
         ("HEAD_PATIENCE", format!("{HEAD_PATIENCE:?}")),
         ("BODY_PATIENCE", format!("{BODY_PATIENCE:?}")),
         ("HELD_PATIENCE", format!("{HELD_PATIENCE:?}")),
+        ("HELD_MAX", format!("{HELD_MAX:?}")),
         ("WRITING_PATIENCE", format!("{WRITING_PATIENCE:?}")),
         ("LINGERING_PATIENCE", format!("{LINGERING_PATIENCE:?}")),
         ("LINGERINGS_MAX", LINGERINGS_MAX.to_string()),
@@ -307,6 +308,7 @@ fn the_readme_knows_every_limit_by_its_value() {
         ("LAME_DUCK", format!("{}s", LAME_DUCK.as_secs())),
         ("DRAIN", format!("{DRAIN:?}")),
         ("LAST_CALL", format!("{LAST_CALL:?}")),
+        ("NOTIFY_PATIENCE", format!("{NOTIFY_PATIENCE:?}")),
         ("PROBE_PATIENCE", format!("{PROBE_PATIENCE:?}")),
         ("DURATION_MAX", format!("{DURATION_MAX:?}")),
         ("VERSION_MAX", bytes(VERSION_MAX)),
