@@ -24,11 +24,7 @@ const CHUNKED: &str = "POST /hello HTTP/1.1\r\nHost: localhost\r\n\
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let route = Route {
-        path: "/hello",
-        body: "Hello world.".to_owned(),
-    };
-    let site = Site::new("main", &[route]);
+    let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
     let mut out = Vec::with_capacity(OUTBOX);
     for (name, input, answers, status, next) in [
         ("small", SMALL.to_owned(), 1, "200", Next::Head),
@@ -51,7 +47,7 @@ fn main() {
         ("chunked body", CHUNKED.to_owned(), 1, "200", Next::Head),
     ] {
         // A benchmark of a wrong answer would be worth nothing.
-        let served = serve(&site, None, input.as_bytes(), Behind::Nothing, &mut out);
+        let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
         assert_eq!((served.answered, served.next), (answers, next), "{name}");
         assert_eq!(&out[9..12], status.as_bytes(), "{name}");
 
@@ -61,7 +57,7 @@ fn main() {
             bencher.iter(|| {
                 out.clear();
                 serve(
-                    &site,
+                    &mut site,
                     None,
                     black_box(input.as_bytes()),
                     Behind::Nothing,

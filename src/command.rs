@@ -42,7 +42,10 @@ impl Command {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Command, UsageError> {
         let args: Vec<OsString> = args.into_iter().collect();
-        let is_probe = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"--probe");
+        let is_probe = |arg: &OsString| {
+            let rest = arg.as_encoded_bytes().strip_prefix(b"--probe");
+            rest.is_some_and(|rest| matches!(rest, [] | [b'=', ..]))
+        };
         let in_probe = args.iter().any(is_probe);
         Command::read(args, variable).map_err(|error| UsageError { in_probe, ..error })
     }
@@ -229,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
-    use crate::service::Service;
+    use crate::service::{Content, Service};
     use crate::stop::Schedule;
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Command, String> {
@@ -272,6 +275,10 @@ mod tests {
             listen: Address::One(([127, 0, 0, 1], 1).into()),
             diag: Address::Every(2),
             reuse_port: true,
+            content: Content {
+                body_size: 7,
+                delay: Duration::from_millis(3),
+            },
             schedule: Schedule {
                 drain: Duration::ZERO,
                 last_call: Duration::from_secs(120),
@@ -279,7 +286,17 @@ mod tests {
             },
             log: LevelFilter::Trace,
         };
-        let values = ["localhost:1", ":2", "true", "0s", "2m", "5ms", "TRACE"];
+        let values = [
+            "localhost:1",
+            ":2",
+            "true",
+            "7",
+            "3ms",
+            "0s",
+            "2m",
+            "5ms",
+            "TRACE",
+        ];
         let flags: Vec<String> = SETTINGS
             .iter()
             .zip(values)
@@ -308,7 +325,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_quoted_with_what_would_be() {
-        let flags = "expected --listen, --diag, --reuse-port, --drain, --last-call, --lame-duck, \
+        let flags = "expected --listen, --diag, --reuse-port, --body-size, --delay, --drain, \
+                     --last-call, --lame-duck, \
                      --log, --probe, --help or --version";
         for (args, variables, message) in [
             (

@@ -1,19 +1,23 @@
 //! One peer: where its conversation stands, what it has sent too little of and what it has
 //! taken too little of. Knows no poll and no clock. Its [phases](crate::phase) have a page of
-//! their own, with a picture; here are the steps that lead from one to the next.
+//! their own, with a picture; here are the steps that lead from one to the next because
+//! something has come or gone out. What time does is in [`patience`].
 //!
 //! The invariant: between turns a connection holds only what it could not finish, which is
 //! usually nothing. An idle one owns no memory but itself.
+
+mod patience;
 
 use std::io;
 use std::net::SocketAddr;
 
 use crate::deadlines::Lane;
 use crate::desk::Desk;
-use crate::http::{Behind, Head, Next, Refusal, Site, serve};
-use crate::limits::{OUTBOX, STEPS_PER_TURN};
+use crate::http::{Behind, Head, Next, Served, Site, Tail, serve};
+use crate::limits::STEPS_PER_TURN;
+use crate::outgoing::{Outgoing, Sent};
 use crate::phase::Phase;
-use crate::turn::{Change, Reason, Turn};
+use crate::turn::{Change, Reason, Step, Turn};
 use crate::wire::{Received, Socket, Wire};
 
 /// One connection.
@@ -21,25 +25,13 @@ use crate::wire::{Received, Socket, Wire};
 pub struct Connection<S> {
     wire: Wire<S>,
     phase: Phase,
-    /// The beginning of a head whose end has not come.
+    /// Input that has been read and not been served: the beginning of a head whose end has not
+    /// come, in general.
     carry: Vec<u8>,
-    /// The part of the answers that the kernel had no room for.
-    unsent: Vec<u8>,
-    /// Its peer has been seen to send a request without waiting for the answer to another.
-    pipelines: bool,
-}
-
-/// How a step ended.
-enum Step {
-    /// In another phase, or in the same one anew.
-    Entered,
-    /// In the same phase, with some of what it waits for.
-    Progressed,
-    /// In the same phase; there may be more to do.
-    Stayed,
-    /// Nothing can be done until the kernel reports a change.
-    Blocked,
-    Over(Reason),
+    outgoing: Outgoing,
+    /// What is to be expected behind whatever has come. A peer that has been seen to send a
+    /// request without waiting for the answer to another may do so again.
+    behind: Behind,
 }
 
 impl<S: Socket> Connection<S> {
@@ -49,8 +41,8 @@ impl<S: Socket> Connection<S> {
             wire: Wire::new(socket),
             phase: Phase::Idle,
             carry: Vec::new(),
-            unsent: Vec::new(),
-            pipelines: false,
+            outgoing: Outgoing::new(),
+            behind: Behind::Nothing,
         }
     }
 
@@ -72,22 +64,23 @@ impl<S: Socket> Connection<S> {
     /// Gives the connection a turn: it goes on until it would have to wait, but for at most
     /// [`STEPS_PER_TURN`] steps. A turn with nothing to do does no harm, so nobody has to
     /// prove that one is due.
-    pub fn advance(&mut self, desk: &mut Desk, site: &Site) -> Turn {
+    pub fn advance(&mut self, desk: &mut Desk, site: &mut Site) -> Turn {
         let mut change = Change::None;
         for _ in 0..STEPS_PER_TURN {
             let step = match self.phase {
                 Phase::Idle | Phase::Head | Phase::Body(_) | Phase::Held(_) => {
+                    if !self.wire.is_readable() {
+                        return open(change, false);
+                    }
                     self.converse(desk, site)
                 }
-                Phase::Writing(next) => self.flush(next),
+                Phase::Queued => self.go_on(desk, site),
+                Phase::Writing(next) => self.flush(next, site),
+                Phase::Delayed(_) => Ok(Step::Blocked),
                 Phase::Lingering { .. } | Phase::Farewell => self.discard(desk),
             };
             match step {
-                Ok(Step::Entered) => change = Change::Entered(self.lane()),
-                Ok(Step::Progressed) if change == Change::None => {
-                    change = Change::Progress(self.lane());
-                }
-                Ok(Step::Progressed | Step::Stayed) => {}
+                Ok(Step::Done(next)) => change = change.then(next),
                 Ok(Step::Blocked) => return open(change, false),
                 Ok(Step::Over(reason)) => return Turn::Over(reason),
                 Err(error) => return Turn::Over(Reason::Failed(error.kind())),
@@ -96,95 +89,92 @@ impl<S: Socket> Connection<S> {
         open(change, true)
     }
 
-    /// Whether the patience of a connection that lingers begins anew, as its peer has not
-    /// stopped sending and may not have looked at the answer yet.
-    pub fn lingers_on(&mut self) -> bool {
-        self.phase.lingers_on()
-    }
-
-    /// Tells the connection that the patience of its lane has ended. A request that has
-    /// begun gets an answer that says so, and an answer that was held is given; everybody
-    /// else is closed.
-    pub fn expire(&mut self, desk: &mut Desk, site: &Site) -> Turn {
-        desk.outbox.clear();
-        let overdue = |fields_only, out| site.refuse(Refusal::Overdue, fields_only, out);
-        match self.phase {
-            Phase::Head => overdue(Head::asks_for_fields_only(&self.carry), &mut desk.outbox),
-            Phase::Body(unread) => overdue(unread.asks_for_fields_only(), &mut desk.outbox),
-            Phase::Held(unread) => unread.conclude(site, &mut desk.outbox),
-            Phase::Idle | Phase::Writing(_) | Phase::Lingering { .. } | Phase::Farewell => {
-                return Turn::Over(Reason::Overdue);
-            }
-        }
-        match self.send_last(desk) {
-            Ok(_) => open(Change::Entered(self.lane()), true),
-            Err(error) => Turn::Over(Reason::Failed(error.kind())),
-        }
-    }
-
-    /// Half-closes a connection on which nothing is owed. Its peer sees the end and closes,
-    /// too; what the kernel still holds of earlier answers is delivered meanwhile.
-    pub fn dismiss(&mut self) -> Turn {
-        match self.wire.finish() {
-            Ok(()) => {
-                self.phase = Phase::Farewell;
-                open(Change::Entered(Lane::Farewell), false)
-            }
-            Err(error) => Turn::Over(Reason::Failed(error.kind())),
-        }
+    /// Whether the peer has sent something that was not read, as far as is known.
+    pub fn has_unread(&self) -> bool {
+        self.wire.is_readable()
     }
 
     /// Carry in, read, serve, carry out, send: one recv(2) and one send(2), however many
     /// requests they hold.
-    fn converse(&mut self, desk: &mut Desk, site: &Site) -> io::Result<Step> {
-        let held = self.carry.len();
-        desk.inbox[..held].copy_from_slice(&self.carry);
+    fn converse(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
+        let held = self.carry_in(desk);
         let len = match self.wire.receive(&mut desk.inbox[held..])? {
             Received::Bytes(len) => held + len,
             Received::Nothing => return Ok(Step::Blocked),
             Received::Eof => return self.end(desk, site),
         };
-        let input = &desk.inbox[..len];
-        let unread = match self.phase {
-            Phase::Body(unread) | Phase::Held(unread) => Some(unread),
-            _ => None,
-        };
-        let behind = if self.pipelines || len == desk.inbox.len() {
+        let is_more = len == desk.inbox.len() && self.behind == Behind::Nothing;
+        let behind = if is_more {
             Behind::Perhaps
         } else {
-            Behind::Nothing
+            self.behind
+        };
+        self.respond(len, behind, desk, site)
+    }
+
+    /// The same without reading: goes on with what has been read already.
+    fn go_on(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
+        let held = self.carry_in(desk);
+        self.respond(held, self.behind, desk, site)
+    }
+
+    /// Answers what the first `len` bytes of the inbox ask for.
+    fn respond(
+        &mut self,
+        len: usize,
+        behind: Behind,
+        desk: &mut Desk,
+        site: &mut Site,
+    ) -> io::Result<Step> {
+        let input = &desk.inbox[..len];
+        let unread = match self.phase {
+            Phase::Body(unread) | Phase::Delayed(unread) => Some(unread),
+            Phase::Held(next) => next.unread(),
+            _ => None,
         };
         let before = self.lane();
         desk.outbox.clear();
         let served = serve(site, unread, input, behind, &mut desk.outbox);
-        self.carry_out(&input[served.consumed..]);
-        desk.counters.answered += served.answered;
-        self.pipelines |= served.answered > 1;
-        match served.next {
-            Next::Held(_) => self.withhold(&desk.outbox, served.next)?,
-            next => self.send(&desk.outbox, next)?,
+        let rest = &input[served.consumed..];
+        let has_begun = || served.next.unread().is_some() || Head::begins_in(rest);
+        if served.answered > 1 || served.answered == 1 && has_begun() {
+            self.behind = self.behind.max(Behind::Perhaps);
         }
-        Ok(match (before, self.lane()) {
+        self.carry_out(rest);
+        desk.counters.answered += served.answered;
+        if site.is_closing() && self.has_to_withhold(&served) {
+            self.withhold(&desk.outbox, served.next, site)?;
+        } else {
+            self.send(&desk.outbox, served.tail, served.next, site)?;
+        }
+        let (lane, answered) = (self.lane(), served.answered > 0);
+        Ok(Step::Done(match lane {
             // What the wait is for may come in pieces, and each is progress.
-            (Lane::Held, Lane::Held) => Step::Progressed,
-            (Lane::Body, Lane::Body) if served.answered == 0 => Step::Progressed,
+            Lane::Held if before == lane => Change::Progress(lane),
+            Lane::Body if before == lane && !answered => Change::Progress(lane),
+            Lane::Idle if before == lane && answered => Change::Again(lane),
             // A head has its patience from its first byte on, however it dribbles.
-            (before, after) if before == after && served.answered == 0 => Step::Stayed,
-            _ => Step::Entered,
-        })
+            _ if before == lane && !answered => Change::None,
+            _ => Change::Entered(lane),
+        }))
     }
 
     /// Meets the peer's FIN.
-    fn end(&mut self, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+    fn end(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
         match self.phase {
             Phase::Idle => Ok(Step::Over(Reason::Finished)),
-            Phase::Held(unread) => {
-                desk.outbox.clear();
-                unread.conclude(site, &mut desk.outbox);
-                self.send_last(desk)
-            }
+            Phase::Held(Next::Held(_)) => self.respond(0, Behind::Nothing, desk, site),
+            Phase::Held(_) => self.release(Next::Close, site),
             _ => Ok(Step::Over(Reason::Truncated)),
         }
+    }
+
+    /// Puts what was carried along into the inbox, and says how long that is.
+    fn carry_in(&self, desk: &mut Desk) -> usize {
+        if !self.carry.is_empty() {
+            desk.inbox[..self.carry.len()].copy_from_slice(&self.carry);
+        }
+        self.carry.len()
     }
 
     /// Keeps the beginning of a head for the next read. Between requests there is none, and
@@ -200,82 +190,86 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Withholds answers, for as long as nobody knows which of them is the last: a client
-    /// that has a certain number of requests on their way sends no more until it is answered.
-    /// There is room for an outbox of them; what was there before makes way for the rest.
-    fn withhold(&mut self, answers: &[u8], next: Next) -> io::Result<()> {
-        if self.unsent.len() + answers.len() > OUTBOX {
-            self.send(&[], next)?;
-        } else {
-            self.proceed(next)?;
+    /// Whether answers are to be withheld in a stop. They are for as long as nobody knows which
+    /// of them is the last: a client that has a certain number of requests on their way sends
+    /// no more until it is answered.
+    fn has_to_withhold(&self, served: &Served) -> bool {
+        match served.next {
+            Next::Held(_) => true,
+            Next::Head | Next::Body(_) => {
+                let began = served.answered > 0 || matches!(self.phase, Phase::Held(_));
+                began && self.behind == Behind::Perhaps
+            }
+            Next::Delayed(_) | Next::Queued | Next::Close => false,
         }
-        self.unsent.extend_from_slice(answers);
+    }
+
+    /// Withholds answers, or sends all of them where there is no room.
+    fn withhold(&mut self, answers: &[u8], next: Next, site: &Site) -> io::Result<()> {
+        if !self.outgoing.has_room_for(answers.len()) {
+            return self.send(answers, Tail::NONE, next, site);
+        }
+        self.outgoing.withhold(answers);
+        self.phase = Phase::Held(next);
         Ok(())
     }
 
-    /// Sends answers, behind those that were withheld, and goes on as `next` says; or parks
-    /// what the kernel refuses.
-    fn send(&mut self, answers: &[u8], next: Next) -> io::Result<()> {
-        if !self.unsent.is_empty() {
-            self.unsent.extend_from_slice(answers);
-            self.phase = Phase::Writing(next);
-            return self.flush(next).map(|_| ());
+    /// Sends what was withheld.
+    fn release(&mut self, next: Next, site: &Site) -> io::Result<Step> {
+        self.send(&[], Tail::NONE, next, site)?;
+        Ok(self.entered())
+    }
+
+    /// Sends answers and goes on as `next` says; or has it wait for the kernel.
+    fn send(&mut self, answers: &[u8], tail: Tail, next: Next, site: &Site) -> io::Result<()> {
+        match self.outgoing.send(answers, tail, site, &mut self.wire)? {
+            Sent::All => return self.proceed(next),
+            Sent::Some | Sent::None => self.phase = Phase::Writing(next),
         }
-        let sent = if answers.is_empty() {
-            0
-        } else {
-            self.wire.send(answers)?
-        };
-        match &answers[sent..] {
-            [] => self.proceed(next),
-            refused => {
-                self.unsent.extend_from_slice(refused);
-                self.phase = Phase::Writing(next);
-                Ok(())
+        Ok(())
+    }
+
+    fn flush(&mut self, next: Next, site: &Site) -> io::Result<Step> {
+        match self.outgoing.flush(site, &mut self.wire)? {
+            Sent::All => self.proceed(next).map(|()| self.entered()),
+            // A long body may take long; all else has one patience, however it dribbles.
+            Sent::Some if self.outgoing.has_tail() => {
+                Ok(Step::Done(Change::Progress(Lane::Writing)))
             }
+            Sent::Some => Ok(Step::Done(Change::None)),
+            Sent::None => Ok(Step::Blocked),
         }
-    }
-
-    /// Sends the outbox, which holds the last answer of all.
-    fn send_last(&mut self, desk: &mut Desk) -> io::Result<Step> {
-        desk.counters.answered += 1;
-        self.carry = Vec::new();
-        self.send(&desk.outbox, Next::Close)?;
-        Ok(Step::Entered)
-    }
-
-    fn flush(&mut self, next: Next) -> io::Result<Step> {
-        let sent = self.wire.send(&self.unsent)?;
-        if sent == 0 {
-            return Ok(Step::Blocked);
-        }
-        self.unsent.drain(..sent);
-        if !self.unsent.is_empty() {
-            return Ok(Step::Stayed);
-        }
-        self.unsent = Vec::new();
-        self.proceed(next)?;
-        Ok(Step::Entered)
     }
 
     fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
         Ok(match self.wire.receive(&mut desk.inbox)? {
             Received::Bytes(_) => {
                 self.phase.hear();
-                Step::Stayed
+                Step::Done(Change::None)
             }
             Received::Nothing => Step::Blocked,
             Received::Eof => Step::Over(Reason::Finished),
         })
     }
 
+    fn entered(&self) -> Step {
+        Step::Done(Change::Entered(self.lane()))
+    }
+
     /// Enters the phase in which the bytes after the last answer are met.
     fn proceed(&mut self, next: Next) -> io::Result<()> {
+        // Nearly always, and worth a shorter way.
+        if next == Next::Head && self.carry.is_empty() {
+            self.phase = Phase::Idle;
+            return Ok(());
+        }
         self.phase = match next {
             Next::Head if Head::begins_in(&self.carry) => Phase::Head,
             Next::Head => Phase::Idle,
             Next::Body(unread) => Phase::Body(unread),
-            Next::Held(unread) => Phase::Held(unread),
+            Next::Delayed(unread) => Phase::Delayed(unread),
+            Next::Queued => Phase::Queued,
+            Next::Held(_) => Phase::Held(next),
             Next::Close => {
                 self.wire.finish()?;
                 Phase::LINGERING
@@ -323,15 +317,11 @@ mod tests {
                 writes: acts.into(),
                 ..Kernel::default()
             }));
-            let route = Route {
-                path: "/hello",
-                body: "Hello world.".to_owned(),
-            };
             Stage {
                 connection: Connection::new(Script(Rc::clone(&kernel))),
                 kernel,
                 desk: Desk::new(),
-                site: Site::new("main", &[route]),
+                site: Site::new("main", vec![Route::new("/hello", "Hello world.")]),
             }
         }
 
@@ -355,7 +345,7 @@ mod tests {
         }
 
         fn turn(&mut self) -> Turn {
-            self.connection.advance(&mut self.desk, &self.site)
+            self.connection.advance(&mut self.desk, &mut self.site)
         }
 
         fn draining_turn(&mut self) -> Turn {
@@ -364,7 +354,7 @@ mod tests {
         }
 
         fn expire(&mut self) -> Turn {
-            self.connection.expire(&mut self.desk, &self.site)
+            self.connection.expire(&mut self.desk, &mut self.site)
         }
 
         /// The calls since the last time, in their order.
@@ -389,6 +379,12 @@ mod tests {
         Act::Fail(ErrorKind::WouldBlock)
     }
 
+    /// The end of a turn that began and ended between requests.
+    const AGAIN: Turn = Turn::Open {
+        change: Change::Again(Lane::Idle),
+        unfinished: false,
+    };
+
     const STILL: Turn = Turn::Open {
         change: Change::None,
         unfinished: false,
@@ -406,10 +402,7 @@ mod tests {
     fn a_batch_takes_one_read_and_one_write() {
         for depth in [1, 2, 16, 300] {
             let mut stage = Stage::new();
-            assert_eq!(
-                stage.readable([give(&HELLO.repeat(depth))]),
-                entered(Lane::Idle)
-            );
+            assert_eq!(stage.readable([give(&HELLO.repeat(depth))]), AGAIN);
             assert_eq!(stage.calls(), "recv send", "depth {depth}");
             assert_eq!(stage.answers(), depth);
             assert_eq!(stage.turn(), STILL);
@@ -449,7 +442,7 @@ mod tests {
     fn an_interrupted_call_is_made_again() {
         let mut stage = Stage::with_writes([Act::Fail(ErrorKind::Interrupted)]);
         let turn = stage.readable([Act::Fail(ErrorKind::Interrupted), give(HELLO)]);
-        assert_eq!(turn, entered(Lane::Idle));
+        assert_eq!(turn, AGAIN);
         assert_eq!(stage.calls(), "recv recv send send");
         assert_eq!(stage.answers(), 1);
     }
@@ -519,10 +512,10 @@ mod tests {
     fn stray_line_ends_are_not_a_request() {
         let mut stage = Stage::new();
         stage.edge([give(HELLO), give("\r\n")]);
-        assert_eq!(stage.turn(), entered(Lane::Idle));
+        assert_eq!(stage.turn(), AGAIN);
         assert_eq!(stage.readable([]), STILL);
         assert_eq!(stage.connection.lane(), Lane::Idle);
-        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Idle));
+        assert_eq!(stage.readable([give(HELLO)]), AGAIN);
         assert_eq!(stage.answers(), 2);
     }
 
@@ -549,7 +542,7 @@ mod tests {
         let turn = stage.readable_with_fin([give(HELLO), give(HELLO), Act::Eof]);
         assert_eq!(turn, entered(Lane::Writing));
         assert_eq!(stage.calls(), "recv send send");
-        assert!(stage.connection.unsent.starts_with(b"P/1.1 200 OK"));
+        assert!(stage.connection.outgoing.bytes.starts_with(b"P/1.1 200 OK"));
 
         stage.kernel.borrow_mut().writes.push_back(full());
         assert_eq!(stage.turn(), STILL);
@@ -563,7 +556,7 @@ mod tests {
         assert_eq!(stage.turn(), Turn::Over(Reason::Finished));
         assert_eq!(stage.calls(), "send recv send recv");
         assert_eq!(stage.answers(), 2);
-        assert_eq!(stage.connection.unsent.capacity(), 0);
+        assert_eq!(stage.connection.outgoing.bytes.capacity(), 0);
     }
 
     #[test]
@@ -593,9 +586,10 @@ mod tests {
     fn an_eager_client_gets_no_more_than_a_turn() {
         let mut stage = Stage::new();
         let eager = HELLO.repeat(2 * STEPS_PER_TURN * INBOX / HELLO.len());
-        assert_eq!(stage.readable([give(&eager)]), unfinished(Lane::Idle));
+        let again = open(Change::Again(Lane::Idle), true);
+        assert_eq!(stage.readable([give(&eager)]), again);
         assert_eq!(stage.calls(), ["recv send"; STEPS_PER_TURN].join(" "));
-        while stage.turn() == unfinished(Lane::Idle) {}
+        while stage.turn() == again {}
         assert_eq!(stage.answers(), eager.len() / HELLO.len());
     }
 
@@ -621,69 +615,125 @@ mod tests {
         assert_eq!((stage.answers(), closes(&stage)), (1, (1, true)));
     }
 
+    /// A stage in a stop, where the answers to a batch are withheld.
+    fn held(depth: usize) -> Stage {
+        let mut stage = Stage::new();
+        stage.edge([give(&HELLO.repeat(depth))]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Held));
+        assert_eq!((stage.answers(), closes(&stage).0), (0, 0));
+        stage
+    }
+
+    const PROGRESS: Turn = Turn::Open {
+        change: Change::Progress(Lane::Held),
+        unfinished: false,
+    };
+
     #[test]
     fn in_a_stop_a_batch_waits_for_more_of_it() {
-        // A batch that fills the inbox has more behind it, here nearly as much again.
-        let batch = HELLO.repeat(2 * INBOX / HELLO.len() - 1);
-        let depth = batch.len() / HELLO.len();
-        let held = || {
-            let mut stage = Stage::new();
-            stage.edge([give(&batch)]);
-            assert_eq!(stage.draining_turn(), entered(Lane::Held));
-            // A client that has a number of requests on their way, and sends another one with
-            // each answer, must not be kept going.
-            assert_eq!((stage.answers(), closes(&stage).0), (0, 0));
-            stage
-        };
         // Nothing more comes, and its time ends.
-        let mut stage = held();
+        let mut stage = held(300);
         assert_eq!(stage.expire(), unfinished(Lane::Lingering));
-        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
+        assert_eq!((stage.answers(), closes(&stage)), (300, (1, true)));
+        assert_eq!(stage.connection.outgoing.bytes.capacity(), 0);
         // The peer says that nothing more will come.
-        let mut stage = held();
+        let mut stage = held(300);
         let turn = stage.readable_with_fin([Act::Eof, Act::Eof]);
         assert_eq!(turn, Turn::Over(Reason::Finished));
-        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
-        // More comes, even a single request, and has to wait in its turn.
-        let mut stage = held();
-        let progress = open(Change::Progress(Lane::Held), false);
-        assert_eq!(stage.readable([give(HELLO)]), progress);
-        assert_eq!((stage.answers(), closes(&stage).0), (0, 0));
-        // Part of another request comes, so that there is more for certain.
-        let mut stage = held();
-        assert_eq!(stage.readable([give(&HELLO[..9])]), entered(Lane::Head));
-        assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
-        stage.expire();
-        assert_eq!(closes(&stage), (1, true), "and the rest of it does not");
-        assert_eq!(stage.connection.unsent.capacity(), 0);
+        assert_eq!((stage.answers(), closes(&stage)), (300, (1, true)));
+        // A client that has a number of requests on their way, and sends another one with each
+        // answer, must not be kept going: neither by whole requests nor by parts of them.
+        let mut stage = held(3);
+        let post = POST.to_owned() + "123456789";
+        let (first, second) = post.split_at(POST.len() + 4);
+        for piece in [HELLO, &HELLO[..9], &HELLO[9..], first, second, &HELLO[..9]] {
+            assert_eq!(stage.readable([give(piece)]), PROGRESS, "{piece:?}");
+            assert_eq!(stage.answers(), 0, "{piece:?}");
+        }
+        // It stops in the middle of a request, and so it may be waiting for answers.
+        assert_eq!(stage.expire(), unfinished(Lane::Head));
+        assert_eq!((stage.answers(), closes(&stage).0), (6, 0));
+        assert_eq!(stage.readable([give(&HELLO[9..])]), entered(Lane::Held));
+        assert_eq!(stage.expire(), unfinished(Lane::Lingering));
+        assert_eq!((stage.answers(), closes(&stage)), (7, (1, true)));
+    }
+
+    #[test]
+    fn in_a_stop_the_peers_end_in_a_request_is_no_reason_to_withhold_the_others() {
+        let mut stage = held(3);
+        assert_eq!(stage.readable([give(&HELLO[..9])]), PROGRESS);
+        let turn = stage.readable_with_fin([Act::Eof, Act::Eof]);
+        assert_eq!(turn, Turn::Over(Reason::Finished));
+        assert_eq!((stage.answers(), closes(&stage).0), (3, 0));
+    }
+
+    #[test]
+    fn in_a_stop_who_is_hurried_is_told_with_the_last_whole_request() {
+        for rest in ["", &HELLO[..9], &POST[..9], "\r\n"] {
+            let mut stage = held(3);
+            assert_eq!(stage.readable([give(&HELLO[..9])]), PROGRESS);
+            stage.connection.hurry();
+            let input = [&HELLO[9..], HELLO, rest].concat();
+            let turn = stage.readable([give(&input)]);
+            assert_eq!(turn, entered(Lane::Lingering), "{rest:?}");
+            assert_eq!(
+                (stage.answers(), closes(&stage)),
+                (5, (1, true)),
+                "{rest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn in_a_stop_one_request_and_part_of_another_are_a_batch() {
+        for part in [HELLO, POST] {
+            let mut stage = Stage::new();
+            let (part, rest) = part.split_at(9);
+            stage.readable([give(&[HELLO, part].concat())]);
+            assert_eq!(stage.answers(), 1);
+            let rest = [
+                rest,
+                if rest.contains("Length") {
+                    "123456789"
+                } else {
+                    ""
+                },
+            ]
+            .concat();
+            stage.edge([give(&rest)]);
+            assert_eq!(stage.draining_turn(), entered(Lane::Held));
+            assert_eq!(
+                (stage.answers(), closes(&stage).0),
+                (1, 0),
+                "there may be more"
+            );
+        }
     }
 
     #[test]
     fn in_a_stop_a_batch_that_fills_the_inbox_to_the_byte_is_told_too() {
         let mut stage = Stage::new();
-        stage.edge([give(&HELLO.repeat(INBOX / HELLO.len()))]);
+        let depth = INBOX / HELLO.len();
+        stage.edge([give(&HELLO.repeat(depth))]);
         assert_eq!(stage.draining_turn(), entered(Lane::Held));
         stage.expire();
-        assert_eq!(
-            (stage.answers(), closes(&stage)),
-            (INBOX / HELLO.len(), (1, true))
-        );
+        assert_eq!((stage.answers(), closes(&stage)), (depth, (1, true)));
     }
 
     #[test]
     fn in_a_stop_who_does_not_take_what_was_withheld_is_waited_for_as_ever() {
-        let mut stage = Stage::with_writes([Act::Take(9), full()]);
-        stage.edge([give(&HELLO.repeat(3))]);
-        assert_eq!(stage.draining_turn(), entered(Lane::Held));
-        let (rest, part) = (HELLO.repeat(2), &HELLO[..9]);
-        let turn = stage.readable([give(&[&rest, part].concat())]);
-        assert_eq!(turn, entered(Lane::Writing));
+        let mut stage = held(3);
+        assert_eq!(stage.readable([give(&HELLO[..9])]), PROGRESS);
+        let writes = [Act::Take(9), full()];
+        stage.kernel.borrow_mut().writes.extend(writes);
+        assert_eq!(stage.expire(), unfinished(Lane::Writing));
+        assert_eq!(stage.turn(), STILL, "there is no room");
         assert_eq!(stage.turn(), entered(Lane::Head), "the rest has been taken");
-        assert_eq!((stage.answers(), closes(&stage).0), (5, 0));
+        assert_eq!((stage.answers(), closes(&stage).0), (3, 0));
     }
 
     #[test]
-    fn in_a_stop_no_more_is_withheld_than_one_write_takes() {
+    fn in_a_stop_no_more_is_withheld_than_there_is_room_for() {
         let depth = 7 * INBOX / HELLO.len();
         let mut stage = Stage::new();
         stage.edge([give(&HELLO.repeat(depth))]);
@@ -691,7 +741,7 @@ mod tests {
         while let Turn::Open { unfinished, .. } = turn
             && unfinished
         {
-            assert!(stage.connection.unsent.len() <= OUTBOX);
+            assert!(stage.connection.outgoing.has_room_for(0));
             turn = stage.turn();
         }
         assert!(stage.answers() > 0 && closes(&stage).0 == 0);

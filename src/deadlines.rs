@@ -12,11 +12,13 @@
 //! ```
 //!
 //! The invariant: a key is in one ring at most; one that is in none is a ring by itself, so
-//! that unlinking needs no case for it.
+//! that unlinking needs no case for it. And nothing is due before `soonest`, so that most
+//! ticks look at that alone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::limits;
+use crate::limits::{self, PATIENCE_GRAINS};
+use crate::moment::Moment;
 
 /// What a connection waits for, and so for how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Lane {
     Head,
     /// The rest of a body.
     Body,
+    /// The moment at which its answer is given.
+    Delayed,
     /// Another request, before the answer to the last one announces the close.
     Held,
     /// Room for an answer in the kernel's buffer.
@@ -39,10 +43,11 @@ pub enum Lane {
 
 impl Lane {
     /// All lanes. Each is at the index that it converts to.
-    pub const ALL: [Lane; 7] = [
+    pub const ALL: [Lane; 8] = [
         Lane::Idle,
         Lane::Head,
         Lane::Body,
+        Lane::Delayed,
         Lane::Held,
         Lane::Writing,
         Lane::Lingering,
@@ -55,6 +60,7 @@ impl Lane {
             Lane::Idle => "idle",
             Lane::Head => "head",
             Lane::Body => "body",
+            Lane::Delayed => "delayed",
             Lane::Held => "held",
             Lane::Writing => "writing",
             Lane::Lingering => "lingering",
@@ -62,9 +68,10 @@ impl Lane {
         }
     }
 
-    /// How long a connection may stay in this lane.
+    /// How long a connection may stay in this lane, unless options say otherwise.
     pub const fn patience(self) -> Duration {
         match self {
+            Lane::Delayed => limits::DELAY,
             Lane::Idle => limits::IDLE_PATIENCE,
             Lane::Head => limits::HEAD_PATIENCE,
             Lane::Body => limits::BODY_PATIENCE,
@@ -80,6 +87,11 @@ impl Lane {
 #[derive(Debug)]
 pub struct Deadlines {
     links: Vec<Link>,
+    /// No deadline is earlier; the earliest may be later, as those who leave do not say so.
+    soonest: Moment,
+    /// The patience of each lane, at its index, and what is left of it after a grain.
+    patience: [Duration; Lane::ALL.len()],
+    but_a_grain: [Duration; Lane::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,35 +99,64 @@ struct Link {
     prev: u32,
     next: u32,
     /// When the patience ends; without meaning in an anchor.
-    due: Instant,
+    due: Moment,
+}
+
+impl Link {
+    /// A ring by itself. It counts as due, so that [`Deadlines::renew`] will arm it.
+    fn alone(at: usize) -> Link {
+        Link {
+            prev: index(at),
+            next: index(at),
+            due: Moment::FIRST,
+        }
+    }
 }
 
 /// The anchors take the places before the first key's.
 const ANCHORS: usize = Lane::ALL.len();
 
 impl Deadlines {
-    /// No deadlines yet. The `now` is any moment.
-    pub fn new(now: Instant) -> Deadlines {
-        let mut deadlines = Deadlines { links: Vec::new() };
-        deadlines.grow(ANCHORS, now);
+    /// No deadlines yet. Those in the lane of delayed answers will be so far away.
+    pub fn new(delay: Duration) -> Deadlines {
+        let mut patience = Lane::ALL.map(Lane::patience);
+        patience[Lane::Delayed as usize] = delay;
+        let mut deadlines = Deadlines {
+            links: Vec::new(),
+            soonest: Moment::NEVER,
+            patience,
+            but_a_grain: patience.map(|patience| patience - patience / PATIENCE_GRAINS),
+        };
+        deadlines.grow(ANCHORS);
         deadlines
     }
 
     /// Gives `key` the deadline of `lane`, in place of the one that it may have.
-    pub fn arm(&mut self, key: usize, lane: Lane, now: Instant) {
+    pub fn arm(&mut self, key: usize, lane: Lane, now: Moment) {
         let at = key + ANCHORS;
         if at >= self.links.len() {
-            self.grow(at + 1, now);
+            self.grow(at + 1);
         }
         self.unlink(at);
+        let due = now + self.patience[lane as usize];
         let (anchor, last) = (lane as usize, self.links[lane as usize].prev);
         self.links[at] = Link {
             prev: last,
             next: index(anchor),
-            due: now + lane.patience(),
+            due,
         };
         self.links[last as usize].next = index(at);
         self.links[anchor].prev = index(at);
+        self.soonest = self.soonest.min(due);
+    }
+
+    /// Has the patience of `key`, which is in `lane`, begin anew. To move it for every request
+    /// would be most of what a deadline costs; so it may stay where it is, and end early, by
+    /// one of [`PATIENCE_GRAINS`] at most.
+    pub fn renew(&mut self, key: usize, lane: Lane, now: Moment) {
+        if now + self.but_a_grain[lane as usize] > self.links[key + ANCHORS].due {
+            self.arm(key, lane, now);
+        }
     }
 
     /// Takes away the deadline of `key`, if it has one.
@@ -125,22 +166,26 @@ impl Deadlines {
         }
     }
 
-    /// The earliest deadline of all.
-    pub fn next(&self) -> Option<Instant> {
-        Lane::ALL
-            .iter()
-            .filter_map(|&lane| self.first(lane))
-            .map(|at| self.links[at].due)
-            .min()
+    /// A moment before which none is due.
+    pub fn next(&self) -> Moment {
+        self.soonest
     }
 
     /// Takes away a deadline that has passed and returns its key; `None` once there is none.
-    pub fn expired(&mut self, now: Instant) -> Option<usize> {
-        let due = |&at: &usize| self.links[at].due <= now;
-        let at = Lane::ALL
-            .iter()
-            .filter_map(|&lane| self.first(lane))
-            .find(due)?;
+    pub fn expired(&mut self, now: Moment) -> Option<usize> {
+        if now < self.soonest {
+            return None;
+        }
+        let first = |&lane: &Lane| self.first(lane);
+        let due = Lane::ALL.iter().filter_map(first);
+        let Some(at) = due.min_by_key(|&at| self.links[at].due) else {
+            self.soonest = Moment::NEVER;
+            return None;
+        };
+        self.soonest = self.links[at].due;
+        if now < self.soonest {
+            return None;
+        }
         self.unlink(at);
         Some(at - ANCHORS)
     }
@@ -162,20 +207,11 @@ impl Deadlines {
         let Link { prev, next, .. } = self.links[at];
         self.links[prev as usize].next = next;
         self.links[next as usize].prev = prev;
-        self.links[at] = Link {
-            prev: index(at),
-            next: index(at),
-            ..self.links[at]
-        };
+        self.links[at] = Link::alone(at);
     }
 
-    fn grow(&mut self, len: usize, now: Instant) {
-        let alone = |at| Link {
-            prev: index(at),
-            next: index(at),
-            due: now,
-        };
-        self.links.extend((self.links.len()..len).map(alone));
+    fn grow(&mut self, len: usize) {
+        self.links.extend((self.links.len()..len).map(Link::alone));
     }
 }
 
@@ -192,30 +228,49 @@ mod tests {
 
     #[test]
     fn lanes_expire_in_the_order_of_their_patience() {
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start);
+        let start = Moment::now();
+        let mut deadlines = Deadlines::new(Duration::from_secs(3));
         for (key, lane) in Lane::ALL.into_iter().enumerate() {
             deadlines.arm(key, lane, start);
         }
         let mut order = Vec::new();
-        while let Some(due) = deadlines.next() {
-            order.extend(deadlines.expired(due));
+        while deadlines.next() < Moment::NEVER {
+            order.extend(deadlines.expired(deadlines.next()));
         }
         let mut lanes = Lane::ALL;
-        lanes.sort_by_key(|lane| lane.patience());
+        lanes.sort_by_key(|&lane| deadlines.patience[lane as usize]);
         assert_eq!(order, lanes.map(|lane| lane as usize));
     }
 
     #[test]
     fn a_deadline_is_due_at_its_moment_and_not_before() {
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start);
+        let start = Moment::now();
+        let mut deadlines = Deadlines::new(Duration::ZERO);
         deadlines.arm(3, Lane::Head, start);
         let due = start + limits::HEAD_PATIENCE;
-        assert_eq!(deadlines.next(), Some(due));
+        assert_eq!(deadlines.next(), due);
         assert_eq!(deadlines.expired(due - Duration::from_nanos(1)), None);
         assert_eq!(deadlines.expired(due), Some(3));
         assert_eq!(deadlines.expired(due), None);
+        assert_eq!(deadlines.next(), Moment::NEVER);
+    }
+
+    #[test]
+    fn patience_that_begins_anew_ends_a_grain_early_at_most() {
+        let start = Moment::now();
+        let mut deadlines = Deadlines::new(Duration::ZERO);
+        deadlines.arm(3, Lane::Idle, start);
+        let (patience, mut now) = (limits::IDLE_PATIENCE, start);
+        for _ in 0..3 * PATIENCE_GRAINS {
+            now += patience / PATIENCE_GRAINS / 2;
+            deadlines.renew(3, Lane::Idle, now);
+            let early = patience - patience / PATIENCE_GRAINS;
+            assert_eq!(
+                deadlines.expired(now + (early - Duration::from_nanos(1))),
+                None
+            );
+        }
+        assert_eq!(deadlines.expired(now + patience), Some(3));
     }
 
     #[derive(Clone, Debug)]
@@ -240,15 +295,15 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_list_in_the_order_of_arming(acts in acts()) {
-            let mut now = Instant::now();
-            let mut deadlines = Deadlines::new(now);
-            let mut model: Vec<(usize, Lane, Instant)> = Vec::new();
+            let mut now = Moment::now();
+            let mut deadlines = Deadlines::new(Duration::from_secs(5));
+            let mut model: Vec<(usize, Lane, Moment)> = Vec::new();
             for act in acts {
                 match act {
                     Act::Arm(key, lane) => {
                         deadlines.arm(key, lane, now);
                         model.retain(|(armed, ..)| *armed != key);
-                        model.push((key, lane, now + lane.patience()));
+                        model.push((key, lane, now + deadlines.patience[lane as usize]));
                     }
                     Act::Disarm(key) => {
                         deadlines.disarm(key);
@@ -267,9 +322,10 @@ mod tests {
                             prop_assert!(due.is_some_and(|due| due <= now));
                         }
                         prop_assert!(model.iter().all(|(_, _, due)| *due > now));
+                        prop_assert!(deadlines.next() > now, "nobody is woken for nothing");
                     }
                 }
-                prop_assert_eq!(deadlines.next(), model.iter().map(|(_, _, due)| *due).min());
+                prop_assert!(model.iter().all(|(_, _, due)| *due >= deadlines.next()));
             }
         }
     }

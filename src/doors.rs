@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use log::{debug, info, warn};
 use mio::{Registry, Token};
@@ -14,6 +13,7 @@ use mio::{Registry, Token};
 use crate::bound::Bound;
 use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_PATIENCE};
 use crate::listener::{Accepted, Listener};
+use crate::moment::Moment;
 use crate::service::Service;
 
 // What belongs to a service stands at its index, in arrays that are written out here.
@@ -25,10 +25,13 @@ pub struct Doors {
     listeners: [Option<Listener>; Service::ALL.len()],
     /// Where they listen, or have listened.
     addresses: [SocketAddr; Service::ALL.len()],
+    /// Somebody may be waiting somewhere, or the doors are to close. Otherwise, as in nearly
+    /// every tick, there is nothing to be done about them.
+    stirring: bool,
     /// From when on they close once nobody waits there.
-    closing: Option<Instant>,
+    closing: Moment,
     /// Until when they pause.
-    paused: Option<Instant>,
+    paused: Option<Moment>,
     /// That the process lacks something has been told, and has not ended since.
     starved: bool,
 }
@@ -64,7 +67,8 @@ impl Doors {
         Ok(Doors {
             listeners,
             addresses,
-            closing: None,
+            stirring: true,
+            closing: Moment::NEVER,
             paused: None,
             starved: false,
         })
@@ -79,6 +83,7 @@ impl Doors {
     pub fn note(&mut self, index: usize) {
         if let Some(listener) = &mut self.listeners[index] {
             listener.note();
+            self.stirring = true;
         }
     }
 
@@ -87,25 +92,31 @@ impl Doors {
         self.paused = None;
     }
 
-    /// When the next attempt to accept makes sense; `None` while nobody waits, and the doors
+    /// Whether somebody may be waiting at a door, or one is to close.
+    pub fn are_stirring(&self) -> bool {
+        self.stirring
+    }
+
+    /// When the next attempt to accept makes sense; never while nobody waits, and the doors
     /// need not close because somebody `stays` anyway.
-    pub fn next(&self, now: Instant, stays: bool) -> Option<Instant> {
-        let mut listeners = self.listeners.iter().flatten();
-        let next = if listeners.any(Listener::is_ready) {
-            Some(now)
+    pub fn next(&self, now: Moment, stays: bool) -> Moment {
+        let next = if self.listeners.iter().flatten().any(Listener::is_ready) {
+            now
+        } else if stays || self.are_closed() {
+            Moment::NEVER
         } else {
-            self.closing.filter(|_| !stays && !self.are_closed())
+            self.closing
         };
-        next.map(|next| self.paused.map_or(next, |paused| paused.max(next)))
+        self.paused.map_or(next, |paused| paused.max(next))
     }
 
     /// Accepts one connection, if somebody may be waiting and this is no pause. A door that is
     /// to close does so as nobody waits there, but not while somebody `stays` anyway.
-    pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
+    pub fn accept(&mut self, service: Service, now: Moment, stays: bool) -> Accepted {
         if self.paused.is_some_and(|until| now < until) {
             return Accepted::Nobody;
         }
-        let closes = !stays && self.closing.is_some_and(|from| now >= from);
+        let closes = !stays && now >= self.closing;
         let slot = &mut self.listeners[service as usize];
         let asks = |listener: &&mut Listener| listener.is_ready() || closes;
         let Some(listener) = slot.as_mut().filter(asks) else {
@@ -118,7 +129,9 @@ impl Doors {
                 if closes {
                     *slot = None;
                 }
-                self.starved &= self.listeners.iter().flatten().any(Listener::is_ready);
+                let is_ready = self.listeners.iter().flatten().any(Listener::is_ready);
+                self.starved &= is_ready;
+                self.stirring = is_ready || self.closing < Moment::NEVER;
             }
             Accepted::Starved(error) => {
                 if !self.starved {
@@ -135,17 +148,20 @@ impl Doors {
     /// served, and whoever it has begun to let in has [`HANDSHAKE_PATIENCE`] to arrive, or
     /// longer if the process has to stay for others. A door that others hold, too, is let go
     /// at once: whoever waits there is theirs.
-    pub fn close(&mut self, now: Instant) {
-        self.closing = Some(now + HANDSHAKE_PATIENCE);
+    pub fn close(&mut self, registry: &Registry, now: Moment) {
+        (self.closing, self.stirring) = (now + HANDSHAKE_PATIENCE, true);
         for slot in &mut self.listeners {
-            match slot {
-                Some(listener) if listener.is_inherited() => *slot = None,
-                Some(listener) => {
-                    if let Err(error) = listener.shut_out() {
-                        debug!(target: listener.service().name(), "Newcomers are let in: {error}");
-                    }
-                }
-                None => {}
+            let Some(listener) = slot.take() else {
+                continue;
+            };
+            let service = listener.service();
+            let done = if listener.is_inherited() {
+                listener.leave(registry)
+            } else {
+                slot.insert(listener).shut_out()
+            };
+            if let Err(error) = done {
+                debug!(target: service.name(), "Newcomers are let in: {error}");
             }
         }
     }
@@ -164,24 +180,26 @@ impl Doors {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
-    use mio::Poll;
+    use mio::{Events, Poll};
 
     use super::*;
 
     /// Both doors, open on ports of their own.
-    fn open() -> Doors {
+    fn open() -> (Doors, Poll) {
         let bind = |service| {
             let loopback = "127.0.0.1:0".parse().expect("an address");
             Bound::new(service, loopback, false).expect("a free port")
         };
         let poll = Poll::new().expect("a poll");
-        Doors::open(poll.registry(), Token(0), Service::ALL.map(bind)).expect("they listen")
+        let doors = Doors::open(poll.registry(), Token(0), Service::ALL.map(bind));
+        (doors.expect("they listen"), poll)
     }
 
     /// Whether each door is closed after an attempt to accept.
-    fn closed(doors: &mut Doors, now: Instant, stays: bool) -> [bool; 2] {
+    fn closed(doors: &mut Doors, now: Moment, stays: bool) -> [bool; 2] {
         Service::ALL.map(|service| {
             assert!(matches!(
                 doors.accept(service, now, stays),
@@ -193,12 +211,16 @@ mod tests {
 
     #[test]
     fn doors_close_when_those_on_their_way_have_had_their_time() {
-        let (mut doors, start) = (open(), Instant::now());
-        assert_eq!(doors.next(start, false), None, "nobody waits");
-        doors.close(start);
+        let ((mut doors, poll), start) = (open(), Moment::now());
+        assert_eq!(doors.next(start, false), Moment::NEVER, "nobody waits");
+        doors.close(poll.registry(), start);
         let end = start + HANDSHAKE_PATIENCE;
-        assert_eq!(doors.next(start, false), Some(end));
-        assert_eq!(doors.next(start, true), None, "who stays will move first");
+        assert_eq!(doors.next(start, false), end);
+        assert_eq!(
+            doors.next(start, true),
+            Moment::NEVER,
+            "who stays will move first"
+        );
         assert_eq!(
             closed(&mut doors, end - HANDSHAKE_PATIENCE / 2, false),
             [false; 2]
@@ -210,14 +232,14 @@ mod tests {
         );
         assert_eq!(closed(&mut doors, end, false), [true; 2]);
         assert!(doors.are_closed());
-        assert_eq!(doors.next(end, false), None);
+        assert_eq!(doors.next(end, false), Moment::NEVER);
     }
 
     #[test]
     fn doors_let_in_whoever_waits_before_they_close() {
-        let (mut doors, start) = (open(), Instant::now());
+        let ((mut doors, poll), start) = (open(), Moment::now());
         let _client = TcpStream::connect(doors.address(Service::Main)).expect("it is open");
-        doors.close(start);
+        doors.close(poll.registry(), start);
         let end = start + HANDSHAKE_PATIENCE;
         let accepted = doors.accept(Service::Main, end, false);
         assert!(
@@ -225,5 +247,27 @@ mod tests {
             "no event has told of it"
         );
         assert_eq!(closed(&mut doors, end, false), [true; 2]);
+    }
+
+    #[test]
+    fn doors_that_others_hold_are_let_go_and_heard_of_no_more() {
+        let theirs = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let inherit = |service: Service| {
+            let ours = theirs[service as usize].try_clone().expect("a descriptor");
+            Bound::inherit(service, ours.into()).expect("it listens")
+        };
+        let mut poll = Poll::new().expect("a poll");
+        let doors = Doors::open(poll.registry(), Token(0), Service::ALL.map(inherit));
+        let mut doors = doors.expect("they listen");
+        doors.close(poll.registry(), Moment::now());
+        assert!(doors.are_closed());
+        let _client = TcpStream::connect(doors.address(Service::Main)).expect("it listens");
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO))
+            .expect("no error");
+        assert!(events.is_empty());
+        theirs[Service::Main as usize]
+            .accept()
+            .expect("whoever waits is theirs");
     }
 }

@@ -125,10 +125,17 @@ impl Journal {
     }
 }
 
-/// Whether lines are held that standard error has not taken, so that another attempt has to
-/// be made even if nothing else happens.
+/// Whether there are lines that standard error has not taken. A flag of its own, as the loop
+/// asks this twice in every tick.
 pub fn is_held() -> bool {
     HELD.load(Ordering::Relaxed)
+}
+
+/// Hands on to standard error what it takes of the lines, if there are any.
+pub fn hand_on() {
+    if is_held() {
+        log::logger().flush();
+    }
 }
 
 static HELD: AtomicBool = AtomicBool::new(false);
@@ -170,6 +177,7 @@ impl Logger {
         self.printer.log(record);
         page.lines += 1;
         page.measure();
+        HELD.store(true, Ordering::Relaxed);
     }
 
     /// Hands on the page, and then tells of the lines that were lost.

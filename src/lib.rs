@@ -43,7 +43,7 @@
 //! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: what it borrows for a turn, the
 //!    buffers and the [`counters`].
 //! 5. [`http`]: what the bytes mean and what they are answered with.
-//! 6. [`deadlines`]: how everyone's patience is kept in order for nothing.
+//! 6. [`moment`] and [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
 //! 8. [`doors`], [`bound`], [`listener`] and [`signals`]: how the outside gets in.
 //! 9. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
@@ -75,7 +75,9 @@ pub mod http;
 pub mod journal;
 pub mod limits;
 pub mod listener;
+pub mod moment;
 pub mod options;
+pub mod outgoing;
 pub mod outlet;
 pub mod phase;
 pub mod probe;

@@ -30,16 +30,31 @@ pub const TRAILERS_MAX: usize = 4 * 1024;
 /// The inbox: what one read may bring, together with the part of a head that was carried.
 pub const INBOX: usize = 16 * 1024;
 
-/// No keep-alive request is shorter: `G / HTTP/1.1`, `Host:a` and three line ends are 24
-/// bytes. The slack pays for the one answer that may be owed to an earlier read.
-pub const REQUEST_MIN: usize = 16;
+/// The outbox: room for the answers to an inbox full of `/hello`, several times over. What does
+/// not fit has its turn when the outbox has been sent. Pages of memory that are never written
+/// to cost nothing.
+pub const OUTBOX: usize = 256 * 1024;
 
-/// No answer is longer, head and body together.
-pub const RESPONSE_MAX: usize = 256;
+/// Longest body that is copied into the outbox. A longer one is sent from where it is, and the
+/// answer behind it has to wait.
+pub const BODY_COPIED_MAX: usize = 4 * 1024;
 
-/// Room for the answers to an inbox full of the shortest requests, so that answering a
-/// batch never meets a full outbox. Pages that are never written to cost no memory.
-pub const OUTBOX: usize = INBOX / REQUEST_MIN * RESPONSE_MAX;
+/// Longest answer in the outbox, with its head.
+pub const ANSWER_MAX: usize = BODY_COPIED_MAX + 256;
+
+/// Most that is withheld from one connection in a stop: a few hundred answers. Behind deeper
+/// windows than that, the close may come while requests are still on their way.
+pub const WITHHELD_MAX: usize = 64 * 1024;
+
+/// Longest head that is remembered when it has been understood: browsers send about half of
+/// this.
+pub const MEMO_MAX: usize = 1024;
+
+/// How long the body of `/hello` is, unless `--body-size` says otherwise.
+pub const BODY_SIZE: usize = 12;
+
+/// Longest body that `--body-size` takes; the length of one that is sent fits into 32 bits.
+pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
 // How much is done before somebody else gets a turn.
 
@@ -71,6 +86,9 @@ pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Body: between two reads that bring some of it.
 pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Delayed: until an answer is given, unless `--delay` says otherwise.
+pub const DELAY: Duration = Duration::ZERO;
+
 /// Held: in a stop, until the last of several answers is given, which announces the close. A
 /// client that does not wait for answers may have sent more, which is still on its way.
 pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
@@ -89,6 +107,10 @@ pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
 /// How often that patience may begin anew for a peer that goes on sending: many clients read
 /// their answer only when they have sent all of a request, even one that was refused.
 pub const LINGERINGS_MAX: u8 = 30;
+
+/// A patience that begins anew in the same phase, as for every request of a busy client, may
+/// end early by one part of so many.
+pub const PATIENCE_GRAINS: u32 = 64;
 
 /// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
 /// stake and the whole stop waits for it; long for a client that watches its connections.
@@ -150,14 +172,12 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest duration that an option takes: a day, far from any clock's overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Longest version text, so that the page that carries it stays within [`RESPONSE_MAX`].
+/// Longest version text, so that the page that carries it stays within [`ANSWER_MAX`].
 pub const VERSION_MAX: usize = 64;
 
 const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read");
-const _: () = assert!(
-    REQUEST_MIN < 24,
-    "the outbox must hold one answer more than requests"
-);
+const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
+const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(
     (PAGE_MAX + LINE_MAX) / PIPE_WRITE < LAST_WORDS_MAX,
     "a slow reader must be able to take the whole page"

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use log::error;
+use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -68,6 +69,15 @@ impl Listener {
     /// Whether others hold the socket, too.
     pub fn is_inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Stops listening to a socket that goes on listening for others. Closing alone would not
+    /// do: the poll watches it for as long as anybody holds it (epoll(7), Q6).
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`, none of which is expected.
+    pub fn leave(mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.socket)
     }
 
     /// Has the kernel ignore those who begin to connect from now on, so that the queue comes

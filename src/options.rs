@@ -6,8 +6,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::address::{ADDRESSES, Address};
-use crate::limits::{self, DURATION_MAX};
-use crate::service::Service;
+use crate::limits::{self, BODY_SIZE_MAX, DURATION_MAX};
+use crate::service::{Content, Service};
 use crate::stop::Schedule;
 
 /// How to run the server.
@@ -19,6 +19,8 @@ pub struct Options {
     pub diag: Address,
     /// Whether other processes may listen on the same ports.
     pub reuse_port: bool,
+    /// What `/hello` is answered with.
+    pub content: Content,
     /// How long each part of a stop takes.
     pub schedule: Schedule,
     /// The most talkative level that is logged.
@@ -36,6 +38,7 @@ impl Default for Options {
                 drain: limits::DRAIN,
                 last_call: limits::LAST_CALL,
             },
+            content: Content::default(),
             log: LevelFilter::Info,
         }
     }
@@ -61,12 +64,13 @@ pub struct Setting {
 
 /// What a duration may look like, for messages to the user.
 pub const DURATIONS: &str = "a duration of up to a day, such as 5s, 250ms or 2m";
+const SIZES: &str = "a number of bytes from 0 to 67108864, which is 64 MiB";
 const SWITCHES: &str = "true or false";
 /// What a log level may be, for messages to the user.
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
-pub static SETTINGS: [Setting; 7] = [
+pub static SETTINGS: [Setting; 9] = [
     Setting {
         flag: "listen",
         value: "ADDR",
@@ -93,6 +97,24 @@ pub static SETTINGS: [Setting; 7] = [
         accepted: SWITCHES,
         set: |options, text| text.parse().ok().map(|on| options.reuse_port = on),
         get: |options| options.reuse_port.to_string(),
+    },
+    Setting {
+        flag: "body-size",
+        value: "N",
+        variable: "ONEPOLL_BODY_SIZE",
+        help: "how many bytes /hello answers with",
+        accepted: SIZES,
+        set: |options, text| size(text).map(|size| options.content.body_size = size),
+        get: |options| options.content.body_size.to_string(),
+    },
+    Setting {
+        flag: "delay",
+        value: "DURATION",
+        variable: "ONEPOLL_DELAY",
+        help: "how long /hello waits with its answer",
+        accepted: DURATIONS,
+        set: |options, text| duration(text).map(|time| options.content.delay = time),
+        get: |options| written(options.content.delay),
     },
     Setting {
         flag: "drain",
@@ -139,6 +161,12 @@ fn written(duration: Duration) -> String {
     } else {
         format!("{duration:?}")
     }
+}
+
+fn size(text: &str) -> Option<usize> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let size = text.parse().ok().filter(|_| digits)?;
+    (size <= BODY_SIZE_MAX).then_some(size)
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -19,6 +19,9 @@
 //!                       at the peer's FIN; from anywhere on an error, or when the
 //!                       patience of the lane ends
 //! ```
+//!
+//! Two more stand for requests that have come and are not answered yet, so nothing is read:
+//! `Delayed`, until it is time for the next answer, and `Queued`, until it has been sent.
 
 use crate::deadlines::Lane;
 use crate::http::{Next, Unread};
@@ -33,12 +36,17 @@ pub enum Phase {
     Head,
     /// Part of a body is still to come.
     Body(Unread),
-    /// In a stop, the answer to the last of several requests waits for whether another one
-    /// follows: only the very last may announce the close. The others of its batch wait, too,
-    /// and are unsent meanwhile.
-    Held(Unread),
-    /// What comes once everything is sent. Until then nothing is read: a client that does
-    /// not take its answers has to wait before it can ask for more.
+    /// In a stop, the answers to a peer that does not wait for them are withheld until no more
+    /// requests follow: only the very last may announce the close. What comes next may be the
+    /// rest of a request, of which some has come.
+    Held(Next),
+    /// The answer to a whole request waits for its time.
+    Delayed(Unread),
+    /// Whole requests wait for the answers ahead of theirs to be sent.
+    Queued,
+    /// Answers wait for room in the kernel. Until they are sent nothing is read: a client that
+    /// does not take its answers has to wait before it can ask for more.
+    /// Then comes what is said here.
     Writing(Next),
     /// The last answer is sent and so is our FIN. Closing at once could destroy that answer:
     /// the kernel meets input that nobody read with an RST, which overtakes what the peer
@@ -67,7 +75,8 @@ impl Phase {
             Phase::Head => Lane::Head,
             Phase::Body(_) => Lane::Body,
             Phase::Held(_) => Lane::Held,
-            Phase::Writing(_) => Lane::Writing,
+            Phase::Delayed(_) => Lane::Delayed,
+            Phase::Queued | Phase::Writing(_) => Lane::Writing,
             Phase::Lingering { .. } => Lane::Lingering,
             Phase::Farewell => Lane::Farewell,
         }

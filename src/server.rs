@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   1 wait        until an event, a deadline, the stop's next change or the end of a pause
-//!   2 clock       one Instant for the whole tick; a new Date if the second has changed
+//!   2 clock       one moment for the whole tick; a new Date if the second has changed
 //!   3 signals     begin the stop, so that the answers of this tick already announce it
 //!   4 events      connections take a turn; listeners are only noted
 //!   5 left over   connections that ran out of steps in the last tick
@@ -18,7 +18,6 @@
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
 use mio::net::TcpStream;
@@ -29,6 +28,7 @@ use crate::doors::Doors;
 use crate::journal;
 use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
 use crate::listener::Accepted;
+use crate::moment::{self, Moment};
 use crate::options::Options;
 use crate::service::Service;
 use crate::signals::{Signal, Signals};
@@ -48,13 +48,13 @@ pub struct Server {
     signals: Signals,
     doors: Doors,
     table: Table<TcpStream>,
-    now: Instant,
+    now: Moment,
     /// When the date in the replies is no longer true.
-    restamp: Instant,
+    restamp: Moment,
     stop: Stop,
     /// How far the stop had come when what it asks for was last done.
     followed: Stage,
-    /// Answers that had been given when the drain began.
+    /// Answers that had been given when the stop began.
     answered_before: u64,
     tally: Tally,
 }
@@ -78,12 +78,12 @@ impl Server {
         let diag = diag.map_or_else(|| bind(Service::Diag, options.diag), Ok)?;
         let main = main.map_or_else(|| bind(Service::Main, options.listen), Ok)?;
         let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
-        let now = Instant::now();
+        let now = Moment::now();
         Ok(Server {
             poll,
             signals,
             doors,
-            table: Table::new(now),
+            table: Table::new(&options.content),
             now,
             restamp: now,
             stop: Stop::new(options.schedule),
@@ -106,7 +106,7 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
             // What was said in a tick goes out before the next one waits.
-            log::logger().flush();
+            journal::hand_on();
             self.tick(&mut events)?;
         }
         Ok(())
@@ -124,16 +124,12 @@ impl Server {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let until = [
-            self.table.next_deadline(),
-            self.next_accept(),
-            self.stop.next(self.now),
-            journal::is_held().then(|| self.now + LOG_PAUSE),
-        ];
-        let timeout = match until.into_iter().flatten().min() {
-            _ if self.table.has_left_over() => Some(Duration::ZERO),
-            until => until.map(|until| until.saturating_duration_since(self.now)),
-        };
+        let mut until = self.table.next_turn(self.now);
+        until = until.min(self.next_accept()).min(self.stop.next(self.now));
+        if journal::is_held() {
+            until = until.min(self.now + LOG_PAUSE);
+        }
+        let timeout = (until < Moment::NEVER).then(|| until - self.now);
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             polled => polled,
@@ -142,13 +138,11 @@ impl Server {
 
     /// The only look at the clock: what happens in a tick happens at one moment.
     fn read_clock(&mut self) {
-        self.now = Instant::now();
+        self.now = Moment::now();
         if self.now >= self.restamp {
-            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-            let since_1970 = since_1970.unwrap_or_default();
-            self.table.stamp(since_1970.as_secs());
-            let into_the_second = Duration::from_nanos(since_1970.subsec_nanos().into());
-            self.restamp = self.now + Duration::from_secs(1) - into_the_second;
+            let (seconds, left) = moment::date();
+            self.table.stamp(seconds);
+            self.restamp = self.now + left;
         }
     }
 
@@ -162,26 +156,29 @@ impl Server {
                 }
             }
         }
-        self.stop.advance(self.now);
-        self.follow_stop();
+        if self.stop.has_begun() {
+            self.follow_stop();
+        }
     }
 
     /// Does what the stop asks for when it has come further.
     fn follow_stop(&mut self) {
+        self.stop.advance(self.now);
         let stage = self.stop.stage();
         let before = mem::replace(&mut self.followed, stage);
         if before == stage {
             return;
         }
-        if before == Stage::Serving {
-            supervisor::tell_stopping();
-        }
         self.table.retire();
         self.table.announce_close(Service::Main);
         if self.stop.is_draining() {
             self.table.announce_close(Service::Diag);
+            self.doors.close(self.poll.registry(), self.now);
+        }
+        if before == Stage::Serving {
             self.answered_before = self.table.counters().answered;
-            self.doors.close(self.now);
+            // The last thing, as it may take a moment.
+            supervisor::tell_stopping();
         }
     }
 
@@ -193,8 +190,7 @@ impl Server {
                     // An error is noted like data: the read that meets it says what it is.
                     let eof = event.is_read_closed();
                     let readable = event.is_readable() || eof || event.is_error();
-                    self.table.note(key, readable, eof);
-                    self.table.give_turn(key, self.now);
+                    self.table.meet(key, readable, eof, self.now);
                 }
                 Token(door) => self.doors.note(door - DOORS),
             }
@@ -202,9 +198,11 @@ impl Server {
     }
 
     /// When the next attempt to accept makes sense.
-    fn next_accept(&self) -> Option<Instant> {
-        let next = self.doors.next(self.now, self.somebody_stays());
-        next.filter(|_| self.table.len() < CONNECTIONS_MAX)
+    fn next_accept(&self) -> Moment {
+        if !self.doors.are_stirring() || self.table.len() == CONNECTIONS_MAX {
+            return Moment::NEVER;
+        }
+        self.doors.next(self.now, self.somebody_stays())
     }
 
     /// Whether the process has to stay for somebody, so that doors may as well.
@@ -215,6 +213,9 @@ impl Server {
     fn accept(&mut self) {
         if self.table.take_freed() {
             self.doors.resume();
+        }
+        if self.next_accept() > self.now {
+            return;
         }
         for service in Service::ALL {
             let mut budget = 0..ACCEPTS_PER_TICK;

@@ -1,8 +1,10 @@
 //! The two services: what they are called, where they are found and what they serve. Some
 //! of that can be set when the program is built; the compiler then checks it.
 
+use std::time::Duration;
+
 use crate::http::{Route, Site};
-use crate::limits::VERSION_MAX;
+use crate::limits::{BODY_SIZE, DELAY, VERSION_MAX};
 
 /// The version that is served: `ONEPOLL_VERSION` in the environment of the build, or that of
 /// the package.
@@ -10,6 +12,27 @@ pub const VERSION: &str = version(option_env!("ONEPOLL_VERSION"));
 
 const PORT: u16 = port(option_env!("ONEPOLL_PORT"), 8080);
 const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
+
+/// What `/hello` says, over and over again if that is not enough.
+const GREETING: &[u8] = b"Hello world.\n";
+
+/// What `/hello` is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// How many bytes the body has, up to [`BODY_SIZE_MAX`](crate::limits::BODY_SIZE_MAX).
+    pub body_size: usize,
+    /// How long the answer is waited for.
+    pub delay: Duration,
+}
+
+impl Default for Content {
+    fn default() -> Content {
+        Content {
+            body_size: BODY_SIZE,
+            delay: DELAY,
+        }
+    }
+}
 
 /// One of the services, in the order in which they start, accept and exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +73,18 @@ impl Service {
     }
 
     /// What it serves.
-    pub fn site(self) -> Site {
+    pub fn site(self, content: &Content) -> Site {
         let route = match self {
-            Service::Diag => Route {
-                path: "/ready",
-                body: format!("Version: {VERSION}"),
-            },
-            Service::Main => Route {
-                path: "/hello",
-                body: "Hello world.".to_owned(),
-            },
+            Service::Diag => Route::new("/ready", format!("Version: {VERSION}")),
+            Service::Main => {
+                let greeting = GREETING.iter().copied().cycle().take(content.body_size);
+                Route {
+                    is_delayed: !content.delay.is_zero(),
+                    ..Route::new("/hello", greeting.collect::<Vec<u8>>())
+                }
+            }
         };
-        Site::new(self.name(), &[route])
+        Site::new(self.name(), vec![route])
     }
 
     /// Changes what it serves once the server is going to end.

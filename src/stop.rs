@@ -7,14 +7,16 @@
 //!      └──── SIGINT, a failure, or no time for a lame duck ──────┘
 //! ```
 //!
-//! A lame duck serves everybody and says that this will end. A drain lets nobody in: whoever
-//! is idle has until the last call is over, and whoever has begun until the drain is.
+//! A lame duck serves everybody and says that this will end. In a drain whoever is idle has
+//! until the last call is over, and whoever has begun to ask until the drain is.
 //!
 //! The invariant: it only goes forward. What would end it early, a second signal, ends the
 //! process instead.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// The stop of one server.
 #[derive(Debug)]
@@ -40,9 +42,9 @@ pub enum Stage {
     /// It has not begun.
     Serving,
     /// Everybody is served, and told that this will end, since then.
-    LameDuck(Instant),
-    /// Nobody is let in any more, since then.
-    Draining(Instant),
+    LameDuck(Moment),
+    /// Newcomers are shut out, and whoever is here is served for the last time, since then.
+    Draining(Moment),
 }
 
 /// What a stop came to.
@@ -106,8 +108,13 @@ impl Stop {
         self.stage
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.stage != Stage::Serving
+    }
+
     /// Begins gently: as a lame duck, if there is time for that.
-    pub fn retire(&mut self, now: Instant) {
+    pub fn retire(&mut self, now: Moment) {
         match self.stage {
             Stage::Serving if self.schedule.lame_duck > Duration::ZERO => {
                 self.stage = Stage::LameDuck(now);
@@ -118,14 +125,14 @@ impl Stop {
     }
 
     /// Begins the drain, unless it has begun.
-    pub fn drain(&mut self, now: Instant) {
+    pub fn drain(&mut self, now: Moment) {
         if !self.is_draining() {
             self.stage = Stage::Draining(now);
         }
     }
 
     /// Lets time pass: a lame duck begins to drain when its time is over.
-    pub fn advance(&mut self, now: Instant) {
+    pub fn advance(&mut self, now: Moment) {
         if let Stage::LameDuck(since) = self.stage
             && now >= since + self.schedule.lame_duck
         {
@@ -133,33 +140,34 @@ impl Stop {
         }
     }
 
-    /// Whether nobody is to be let in any more.
+    /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         matches!(self.stage, Stage::Draining(_))
     }
 
     /// Whether a connection that is idle or silent is to be dismissed.
-    pub fn dismisses_idle(&self, now: Instant) -> bool {
+    pub fn dismisses_idle(&self, now: Moment) -> bool {
         self.is_draining() && self.lasted(now) >= self.last_call()
     }
 
     /// Whether everything that is still open is to be cut.
-    pub fn cuts(&self, now: Instant) -> bool {
+    pub fn cuts(&self, now: Moment) -> bool {
         self.is_draining() && self.lasted(now) >= self.schedule.drain
     }
 
     /// When, after `now`, one of the answers above changes by itself.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    pub fn next(&self, now: Moment) -> Moment {
         let changes = match self.stage {
-            Stage::Serving => return None,
+            Stage::Serving => return Moment::NEVER,
             Stage::LameDuck(since) => [since + self.schedule.lame_duck; 2],
             Stage::Draining(since) => [since + self.last_call(), since + self.schedule.drain],
         };
-        changes.into_iter().find(|&change| change > now)
+        let next = changes.into_iter().find(|&change| change > now);
+        next.unwrap_or(Moment::NEVER)
     }
 
     /// How long the drain has lasted.
-    pub fn lasted(&self, now: Instant) -> Duration {
+    pub fn lasted(&self, now: Moment) -> Duration {
         match self.stage {
             Stage::Draining(since) => now - since,
             Stage::Serving | Stage::LameDuck(_) => Duration::ZERO,
@@ -183,25 +191,25 @@ mod tests {
     const NEARLY: Duration = Duration::from_nanos(1);
 
     /// What a stop says at a moment: drains, dismisses the idle, cuts.
-    fn says(stop: &Stop, now: Instant) -> [bool; 3] {
+    fn says(stop: &Stop, now: Moment) -> [bool; 3] {
         [stop.is_draining(), stop.dismisses_idle(now), stop.cuts(now)]
     }
 
     #[test]
     fn a_drain_goes_by_the_last_call_to_the_cut() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut stop = Stop::new(SCHEDULE);
         assert_eq!(says(&stop, start), [false; 3]);
-        assert_eq!(stop.next(start), None);
+        assert_eq!(stop.next(start), Moment::NEVER);
 
         stop.drain(start);
         let (last_call, cut) = (start + SCHEDULE.last_call, start + SCHEDULE.drain);
         for (now, expected, next) in [
-            (start, [true, false, false], Some(last_call)),
-            (last_call - NEARLY, [true, false, false], Some(last_call)),
-            (last_call, [true, true, false], Some(cut)),
-            (cut - NEARLY, [true, true, false], Some(cut)),
-            (cut, [true, true, true], None),
+            (start, [true, false, false], last_call),
+            (last_call - NEARLY, [true, false, false], last_call),
+            (last_call, [true, true, false], cut),
+            (cut - NEARLY, [true, true, false], cut),
+            (cut, [true, true, true], Moment::NEVER),
         ] {
             stop.advance(now);
             assert_eq!(says(&stop, now), expected, "{:?}", now - start);
@@ -212,12 +220,12 @@ mod tests {
 
     #[test]
     fn a_lame_duck_drains_in_its_time_and_the_clock_begins_then() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut stop = Stop::new(SCHEDULE);
         stop.retire(start);
         assert_eq!(stop.stage(), Stage::LameDuck(start));
         let end = start + SCHEDULE.lame_duck;
-        assert_eq!(stop.next(start), Some(end));
+        assert_eq!(stop.next(start), end);
         stop.advance(end - NEARLY);
         assert_eq!(says(&stop, end - NEARLY), [false; 3]);
         assert_eq!(stop.lasted(end - NEARLY), Duration::ZERO);
@@ -227,12 +235,12 @@ mod tests {
         stop.advance(late);
         assert_eq!(stop.stage(), Stage::Draining(late));
         assert_eq!(says(&stop, late), [true, false, false]);
-        assert_eq!(stop.next(late), Some(late + SCHEDULE.last_call));
+        assert_eq!(stop.next(late), late + SCHEDULE.last_call);
     }
 
     #[test]
     fn a_lame_duck_can_be_hurried_and_not_held_back() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut stop = Stop::new(SCHEDULE);
         stop.retire(start);
         let hurry = start + Duration::from_secs(1);
@@ -249,7 +257,7 @@ mod tests {
 
     #[test]
     fn without_time_for_it_there_is_no_lame_duck() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut stop = Stop::new(Schedule {
             lame_duck: Duration::ZERO,
             ..SCHEDULE
@@ -260,14 +268,14 @@ mod tests {
 
     #[test]
     fn a_last_call_ends_with_the_drain() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut stop = Stop::new(Schedule {
             drain: Duration::ZERO,
             ..SCHEDULE
         });
         stop.drain(start);
         assert_eq!(says(&stop, start), [true; 3]);
-        assert_eq!(stop.next(start), None);
+        assert_eq!(stop.next(start), Moment::NEVER);
     }
 
     #[test]

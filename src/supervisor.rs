@@ -37,20 +37,23 @@ pub fn sockets() -> io::Result<Inherited> {
     if variable("LISTEN_PID").is_none() || variable("LISTEN_FDS").is_none() {
         return Ok(sockets);
     }
-    let count = sd_notify::listen_fds()
-        .map_err(|error| unfit(&error.to_string()))?
-        .len();
+    let unfit_for = |error: io::Error| unfit(&error.to_string());
+    let passed = sd_notify::listen_fds().map_err(unfit_for)?;
+    let count = passed.len();
     if count == 0 || TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(sockets);
     }
     if count > Service::ALL.len() {
         return Err(unfit("more sockets than main and diag"));
     }
-    let named = sd_notify::listen_fds_with_names().map_err(|error| unfit(&error.to_string()))?;
-    let nameless = env::var_os("LISTEN_FDNAMES").is_none();
-    for (at, (fd, name)) in named.enumerate() {
+    let named: Vec<(RawFd, String)> = if variable("LISTEN_FDNAMES").is_some() {
+        let named = sd_notify::listen_fds_with_names().map_err(unfit_for)?;
+        named.collect()
+    } else {
+        passed.zip(["main", "diag"].map(str::to_owned)).collect()
+    };
+    for (fd, name) in named {
         let service = match name.as_str() {
-            _ if nameless => [Service::Main, Service::Diag][at],
             "main" => Service::Main,
             "diag" => Service::Diag,
             _ => return Err(unfit(&format!("the name {name:?} instead of main or diag"))),
@@ -60,7 +63,11 @@ pub fn sockets() -> io::Result<Inherited> {
             return Err(unfit(&format!("two sockets for {}", service.name())));
         }
     }
-    Ok(sockets)
+    let ports: Vec<_> = sockets.iter().flatten().map(Bound::address).collect();
+    match ports[..] {
+        [one, other] if one == other => Err(unfit("one address for both main and diag")),
+        _ => Ok(sockets),
+    }
 }
 
 /// Takes over a descriptor that was left for us.
@@ -105,7 +112,7 @@ fn tell(state: &str) {
 }
 
 /// Sends a datagram to a place in the file system or, with an `@` ahead, in the abstract name
-/// space (unix(7)). A supervisor that does not listen is not waited for.
+/// space (unix(7)). A supervisor that does not read has [`NOTIFY_PATIENCE`] to begin.
 fn send(place: &OsStr, state: &str) -> io::Result<()> {
     let address = match place.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

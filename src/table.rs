@@ -5,7 +5,7 @@
 //! The invariant: every connection in the table has a deadline, so none stays for ever.
 
 use std::mem;
-use std::time::Instant;
+use std::time::Duration;
 
 use log::{debug, trace, warn};
 use slab::Slab;
@@ -16,7 +16,8 @@ use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::http::Site;
 use crate::limits::HELD_MAX;
-use crate::service::Service;
+use crate::moment::Moment;
+use crate::service::{Content, Service};
 use crate::stop::Tally;
 use crate::turn::{Change, Reason, Turn};
 use crate::wire::Socket;
@@ -24,8 +25,7 @@ use crate::wire::Socket;
 /// All connections, and what it takes to serve them.
 #[derive(Debug)]
 pub struct Table<S> {
-    /// One for each service, at its index.
-    sites: [Site; Service::ALL.len()],
+    sites: Sites,
     guests: Slab<Guest<S>>,
     deadlines: Deadlines,
     desk: Desk,
@@ -35,24 +35,27 @@ pub struct Table<S> {
     freed: bool,
 }
 
+/// What each service serves, at its index.
+type Sites = [Site; Service::ALL.len()];
+
 /// A connection and the service that it came to.
 #[derive(Debug)]
 struct Guest<S> {
     service: Service,
     connection: Connection<S>,
     /// When it entered the phase that it is in.
-    entered: Instant,
+    entered: Moment,
     /// It is among those that are left over.
     left_over: bool,
 }
 
 impl<S: Socket> Table<S> {
-    /// An empty table. The `now` is any moment.
-    pub fn new(now: Instant) -> Table<S> {
+    /// An empty table. What its connections are served with is said by `content`.
+    pub fn new(content: &Content) -> Table<S> {
         Table {
-            sites: Service::ALL.map(Service::site),
+            sites: Service::ALL.map(|service| service.site(content)),
             guests: Slab::new(),
-            deadlines: Deadlines::new(now),
+            deadlines: Deadlines::new(content.delay),
             desk: Desk::new(),
             left_over: Vec::new(),
             freed: false,
@@ -74,19 +77,18 @@ impl<S: Socket> Table<S> {
         &self.desk.counters
     }
 
-    /// Whether some connection is to have a turn before the next wait.
-    pub fn has_left_over(&self) -> bool {
-        !self.left_over.is_empty()
-    }
-
     /// Whether a connection has been closed, and a descriptor freed, since the last call.
     pub fn take_freed(&mut self) -> bool {
         mem::take(&mut self.freed)
     }
 
-    /// When the first patience ends.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
+    /// Until when nothing has to be done unless an event comes.
+    pub fn next_turn(&self, now: Moment) -> Moment {
+        if self.left_over.is_empty() {
+            self.deadlines.next()
+        } else {
+            now
+        }
     }
 
     /// Writes the date, in seconds since 1970, into everything that is served.
@@ -114,7 +116,7 @@ impl<S: Socket> Table<S> {
     }
 
     /// Adds a connection that has come to `service`.
-    pub fn admit(&mut self, service: Service, socket: S, now: Instant) {
+    pub fn admit(&mut self, service: Service, socket: S, now: Moment) {
         let key = self.guests.insert(Guest {
             service,
             connection: Connection::new(socket),
@@ -124,52 +126,47 @@ impl<S: Socket> Table<S> {
         self.deadlines.arm(key, Lane::Idle, now);
     }
 
-    /// Remembers what an event reported about a connection.
-    pub fn note(&mut self, key: usize, readable: bool, eof: bool) {
-        if let Some(guest) = self.guests.get_mut(key) {
-            guest.connection.note(readable, eof);
-        }
-    }
-
-    /// Gives a connection a turn, unless one that is left over is still due in this tick: a
-    /// client that sends on and on would otherwise have two, then three, and so on.
-    pub fn give_turn(&mut self, key: usize, now: Instant) {
-        // One that is left over may have been closed by an event of this tick.
-        if let Some(guest) = self.guests.get_mut(key)
-            && !guest.left_over
-        {
-            let site = &self.sites[guest.service as usize];
-            let has_to_end =
-                guest.connection.lane() == Lane::Held && now - guest.entered >= HELD_MAX;
-            let turn = if has_to_end {
-                guest.connection.expire(&mut self.desk, site)
-            } else {
-                guest.connection.advance(&mut self.desk, site)
-            };
+    /// Remembers what an event reported about a connection and gives it a turn, unless one that
+    /// is left over is still due in this tick: a client that sends on and on would otherwise
+    /// have two, then three, and so on.
+    pub fn meet(&mut self, key: usize, readable: bool, eof: bool, now: Moment) {
+        // One that came to the same tick's end may have been closed by an earlier event.
+        let Some(guest) = self.guests.get_mut(key) else {
+            return;
+        };
+        guest.connection.note(readable, eof);
+        if !guest.left_over {
+            let turn = guest.advance(&mut self.sites, &mut self.desk, now);
             self.settle(key, &turn, now);
         }
     }
 
     /// Gives another turn to the connections that ran out of steps in their last one.
-    pub fn take_left_over(&mut self, now: Instant) {
+    pub fn take_left_over(&mut self, now: Moment) {
         let due = self.left_over.len();
         for at in 0..due {
             let key = self.left_over[at];
+            // It may have been closed meanwhile, by its deadline or at the cut.
             if let Some(guest) = self.guests.get_mut(key) {
                 guest.left_over = false;
+                let turn = guest.advance(&mut self.sites, &mut self.desk, now);
+                self.settle(key, &turn, now);
             }
-            self.give_turn(key, now);
         }
         self.left_over.drain(..due);
     }
 
     /// Does what the end of a turn asks for.
-    fn settle(&mut self, key: usize, turn: &Turn, now: Instant) {
+    fn settle(&mut self, key: usize, turn: &Turn, now: Moment) {
         match *turn {
             Turn::Open { change, unfinished } => {
                 match change {
                     Change::None => {}
-                    Change::Progress(lane) => self.deadlines.arm(key, lane, now),
+                    Change::Progress(lane) => self.deadlines.renew(key, lane, now),
+                    Change::Again(lane) => {
+                        self.deadlines.renew(key, lane, now);
+                        self.guests[key].entered = now;
+                    }
                     Change::Entered(lane) => {
                         trace!(target: "onepoll", "Connection {key} enters {}", lane.name());
                         self.deadlines.arm(key, lane, now);
@@ -193,39 +190,38 @@ impl<S: Socket> Table<S> {
     }
 
     /// Deals with everyone whose patience has ended.
-    pub fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Moment) {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
             let lane = guest.connection.lane();
-            if guest.connection.lingers_on() {
-                self.deadlines.arm(key, lane, now);
-                continue;
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            if turn.is_without_change() {
+                if guest.connection.lingers_on() {
+                    self.deadlines.arm(key, lane, now);
+                    continue;
+                }
+                // An answer that is given in time is nobody's fault.
+                if lane != Lane::Delayed {
+                    debug!(target: "onepoll", "Connection {key} is overdue: {}", lane.name());
+                    self.desk.counters.overdue[lane as usize] += 1;
+                }
+                let site = &mut self.sites[guest.service as usize];
+                turn = guest.connection.expire(&mut self.desk, site);
             }
-            debug!(target: "onepoll", "Connection {key} is overdue: {}", lane.name());
-            self.desk.counters.overdue[lane as usize] += 1;
-            let turn = guest
-                .connection
-                .expire(&mut self.desk, &self.sites[guest.service as usize]);
             self.settle(key, &turn, now);
         }
     }
 
-    /// Dismisses the connections that are idle at the end of the last call. Each gets one
-    /// more look: closing a socket that holds a request would answer that with an RST.
-    pub fn dismiss_idle(&mut self, now: Instant, tally: &mut Tally) {
+    /// Dismisses the connections that are idle at the end of the last call. Closing a socket
+    /// that holds a request would answer that with an RST.
+    pub fn dismiss_idle(&mut self, now: Moment, tally: &mut Tally) {
         for _ in 0..self.guests.len() {
             let Some(key) = self.deadlines.pop(Lane::Idle) else {
                 break;
             };
             let guest = &mut self.guests[key];
-            let site = &self.sites[guest.service as usize];
-            guest.connection.note(true, false);
-            let mut turn = guest.connection.advance(&mut self.desk, site);
-            if let Turn::Open {
-                change: Change::None,
-                ..
-            } = turn
-            {
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            if turn.is_without_change() {
                 debug!(target: "onepoll", "Connection {key} is idle at the last call");
                 turn = guest.connection.dismiss();
                 tally.idle += 1;
@@ -236,31 +232,64 @@ impl<S: Socket> Table<S> {
 
     /// Closes everything that is left at the drain's deadline, and names whoever loses by it.
     /// Those that have had their last answer, or have been dismissed, do not.
-    pub fn cut(&mut self, now: Instant, tally: &mut Tally) {
+    pub fn cut(&mut self, now: Moment, tally: &mut Tally) {
         // Nothing more can be waited for: these answers are the last.
         while let Some(key) = self.deadlines.pop(Lane::Held) {
             let guest = &mut self.guests[key];
-            let site = &self.sites[guest.service as usize];
-            let turn = guest.connection.expire(&mut self.desk, site);
+            let entered = guest.entered;
+            guest.connection.hurry();
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            if guest.connection.lane() == Lane::Held {
+                let site = &mut self.sites[guest.service as usize];
+                turn = guest.connection.expire(&mut self.desk, site);
+            }
+            // What is closed with something unread in it is reset.
+            let is_lost = guest.connection.has_unread();
             self.settle(key, &turn, now);
+            if is_lost && self.guests.contains(key) {
+                self.lose(key, Lane::Held, now - entered, tally);
+            }
         }
         for key in 0..self.guests.capacity() {
             let Some(guest) = self.guests.get(key) else {
                 continue;
             };
-            let lane = guest.connection.lane();
-            if !matches!(lane, Lane::Lingering | Lane::Farewell) {
-                let peer = guest.connection.peer();
-                let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-                let time = (now - guest.entered).as_secs_f32();
-                warn!(
-                    target: guest.service.name(),
-                    "Connection {key} from {peer} is cut, after {time:.1} s in {}", lane.name()
-                );
-                tally.cut += 1;
+            match guest.connection.lane() {
+                Lane::Lingering | Lane::Farewell => self.close(key, Reason::Cut),
+                lane => self.lose(key, lane, now - guest.entered, tally),
             }
-            self.close(key, Reason::Cut);
         }
+    }
+
+    /// Closes a connection that loses by it.
+    fn lose(&mut self, key: usize, lane: Lane, time: Duration, tally: &mut Tally) {
+        let guest = &self.guests[key];
+        let peer = guest.connection.peer();
+        let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+        let time = time.as_secs_f32();
+        warn!(
+            target: guest.service.name(),
+            "Connection {key} from {peer} is cut, after {time:.1} s in {}", lane.name()
+        );
+        tally.cut += 1;
+        self.close(key, Reason::Cut);
+    }
+}
+
+impl<S: Socket> Guest<S> {
+    fn advance(&mut self, sites: &mut Sites, desk: &mut Desk, now: Moment) -> Turn {
+        let site = &mut sites[self.service as usize];
+        if self.connection.lane() == Lane::Held && now - self.entered >= HELD_MAX {
+            self.connection.hurry();
+        }
+        self.connection.advance(desk, site)
+    }
+
+    /// The same although no event has told of anything. It may do so later, as many come at
+    /// once, or the process was stopped: whoever has sent in time is not to suffer from that.
+    fn look_once_more(&mut self, sites: &mut Sites, desk: &mut Desk, now: Moment) -> Turn {
+        self.connection.note(true, false);
+        self.advance(sites, desk, now)
     }
 }
 
@@ -288,7 +317,7 @@ mod tests {
 
     impl Peer {
         /// Connects to the main service.
-        fn connect(table: &mut Table<Script>, now: Instant) -> Peer {
+        fn connect(table: &mut Table<Script>, now: Moment) -> Peer {
             let kernel = Rc::new(RefCell::new(Kernel::default()));
             let key = table.next_key();
             table.admit(Service::Main, Script(Rc::clone(&kernel)), now);
@@ -317,15 +346,14 @@ mod tests {
     }
 
     /// What the server does with an event.
-    fn edge(table: &mut Table<Script>, peer: &Peer, now: Instant) {
-        table.note(peer.key, true, false);
-        table.give_turn(peer.key, now);
+    fn edge(table: &mut Table<Script>, peer: &Peer, now: Moment) {
+        table.meet(peer.key, true, false, now);
     }
 
     #[test]
     fn who_sends_on_and_on_gets_no_more_turns_than_others() {
-        let now = Instant::now();
-        let mut table = Table::new(now);
+        let now = Moment::now();
+        let mut table = Table::new(&Content::default());
         let peer = Peer::connect(&mut table, now);
         let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
         peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
@@ -340,24 +368,24 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
-        let now = Instant::now();
-        let mut table = Table::new(now);
+        let now = Moment::now();
+        let mut table = Table::new(&Content::default());
         let peer = Peer::connect(&mut table, now);
         peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
         edge(&mut table, &peer, now);
-        assert!(table.has_left_over());
+        assert!(!table.left_over.is_empty());
         table.cut(now, &mut Tally::default());
         table.take_left_over(now);
-        assert!(!table.has_left_over() && table.is_empty());
+        assert!(table.left_over.is_empty() && table.is_empty());
     }
 
     #[test]
     fn patience_ends_in_every_phase_and_is_counted() {
-        let start = Instant::now();
-        let mut table = Table::new(start);
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default());
         let [_silent, halfway, posting, deaf, told] =
             [(); 5].map(|()| Peer::connect(&mut table, start));
-        deaf.take(&[9, 0]);
+        deaf.take(&[9, 0, 0]);
         for (peer, text) in [
             (&halfway, &HELLO[..9]),
             (
@@ -413,8 +441,8 @@ mod tests {
 
     #[test]
     fn who_has_left_is_not_waited_for() {
-        let start = Instant::now();
-        let mut table = Table::new(start);
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default());
         for text in ["", &HELLO[..9], HELLO] {
             let peer = Peer::connect(&mut table, start);
             peer.send(text);
@@ -423,14 +451,14 @@ mod tests {
             edge(&mut table, &peer, start);
             assert!(table.is_empty(), "after {text:?}");
         }
-        assert_eq!(table.next_deadline(), None);
+        assert!(table.deadlines.expired(Moment::NEVER).is_none());
         table.expire(start + IDLE_PATIENCE);
     }
 
     #[test]
     fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
-        let start = Instant::now();
-        let mut table = Table::new(start);
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default());
         let peer = Peer::connect(&mut table, start);
         peer.send("nonsense\r\n\r\n");
         edge(&mut table, &peer, start);
@@ -453,9 +481,47 @@ mod tests {
     }
 
     #[test]
+    fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default());
+        let [idle, halfway] = [(); 2].map(|()| Peer::connect(&mut table, start));
+        halfway.send(&HELLO[..9]);
+        edge(&mut table, &halfway, start);
+        idle.send(HELLO);
+        halfway.send(&HELLO[9..]);
+        table.expire(start + IDLE_PATIENCE);
+        for peer in [idle, halfway] {
+            assert!(peer.kernel.borrow().sent.starts_with(b"HTTP/1.1 200 "));
+        }
+        assert!(table.len() == 2 && table.counters().overdue().is_none());
+        table.expire(start + IDLE_PATIENCE * 2);
+        assert!(table.is_empty(), "and they have their deadlines again");
+    }
+
+    #[test]
+    fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
+        for (batches, cut) in [(1, 0), (STEPS_PER_TURN + 2, 1)] {
+            let now = Moment::now();
+            let mut table = Table::new(&Content::default());
+            let peer = Peer::connect(&mut table, now);
+            peer.send(&HELLO.repeat(2));
+            edge(&mut table, &peer, now);
+            table.announce_close(Service::Main);
+            peer.send(HELLO);
+            edge(&mut table, &peer, now);
+            peer.send(&HELLO.repeat(batches * INBOX / HELLO.len()));
+            let mut tally = Tally::default();
+            table.cut(now, &mut tally);
+            let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
+            assert_eq!(sent.matches("Connection: close").count(), 1);
+            assert_eq!((tally.cut, table.len()), (cut, 0), "{batches}");
+        }
+    }
+
+    #[test]
     fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
-        let now = Instant::now();
-        let mut table = Table::new(now);
+        let now = Moment::now();
+        let mut table = Table::new(&Content::default());
         let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
         idle.send(HELLO);
         edge(&mut table, &idle, now);

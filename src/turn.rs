@@ -1,4 +1,5 @@
-//! What a connection's turn came to: all that its table has to know of it.
+//! What a connection's turn came to: all that its table has to know of it. A turn consists of
+//! steps, and what it means for the deadline is what the most telling of them does.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -19,6 +20,25 @@ pub enum Turn {
     Over(Reason),
 }
 
+impl Turn {
+    /// Whether the connection is open and where it was before.
+    pub fn is_without_change(&self) -> bool {
+        let change = Change::None;
+        matches!(self, Turn::Open { change: found, .. } if *found == change)
+    }
+}
+
+/// How a step of a turn ended.
+#[derive(Debug)]
+pub enum Step {
+    /// There may be more to do.
+    Done(Change),
+    /// Nothing can be done until the kernel reports a change, or time passes.
+    Blocked,
+    /// The connection is of no more use.
+    Over(Reason),
+}
+
 /// What a turn means for the deadline of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -27,8 +47,20 @@ pub enum Change {
     /// It is still in this lane, whose patience begins anew, as some of what it waited for
     /// has come.
     Progress(Lane),
-    /// It has entered this lane, perhaps once more, and its patience begins.
+    /// It has left this lane and is there once more, so that its patience begins anew.
+    Again(Lane),
+    /// It has entered this lane, and its patience begins.
     Entered(Lane),
+}
+
+impl Change {
+    /// What this and then `next` come to.
+    pub fn then(self, next: Change) -> Change {
+        match (self, next) {
+            (Change::None, _) | (_, Change::Entered(_)) => next,
+            _ => self,
+        }
+    }
 }
 
 /// Why a connection was closed.

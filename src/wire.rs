@@ -5,7 +5,7 @@
 //! shows there is nothing more clears it. Whoever stops reading for any other reason may
 //! come back whenever it suits them.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
@@ -68,6 +68,11 @@ impl<S: Socket> Wire<S> {
         }
     }
 
+    /// Whether there may be something to read.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Remembers an edge.
     pub fn note(&mut self, readable: bool, eof: bool) {
         self.readable |= readable;
@@ -98,14 +103,21 @@ impl<S: Socket> Wire<S> {
         Ok(Received::Nothing)
     }
 
-    /// One send(2); says how many bytes the kernel took, none of them if it has no room. Only
-    /// then does it owe an edge, so a partial success is no reason to wait.
+    /// One send(2), or one writev(2) if a `tail` follows; says how many bytes the kernel took,
+    /// none of them if it has no room. Only then does it owe an edge, so a partial success is
+    /// no reason to wait.
     ///
     /// # Errors
     /// Those of send(2), but for `EAGAIN` and `EINTR`.
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn send(&mut self, bytes: &[u8], tail: &[u8]) -> io::Result<usize> {
         loop {
-            match self.socket.write(bytes) {
+            let sent = if tail.is_empty() {
+                self.socket.write(bytes)
+            } else {
+                let both = [bytes, tail].map(IoSlice::new);
+                self.socket.write_vectored(&both)
+            };
+            match sent {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(len) => return Ok(len),
                 Err(error) => match error.kind() {
@@ -152,7 +164,7 @@ mod tests {
         wire.note(true, false);
         let received = wire.receive(&mut [0; 9]).expect("no error is left over");
         assert_eq!(received, Received::Bytes(5));
-        let sent = wire.send(&[0; 9]).expect("no error is left over");
+        let sent = wire.send(&[0; 9], &[]).expect("no error is left over");
         assert_eq!(sent, 3, "as if it had not been interrupted");
         assert_eq!(
             kernel.borrow().calls,

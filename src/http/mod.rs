@@ -6,16 +6,23 @@
 //!
 //! ```text
 //!  input ──► Head::parse ──► Site::answer ──► Body::skip ──► Site::reply ──► out
-//!                │  one head      the page        what is not      the finished
-//!                ▼  or none yet   it asks for     wanted of it     bytes
-//!             Refusal ───────────────────────────────────────────► out, and the end
+//!        │       │  one head      the page        what is not      the finished
+//!        │       ▼  or none yet   it asks for     wanted of it     bytes
+//!        │    Refusal ───────────────────────────────────────────► out, and the end
+//!        └────────────────── Memo: the same head as last time ──────────────┘
 //! ```
+
+use std::mem;
+
+use crate::limits::{ANSWER_MAX, OUTBOX};
 
 mod body;
 mod date;
 mod fields;
 mod grammar;
 mod head;
+mod memo;
+mod page;
 mod refusal;
 mod site;
 mod target;
@@ -24,7 +31,7 @@ pub use body::{Body, Chunked};
 pub use date::{DATE_LEN, imf_fixdate};
 pub use head::{Head, Version};
 pub use refusal::Refusal;
-pub use site::{Answer, Route, Site};
+pub use site::{Answer, Route, Site, Tail};
 pub use target::Resource;
 
 /// What [`serve`] did with its input.
@@ -34,6 +41,8 @@ pub struct Served {
     pub consumed: usize,
     /// Answers appended to the output, refusals included.
     pub answered: u64,
+    /// What belongs behind the output, and was too long to be copied there.
+    pub tail: Tail,
     /// What the bytes after these will be.
     pub next: Next,
 }
@@ -45,6 +54,10 @@ pub enum Next {
     Head,
     /// The rest of a body.
     Body(Unread),
+    /// Not wanted yet: there is an answer to be given after a while.
+    Delayed(Unread),
+    /// Not wanted yet: there are whole requests, which wait for room to answer them.
+    Queued,
     /// Another request, or nothing: then the answer that is held was the last one. What was
     /// answered before it had better wait, too: a client that is told something may go on.
     Held(Unread),
@@ -53,54 +66,76 @@ pub enum Next {
 }
 
 /// What is known of the bytes behind an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Behind {
     /// The client waits for its answers before it sends more.
     Nothing,
     /// The client does not wait, so there may be more on its way.
     Perhaps,
+    /// Whatever it is, there is no time to wait for it.
+    TooLate,
+}
+
+impl Next {
+    /// The request of which a part has come, or all but the answer's time.
+    pub fn unread(self) -> Option<Unread> {
+        match self {
+            Next::Body(unread) | Next::Held(unread) | Next::Delayed(unread) => Some(unread),
+            Next::Head | Next::Queued | Next::Close => None,
+        }
+    }
 }
 
 /// A request whose head has been understood, and whose answer waits: for the end of the body,
-/// as a request may turn out to be malformed until then, or because it is held.
+/// as a request may turn out to be malformed until then; for its time, or because it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     body: Body,
     answer: Answer,
 }
 
-/// Answers every request that `input` completes, in order, onto the end of `out`.
+/// Answers every request that `input` completes, in order, onto the end of `out`, for as long
+/// as there is room in an outbox.
 ///
 /// The input begins with the rest of `unread`'s body, if there is one, and else with a
 /// head. Where the site announces the close, it does so in the last answer. Whether that is
 /// the one to the last request in the input depends on what is `behind` it; if that cannot
 /// be known, as with a client that has sent several requests at once, the answer is held.
 pub fn serve(
-    site: &Site,
+    site: &mut Site,
     unread: Option<Unread>,
     input: &[u8],
     behind: Behind,
     out: &mut Vec<u8>,
 ) -> Served {
-    let mut rest = input;
-    let mut answered = 0;
-    let mut progress = match unread {
-        Some(unread) => unread.finish(&mut rest),
-        None => begin(site, &mut rest),
-    };
+    let (mut rest, mut unread) = (input, unread);
+    let (mut answered, mut tail) = (0, Tail::NONE);
     let next = loop {
+        if tail.is_over() && unread.is_none() {
+            answered += site.repeat(&mut rest, out);
+        }
+        let progress = match unread.take() {
+            Some(unread) => unread.finish(&mut rest),
+            None if rest.is_empty() => break Next::Head,
+            None if !tail.is_over() || out.len() > OUTBOX - ANSWER_MAX => break Next::Queued,
+            None => begin(site, &mut rest),
+        };
         match progress {
             Ok(Progress::Head) => break Next::Head,
             Ok(Progress::Body(unread)) => break Next::Body(unread),
             Ok(Progress::Whole(mut answer)) => {
-                if site.is_closing() && answer.persists && !Head::begins_in(rest) {
-                    if behind == Behind::Perhaps || answered > 0 {
+                if mem::take(&mut answer.is_delayed) {
+                    break Next::Delayed(answer.into());
+                }
+                if site.is_closing() && is_last(rest, behind) && answer.persists {
+                    if behind == Behind::Perhaps || behind == Behind::Nothing && answered > 0 {
                         break Next::Held(answer.into());
                     }
                     answer.persists = false;
                 }
                 out.extend_from_slice(site.reply(&answer));
                 answered += 1;
+                tail = site.tail_of(&answer);
                 if !answer.persists {
                     break Next::Close;
                 }
@@ -111,14 +146,20 @@ pub fn serve(
                 break Next::Close;
             }
         }
-        progress = begin(site, &mut rest);
     };
     let left = if next == Next::Close { 0 } else { rest.len() };
     Served {
         consumed: input.len() - left,
         answered,
+        tail,
         next,
     }
+}
+
+/// Whether no other request is to be answered behind the one that is followed by `rest`.
+fn is_last(rest: &[u8], behind: Behind) -> bool {
+    let is_whole = || !matches!(Head::parse(rest), Ok(None));
+    !Head::begins_in(rest) || behind == Behind::TooLate && !is_whole()
 }
 
 /// How far the next request has come.
@@ -134,11 +175,10 @@ struct Refused {
     fields_only: bool,
 }
 
-/// Takes the next request off the front of `rest`.
-fn begin(site: &Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
-    if rest.is_empty() {
-        return Ok(Progress::Head);
-    }
+/// Takes the next request off the front of `rest`. This needs all registers, which [`serve`] had
+/// better keep for the requests that are repeated.
+#[inline(never)]
+fn begin(site: &mut Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
     let refused = |why| Refused {
         why,
         fields_only: Head::asks_for_fields_only(rest),
@@ -146,11 +186,8 @@ fn begin(site: &Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
     let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
         return Ok(Progress::Head);
     };
+    let mut answer = site.answer(&head, &rest[..len]);
     *rest = &rest[len..];
-    let (mut answer, routed) = site.answer(&head);
-    if routed {
-        log::info!(target: site.name(), "Request '{}' received", head.target);
-    }
     if head.body.is_over() {
         return Ok(Progress::Whole(answer));
     }
@@ -182,12 +219,6 @@ impl Unread {
         } else {
             Progress::Body(self)
         })
-    }
-
-    /// Gives the answer that was held, as there is no other request to follow.
-    pub fn conclude(mut self, site: &Site, out: &mut Vec<u8>) {
-        self.answer.persists = false;
-        out.extend_from_slice(site.reply(&self.answer));
     }
 
     /// Whether the request is a `HEAD`, whose answer has no body.

@@ -1,10 +1,12 @@
-//! What a listener serves: a table of paths, and for each the finished bytes of its reply
-//! in every form that a client may ask for. Rendering happens once, at start; afterwards
-//! only the date is written anew, into the hole that each reply keeps for it.
+//! What a listener serves: a table of paths with a [page](super::page) for each, and a memory of
+//! the request that came last.
 
 use super::date::{DATE_LEN, imf_fixdate};
 use super::grammar::is_unreserved;
+use super::memo::Memo;
+use super::page::{Draft, Page, TEXT, TEXT_NOT_SNIFFED};
 use super::{Head, Refusal, Resource, Version};
+use crate::limits::{ANSWER_MAX, OUTBOX};
 
 /// A path and the text found there.
 #[derive(Clone, Debug)]
@@ -12,7 +14,20 @@ pub struct Route {
     /// The path, as in `/hello`, without any percent-encoding.
     pub path: &'static str,
     /// The body of the page, sent as `text/plain; charset=utf-8`.
-    pub body: String,
+    pub body: Vec<u8>,
+    /// Whether the page is to be answered with after a while only.
+    pub is_delayed: bool,
+}
+
+impl Route {
+    /// A route whose page is answered with at once.
+    pub fn new(path: &'static str, body: impl Into<Vec<u8>>) -> Route {
+        Route {
+            path,
+            body: body.into(),
+            is_delayed: false,
+        }
+    }
 }
 
 /// All that one listener serves.
@@ -21,7 +36,8 @@ pub struct Site {
     name: &'static str,
     paths: Vec<&'static str>,
     /// The pages of `paths`, in their order, then the two that no path leads to.
-    pages: Vec<[Reply; 4]>,
+    pages: Vec<Page>,
+    memo: Memo,
     date: [u8; DATE_LEN],
     /// The last answer that a client gets announces the close.
     closing: bool,
@@ -30,73 +46,80 @@ pub struct Site {
 /// What a request gets, once it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    page: usize,
+    page: u8,
     version: Version,
     /// `HEAD` gets the fields alone (RFC 9110, section 9.3.2).
     pub fields_only: bool,
     /// Whether the connection may go on after this answer.
     pub persists: bool,
+    /// Whether it is to be given after a while only.
+    pub is_delayed: bool,
 }
 
-/// The bytes of one reply, ready to send but for the date.
-#[derive(Debug)]
-struct Reply {
-    bytes: Vec<u8>,
-    date_at: usize,
-    body_at: usize,
+/// The end of a long answer: what is still to be sent of a body that is sent from where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    page: u8,
+    left: u32,
 }
 
-/// What a reply is made from.
-struct Page<'a> {
-    status: &'a str,
-    fields: &'a str,
-    body: &'a str,
-}
+impl Tail {
+    /// That of an answer which is whole.
+    pub const NONE: Tail = Tail { page: 0, left: 0 };
 
-const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
-const TEXT_NOT_SNIFFED: &str =
-    "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
+    /// Whether nothing of it is left.
+    pub fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes note that so many bytes of it have been sent.
+    ///
+    /// # Panics
+    /// If there were not as many.
+    pub fn skip(&mut self, sent: usize) {
+        let left = self.left as usize - sent;
+        self.left = u32::try_from(left).expect("it is getting less");
+    }
+}
 
 impl Site {
     /// Renders the replies for `routes`. The `name` says in the log where a request came to.
-    pub fn new(name: &'static str, routes: &[Route]) -> Site {
-        let not_found = Page {
+    pub fn new(name: &'static str, routes: Vec<Route>) -> Site {
+        let ok = |fields| Draft {
+            status: "200 OK",
+            fields,
+        };
+        let not_found = Draft {
             status: "404 Not Found",
             fields: TEXT_NOT_SNIFFED,
-            body: "404 page not found\n",
         };
-        let server = Page {
-            status: "200 OK",
-            fields: "",
-            body: "",
-        };
-        let pages = routes.iter().map(|route| Page {
-            status: "200 OK",
-            fields: TEXT,
-            body: &route.body,
-        });
+        let (not_found, server) = (
+            not_found.page(b"404 page not found\n".into()),
+            ok("").page(Vec::new()),
+        );
         Site {
             name,
             paths: routes.iter().map(|route| route.path).collect(),
-            pages: pages
+            pages: routes
+                .into_iter()
+                .map(|route| {
+                    let mut page = ok(TEXT).page(route.body);
+                    page.is_delayed = route.is_delayed;
+                    page
+                })
                 .chain([not_found, server])
-                .map(|page| page.variants())
                 .collect(),
+            memo: Memo::new(),
             date: imf_fixdate(0),
             closing: false,
         }
     }
 
-    /// The name given to [`Site::new`].
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// Writes the date, in seconds since 1970, into every reply.
     pub fn stamp(&mut self, unix_seconds: u64) {
         self.date = imf_fixdate(unix_seconds);
-        for reply in self.pages.iter_mut().flatten() {
-            reply.stamp(&self.date);
+        for page in &mut self.pages {
+            page.stamp(&self.date);
         }
     }
 
@@ -117,19 +140,17 @@ impl Site {
     pub fn replace(&mut self, path: &str, status: &str, body: &str) {
         let at = self.paths.iter().position(|route| *route == path);
         let at = at.expect("a page that is replaced has been there");
-        self.pages[at] = Page {
+        let draft = Draft {
             status,
             fields: TEXT,
-            body,
-        }
-        .variants();
-        for reply in &mut self.pages[at] {
-            reply.stamp(&self.date);
-        }
+        };
+        self.pages[at] = draft.page(body.into());
+        self.pages[at].stamp(&self.date);
+        self.memo.forget();
     }
 
-    /// Decides what `head` gets. The second part tells whether a route was found for it.
-    pub fn answer(&self, head: &Head) -> (Answer, bool) {
+    /// Decides what a request gets, whose head has been understood from `bytes`.
+    pub fn answer(&mut self, head: &Head, bytes: &[u8]) -> Answer {
         let route = match head.resource {
             Resource::Path(path) => self
                 .paths
@@ -143,92 +164,89 @@ impl Site {
             Resource::Server => server,
         };
         let answer = Answer {
-            page,
+            page: u8::try_from(page).expect("there are few pages"),
             version: head.version,
             fields_only: head.method == "HEAD",
             persists: head.persists,
+            is_delayed: self.pages[page].is_delayed,
         };
-        (answer, route.is_some())
+        let told = route.map(|_| head.target);
+        if let Some(target) = told {
+            self.tell(target);
+        }
+        let is_plain = answer.persists && !answer.is_delayed && self.tail_of(&answer).is_over();
+        if is_plain && head.body.is_over() {
+            self.memo.remember(bytes, answer, told);
+        }
+        answer
     }
 
-    /// The bytes of `answer`; it announces the end of the connection unless it persists.
-    pub fn reply(&self, answer: &Answer) -> &[u8] {
-        let reply = &self.pages[answer.page][variant(answer.version, answer.persists)];
-        if answer.fields_only {
-            &reply.bytes[..reply.body_at]
-        } else {
-            &reply.bytes
+    /// Answers requests off the front of `rest` for as long as each has the head that was
+    /// understood last, and there is room; says how many those are.
+    pub fn repeat(&self, rest: &mut &[u8], out: &mut Vec<u8>) -> u64 {
+        let Some((head, answer)) = self.memo.recall().filter(|_| !self.closing) else {
+            return 0;
+        };
+        let reply = self.reply(&answer);
+        let tells = log::log_enabled!(target: self.name, log::Level::Info);
+        let mut answered = 0;
+        while out.len() <= OUTBOX - ANSWER_MAX
+            && let Some(behind) = rest.strip_prefix(head)
+        {
+            if tells && let Some(target) = self.memo.target() {
+                self.tell(target);
+            }
+            out.extend_from_slice(reply);
+            *rest = behind;
+            answered += 1;
         }
+        answered
+    }
+
+    /// Logs a request for which a route was found.
+    fn tell(&self, target: &str) {
+        log::info!(target: self.name, "Request '{target}' received");
+    }
+
+    /// The bytes of `answer`; it announces the end of the connection unless it persists. A
+    /// long body is not among them.
+    pub fn reply(&self, answer: &Answer) -> &[u8] {
+        let page = &self.pages[usize::from(answer.page)];
+        page.reply(answer.version, answer.persists, answer.fields_only)
+    }
+
+    /// What belongs behind the bytes of `answer`.
+    pub fn tail_of(&self, answer: &Answer) -> Tail {
+        let len = self.pages[usize::from(answer.page)].long_body().len();
+        if answer.fields_only || len == 0 {
+            return Tail::NONE;
+        }
+        Tail {
+            page: answer.page,
+            left: u32::try_from(len).expect("bodies are no longer than BODY_SIZE_MAX"),
+        }
+    }
+
+    /// What is left of a tail.
+    pub fn tail(&self, tail: Tail) -> &[u8] {
+        if tail.is_over() {
+            return &[];
+        }
+        let body = self.pages[usize::from(tail.page)].long_body();
+        &body[body.len() - tail.left as usize..]
     }
 
     /// Appends the reply for a request that is not served. Refusals are rare and end their
     /// connection, so they are rendered when one is due.
     pub fn refuse(&self, why: Refusal, fields_only: bool, out: &mut Vec<u8>) {
-        let body = format!("{}\n", why.text());
-        let page = Page {
+        let draft = Draft {
             status: why.status(),
             fields: TEXT_NOT_SNIFFED,
-            body: &body,
         };
-        let mut reply = page.render(Version::Http11, false);
+        let body = format!("{}\n", why.text());
+        let mut reply = draft.render(Version::Http11, false, body.as_bytes());
         reply.stamp(&self.date);
-        let end = if fields_only {
-            reply.body_at
-        } else {
-            reply.bytes.len()
-        };
-        out.extend_from_slice(&reply.bytes[..end]);
-    }
-}
-
-impl Reply {
-    fn stamp(&mut self, date: &[u8; DATE_LEN]) {
-        self.bytes[self.date_at..][..DATE_LEN].copy_from_slice(date);
-    }
-}
-
-/// The place of a reply among its page's [`Page::variants`].
-fn variant(version: Version, persists: bool) -> usize {
-    2 * usize::from(version == Version::Http11) + usize::from(persists)
-}
-
-impl Page<'_> {
-    fn variants(&self) -> [Reply; 4] {
-        [
-            self.render(Version::Http10, false),
-            self.render(Version::Http10, true),
-            self.render(Version::Http11, false),
-            self.render(Version::Http11, true),
-        ]
-    }
-
-    /// The default of each version goes without saying, but for a close in HTTP/1.0, which
-    /// costs nothing to say and helps those who read along.
-    fn render(&self, version: Version, persists: bool) -> Reply {
-        let protocol = if version == Version::Http11 {
-            "HTTP/1.1"
-        } else {
-            "HTTP/1.0"
-        };
-        let connection = match (version, persists) {
-            (Version::Http11, true) => "",
-            (Version::Http10, true) => "Connection: keep-alive\r\n",
-            (_, false) => "Connection: close\r\n",
-        };
-        let Page {
-            status,
-            fields,
-            body,
-        } = self;
-        let start = format!("{protocol} {status}\r\n{fields}Date: ");
-        let hole = " ".repeat(DATE_LEN);
-        let end = format!("\r\nContent-Length: {}\r\n{connection}\r\n", body.len());
-        let (date_at, body_at) = (start.len(), start.len() + hole.len() + end.len());
-        Reply {
-            bytes: [start, hole, end, (*body).to_owned()].concat().into_bytes(),
-            date_at,
-            body_at,
-        }
+        out.extend_from_slice(reply.bytes(fields_only));
     }
 }
 

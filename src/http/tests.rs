@@ -7,20 +7,18 @@ use proptest::prelude::*;
 use super::rules::{RULES, Rule};
 use super::*;
 use crate::limits::{
-    EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, INBOX, OUTBOX, REQUEST_MIN, RESPONSE_MAX,
+    ANSWER_MAX, BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, MEMO_MAX, OUTBOX,
 };
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 fn site() -> Site {
-    let mut site = Site::new(
-        "main",
-        &[Route {
-            path: "/hello",
-            body: "Hello world.".into(),
-        }],
-    );
+    site_with(Route::new("/hello", "Hello world."))
+}
+
+fn site_with(route: Route) -> Site {
+    let mut site = Site::new("main", vec![route]);
     site.stamp(784_111_777);
     site
 }
@@ -28,26 +26,37 @@ fn site() -> Site {
 /// Serves the pieces one after the other, as a connection does: what is not consumed comes
 /// again ahead of the next piece. Returns all that was sent, and what would come next.
 fn converse(pieces: &[&[u8]], closing: bool) -> (String, Next) {
-    let (mut site, mut carry, mut next, mut out) = (site(), Vec::new(), Next::Head, Vec::new());
+    let mut site = site();
     if closing {
         site.announce_close();
     }
-    for piece in pieces {
-        let unread = match next {
-            Next::Head => None,
-            Next::Body(unread) | Next::Held(unread) => Some(unread),
-            Next::Close => break,
-        };
-        carry.extend_from_slice(piece);
-        let served = serve(&site, unread, &carry, Behind::Nothing, &mut out);
+    converse_with(&mut site, pieces)
+}
+
+fn converse_with(site: &mut Site, pieces: &[&[u8]]) -> (String, Next) {
+    let (mut carry, mut next, mut sent) = (Vec::new(), Next::Head, Vec::new());
+    let mut serve_all = |carry: &mut Vec<u8>, mut next: Next| loop {
+        let (unread, mut out) = (next.unread(), Vec::new());
+        let served = serve(site, unread, carry, Behind::Nothing, &mut out);
+        sent.append(&mut out);
+        sent.extend_from_slice(site.tail(served.tail));
         carry.drain(..served.consumed);
         next = served.next;
+        if !matches!(next, Next::Queued | Next::Delayed(_)) {
+            break next;
+        }
+    };
+    for piece in pieces {
+        if next == Next::Close {
+            break;
+        }
+        carry.extend_from_slice(piece);
+        next = serve_all(&mut carry, next);
     }
-    if let Next::Held(unread) = next {
-        unread.conclude(&site, &mut out);
-        next = Next::Close;
+    if let Next::Held(_) = next {
+        next = serve_all(&mut Vec::new(), next);
     }
-    (String::from_utf8(out).expect("answers are ASCII"), next)
+    (String::from_utf8(sent).expect("answers are ASCII"), next)
 }
 
 fn replies(input: &str) -> String {
@@ -220,7 +229,7 @@ fn a_page_that_is_replaced_has_its_own_status_and_the_same_date() {
     let mut site = site();
     site.replace("/hello", "503 Service Unavailable", "draining");
     let mut out = Vec::new();
-    serve(&site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
+    serve(&mut site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
     let answer = String::from_utf8(out).expect("text");
     let expected = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -280,55 +289,148 @@ fn heads_and_lines_have_limits_to_the_byte() {
 }
 
 #[test]
-fn the_outbox_holds_the_answers_to_a_full_inbox() {
-    let shortest = "G / HTTP/1.1\r\nHost:a\r\n\r\n";
-    assert!(shortest.len() >= REQUEST_MIN);
-    let mut input = shortest.repeat(INBOX / shortest.len());
-    input.replace_range(input.len() - shortest.len().., "POST / HTTP/1.1\r\n\r\n");
+fn the_outbox_holds_what_it_can_and_the_rest_is_queued() {
+    let mut site = site_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
+    let input = HELLO.repeat(100);
     let mut out = Vec::with_capacity(OUTBOX);
-    let served = serve(&site(), None, input.as_bytes(), Behind::Nothing, &mut out);
-    assert_eq!((served.answered, served.next), (682, Next::Close));
+    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
+    assert_eq!(served.next, Next::Queued);
+    assert!(out.len() > OUTBOX - ANSWER_MAX);
+    assert_eq!(served.consumed as u64, served.answered * HELLO.len() as u64);
     assert_eq!(out.capacity(), OUTBOX, "the outbox must not have grown");
+    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    assert_eq!(
+        (sent.matches("HTTP/1.1 200").count(), next),
+        (100, Next::Head)
+    );
 }
 
 #[test]
 fn no_answer_is_longer_than_the_longest() {
-    let version = "v".repeat(crate::limits::VERSION_MAX);
-    let site = Site::new(
-        "diag",
-        &[Route {
-            path: "/ready",
-            body: format!("Version: {version}"),
-        }],
-    );
-    for target in ["/ready", "/x"] {
-        for rest in [
-            "1\r\nHost: a\r\n",
-            "1\r\nHost: a\r\nConnection: close\r\n",
-            "0\r\nConnection: keep-alive\r\n",
-        ] {
-            let mut out = Vec::new();
-            let request = format!("GET {target} HTTP/1.{rest}\r\n");
-            assert_eq!(
-                serve(&site, None, request.as_bytes(), Behind::Nothing, &mut out).answered,
-                1
-            );
-            assert!(
-                out.len() <= RESPONSE_MAX,
-                "{} bytes for {request:?}",
-                out.len()
-            );
-        }
+    let mut site = site_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
+    for rest in [
+        "1\r\nHost: a\r\n",
+        "1\r\nHost: a\r\nConnection: close\r\n",
+        "0\r\nConnection: keep-alive\r\n",
+    ] {
+        let request = format!("GET /hello HTTP/1.{rest}\r\n");
+        let mut out = Vec::new();
+        let served = serve(
+            &mut site,
+            None,
+            request.as_bytes(),
+            Behind::Nothing,
+            &mut out,
+        );
+        assert_eq!((served.answered, served.tail), (1, Tail::NONE));
+        assert!(out.len() <= ANSWER_MAX, "{} bytes", out.len());
     }
     let conversations = RULES.iter().flat_map(Rule::conversations);
     for (input, statuses) in conversations.filter(|(_, statuses)| statuses.len() == 5) {
         let len = converse(&[&input], false).0.len();
-        assert!(
-            len <= RESPONSE_MAX,
-            "{len} bytes, {statuses}: {}",
-            input.escape_ascii()
-        );
+        let words = input.escape_ascii();
+        assert!(len <= ANSWER_MAX, "{len} bytes, {statuses}: {words}");
     }
+}
+
+#[test]
+fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
+    let body = "x".repeat(BODY_COPIED_MAX + 1);
+    let mut site = site_with(Route::new("/hello", body.clone()));
+    let head = HELLO.replace("GET", "HEAD");
+    let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let input = [HELLO, &head, HELLO, &close].concat();
+    let mut out = Vec::new();
+    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
+    let expected = (1, Next::Queued, HELLO.len());
+    assert_eq!((served.answered, served.next, served.consumed), expected);
+    assert!(out.ends_with(b"\r\n\r\n") && site.tail(served.tail) == body.as_bytes());
+    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    assert_eq!(next, Next::Close);
+    let lengths = format!("Content-Length: {}\r\n", body.len());
+    assert_eq!(sent.matches(&lengths).count(), 4);
+    assert_eq!(sent.matches(&body).count(), 3, "none for HEAD");
+    assert!(sent.ends_with(&body));
+}
+
+#[test]
+fn a_delayed_page_is_answered_with_in_its_turn() {
+    let mut site = site_with(Route {
+        is_delayed: true,
+        ..Route::new("/hello", "Hello world.")
+    });
+    let post = HELLO
+        .replace("GET", "POST")
+        .replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
+    let other = HELLO.replace("/hello", "/other");
+    let input = [&post, &other, HELLO].concat();
+    let mut out = Vec::new();
+    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
+    let unread = served.next.unread();
+    assert!(matches!(served.next, Next::Delayed(_)) && out.is_empty());
+    assert_eq!(served.consumed, post.len());
+    let rest = &input.as_bytes()[served.consumed..];
+    let served = serve(&mut site, unread, rest, Behind::Nothing, &mut out);
+    assert!(matches!(served.next, Next::Delayed(_)));
+    assert_eq!((served.answered, served.consumed), (2, rest.len()));
+    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    assert_eq!(next, Next::Head);
+    let codes = sent
+        .match_indices("HTTP/1.1 ")
+        .map(|(at, _)| &sent[at + 9..at + 12]);
+    assert_eq!(codes.collect::<Vec<_>>(), ["200", "404", "200"]);
+}
+
+/// What a site that has just answered `first` says to `second`, and one that has not.
+fn after_and_fresh(first: &str, second: &str) -> [(String, Next); 2] {
+    let mut used = site();
+    converse_with(&mut used, &[first.as_bytes()]);
+    [used, site()].map(|mut site| converse_with(&mut site, &[second.as_bytes()]))
+}
+
+#[test]
+fn what_is_remembered_means_the_same_again_and_nothing_else() {
+    let long = HELLO.replace(
+        "\r\n\r\n",
+        &format!("\r\nX: {}\r\n\r\n", "x".repeat(MEMO_MAX)),
+    );
+    let heads = [
+        HELLO.to_owned(),
+        HELLO.replace("GET", "HEAD"),
+        HELLO.replace("1.1", "1.0"),
+        HELLO.replace("/hello", "/hell"),
+        HELLO.replace("Host: a", "Host: "),
+        HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"),
+        HELLO.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nabc"),
+        HELLO.replace(
+            "\r\n\r\n",
+            "\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+        ),
+        HELLO[..HELLO.len() - 2].to_owned(),
+        HELLO[..HELLO.len() - 2].to_owned() + "X: y\r\n\r\n",
+        long,
+        "\r\n".to_owned() + HELLO,
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+    ];
+    for first in &heads {
+        for second in &heads {
+            let [after, fresh] = after_and_fresh(first, &second.repeat(3));
+            assert_eq!(after, fresh, "{second:?} after {first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_is_replaced_is_forgotten() {
+    let mut site = site();
+    converse_with(&mut site, &[HELLO.as_bytes()]);
+    site.replace(
+        "/hello",
+        "503 Service Unavailable",
+        &"x".repeat(BODY_COPIED_MAX + 1),
+    );
+    let (sent, _) = converse_with(&mut site, &[HELLO.as_bytes()]);
+    assert!(sent.starts_with("HTTP/1.1 503 ") && sent.ends_with("xxx"));
 }
 
 #[test]
@@ -458,7 +560,7 @@ proptest! {
             do_damage(&mut input, at, &damage);
         }
         let mut out = Vec::new();
-        let served = serve(&site(), None, &input, Behind::Nothing, &mut out);
+        let served = serve(&mut site(), None, &input, Behind::Nothing, &mut out);
         prop_assert!(served.consumed <= input.len());
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
         // One answer for each request line, and one for what is none.

@@ -385,8 +385,8 @@ fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
     assert_eq!(exited.status.code(), Some(0));
     assert_eq!(
         exited.summary(),
-        "answered 0, closed idle 3, cut 0",
-        "since the drain began"
+        "answered 10, closed idle 3, cut 0",
+        "since the signal"
     );
 }
 
@@ -516,7 +516,8 @@ fn newcomers_are_shut_out_while_others_are_still_served() {
 }
 
 /// Keeps so many requests on their way, with a new one for each answer, until one that has
-/// come announces the close; says how many were asked and how many were answered.
+/// come announces the close; says how many were asked and how many were answered. Each is sent
+/// in two parts, so that the server often reads one and a half.
 fn ask_in_a_window(peer: &mut Peer, window: usize) -> (usize, usize) {
     peer.send(&HELLO.repeat(window));
     let (mut asked, mut answered) = (window, 0);
@@ -524,7 +525,8 @@ fn ask_in_a_window(peer: &mut Peer, window: usize) -> (usize, usize) {
         answered += 1;
         let close = "Connection: close";
         let told = answer.contains(close) || peer.has_received(close);
-        if !told && peer.try_send(HELLO).is_ok() {
+        let (first, second) = HELLO.split_at(answered % HELLO.len());
+        if !told && peer.try_send(first).and(peer.try_send(second)).is_ok() {
             asked += 1;
         }
     }
@@ -535,7 +537,7 @@ fn ask_in_a_window(peer: &mut Peer, window: usize) -> (usize, usize) {
 fn clients_with_a_window_of_requests_lose_none() {
     for options in [
         &["--log", "warn"][..],
-        &["--log", "warn", "--lame-duck", "3s"],
+        &["--log", "warn", "--lame-duck", "2s"],
     ] {
         for window in [2, 16, 128] {
             let server = Process::start(options);
@@ -562,6 +564,55 @@ fn clients_with_a_window_of_requests_lose_none() {
             assert_eq!(server.wait().status.code(), Some(0));
         }
     }
+}
+
+#[test]
+fn who_asks_by_halves_is_told_in_the_end() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(&[HELLO, HELLO, &HELLO[..9]].concat());
+    for _ in 0..2 {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    // There is always the beginning of another request.
+    let mut asked = 0;
+    while peer.has_nothing_for(Duration::from_millis(20)) {
+        if peer.try_send(&[&HELLO[9..], &HELLO[..9]].concat()).is_ok() {
+            asked += 1;
+        }
+    }
+    let answers = peer.rest();
+    assert_eq!(answers.matches("Connection: close").count(), 1);
+    assert!(asked > 1 && answers.matches("Hello world.").count() > 1);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(peer);
+    assert_eq!(server.wait().status.code(), Some(0));
+}
+
+#[test]
+fn what_came_while_the_process_was_stopped_came_in_time() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO.repeat(2));
+    for _ in 0..2 {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    // The answers to these are withheld, and the time for that ends while nobody looks.
+    let mut witness = server.connect();
+    server.signal(Signal::TERM);
+    witness.send(HELLO);
+    assert_eq!(field(&witness.answer(), "Connection"), Some("close"));
+    peer.send(&HELLO.repeat(3));
+    assert!(peer.has_nothing_for(Duration::from_millis(50)));
+    server.pause();
+    peer.send(&HELLO.repeat(3));
+    assert!(peer.has_nothing_for(Duration::from_millis(1200)));
+    server.resume();
+    assert_eq!(peer.rest().matches("Hello world.").count(), 6);
+    drop((peer, witness));
+    assert_eq!(server.wait().status.code(), Some(0));
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
         (Some("main:diag"), at_a, at_b),
         (Some("diag:main"), at_b, at_a),
         (None, at_a, at_b),
+        (Some(""), at_a, at_b),
     ] {
         let server = start(names, [&a, &b], main, diag);
         ask_both(&server);
@@ -140,6 +141,12 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
             "LISTEN_FDNAMES=\"main\"",
         ),
         (None, 3, [&listening, &listening], "LISTEN_FDS=\"3\""),
+        (
+            None,
+            2,
+            [&listening, &listening],
+            "one address for both main and diag",
+        ),
         (
             Some("a:b:c"),
             3,

@@ -113,13 +113,9 @@ fuzz_target!(|input: &[u8]| {
     };
     let (script, input) = input.split_at(usize::from(*len).min(input.len()));
     let draining = *draining > 200;
-    let route = Route {
-        path: "/hello",
-        body: "Hello world.".to_owned(),
-    };
-    let mut site = Site::new("main", &[route]);
+    let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
     let mut expected = Vec::new();
-    serve(&site, None, input, Behind::Nothing, &mut expected);
+    serve(&mut site, None, input, Behind::Nothing, &mut expected);
 
     if draining {
         site.announce_close();
@@ -141,18 +137,18 @@ fuzz_target!(|input: &[u8]| {
         let turn = match event {
             Event::Edge { eof } => {
                 connection.note(true, eof);
-                connection.advance(&mut desk, &site)
+                connection.advance(&mut desk, &mut site)
             }
-            Event::Nothing => connection.advance(&mut desk, &site),
+            Event::Nothing => connection.advance(&mut desk, &mut site),
             Event::Overdue => {
                 undisturbed = false;
-                connection.expire(&mut desk, &site)
+                connection.expire(&mut desk, &mut site)
             }
             Event::LastCall if connection.lane() == Lane::Idle => {
                 undisturbed = false;
                 connection.dismiss()
             }
-            Event::LastCall => connection.advance(&mut desk, &site),
+            Event::LastCall => connection.advance(&mut desk, &mut site),
         };
         matches!(turn, Turn::Over(_))
     });

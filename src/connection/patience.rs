@@ -1,0 +1,75 @@
+//! What time does to a connection: its patience ends, or that of the whole server does.
+//!
+//! The invariant: nobody is closed without a word who has begun to ask for something, nor while
+//! an answer is withheld.
+
+use std::io;
+
+use super::{Connection, open};
+use crate::deadlines::Lane;
+use crate::desk::Desk;
+use crate::http::{Behind, Head, Next, Refusal, Site, Tail};
+use crate::phase::Phase;
+use crate::turn::{Change, Reason, Step, Turn};
+use crate::wire::Socket;
+
+impl<S: Socket> Connection<S> {
+    /// Tells the connection that the patience of its lane has ended. A request that has
+    /// begun gets an answer that says so, and an answer that has waited is given; everybody
+    /// else is closed.
+    pub fn expire(&mut self, desk: &mut Desk, site: &mut Site) -> Turn {
+        desk.outbox.clear();
+        let step = match self.phase {
+            Phase::Head => {
+                let fields_only = Head::asks_for_fields_only(&self.carry);
+                self.give_up(fields_only, desk, site)
+            }
+            Phase::Body(unread) => self.give_up(unread.asks_for_fields_only(), desk, site),
+            Phase::Held(Next::Held(_)) => self.respond(0, Behind::Nothing, desk, site),
+            Phase::Held(next) => self.release(next, site),
+            Phase::Delayed(_) => self.go_on(desk, site),
+            Phase::Idle
+            | Phase::Queued
+            | Phase::Writing(_)
+            | Phase::Lingering { .. }
+            | Phase::Farewell => return Turn::Over(Reason::Overdue),
+        };
+        match step {
+            Ok(_) => open(Change::Entered(self.lane()), true),
+            Err(error) => Turn::Over(Reason::Failed(error.kind())),
+        }
+    }
+
+    /// Whether the patience of a connection that lingers begins anew, as its peer has not
+    /// stopped sending and may not have looked at the answer yet.
+    pub fn lingers_on(&mut self) -> bool {
+        self.phase.lingers_on()
+    }
+
+    /// Has the next answer announce the close, unless the one behind it can be given, too: the
+    /// peer may have more requests on their way, but there is no time to wait for them.
+    pub fn hurry(&mut self) {
+        self.behind = Behind::TooLate;
+    }
+
+    /// Half-closes a connection on which nothing is owed. Its peer sees the end and closes,
+    /// too; what the kernel still holds of earlier answers is delivered meanwhile.
+    pub fn dismiss(&mut self) -> Turn {
+        match self.wire.finish() {
+            Ok(()) => {
+                self.phase = Phase::Farewell;
+                open(Change::Entered(Lane::Farewell), false)
+            }
+            Err(error) => Turn::Over(Reason::Failed(error.kind())),
+        }
+    }
+
+    /// Tells a client that its request has taken too long.
+    fn give_up(&mut self, fields_only: bool, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+        site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
+        desk.counters.answered += 1;
+        self.carry = Vec::new();
+        self.send(&desk.outbox, Tail::NONE, Next::Close, site)?;
+        Ok(self.entered())
+    }
+}

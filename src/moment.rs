@@ -1,0 +1,106 @@
+//! The clocks. That by which the loop goes is read into one word, nanoseconds since the system's
+//! start: a connection keeps two of these, and every tick compares some, so they are half as
+//! long as an `Instant` and compared in one instruction.
+//!
+//! The invariant: moments only come from the clock, or from others by adding to them.
+
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A moment. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Earlier than every other moment.
+    pub const FIRST: Moment = Moment(0);
+
+    /// Later than every other moment.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// The present one, by the clock that nobody sets (`CLOCK_MONOTONIC`, time(7)).
+    pub fn now() -> Moment {
+        let time = clock_gettime(ClockId::Monotonic);
+        let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+        Moment(seconds * 1_000_000_000 + nanos)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    /// `NEVER` stays as it is. Other moments do not get there: they and what is added to them
+    /// are far below the five hundred years that would take.
+    fn add(self, time: Duration) -> Moment {
+        Moment(self.0.saturating_add(nanos(time)))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, time: Duration) -> Moment {
+        Moment(self.0.saturating_sub(nanos(time)))
+    }
+}
+
+impl AddAssign<Duration> for Moment {
+    fn add_assign(&mut self, time: Duration) {
+        *self = *self + time;
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    /// How much later this moment is; nothing if it is earlier.
+    fn sub(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The date, in whole seconds since 1970, and how much of the present one is left. Unlike a
+/// [`Moment`], it may be set by somebody (`CLOCK_REALTIME`, time(7)).
+pub fn date() -> (u64, Duration) {
+    let time = clock_gettime(ClockId::Realtime);
+    let since_1970 = Duration::try_from(time).unwrap_or_default();
+    let into_the_second = Duration::from_nanos(since_1970.subsec_nanos().into());
+    (
+        since_1970.as_secs(),
+        Duration::from_secs(1) - into_the_second,
+    )
+}
+
+fn nanos(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn moments_are_counted_in_nanoseconds() {
+        let now = Moment::now();
+        let later = now + Duration::new(3, 7);
+        assert!(now < later && later < Moment::NEVER);
+        assert_eq!(later - now, Duration::new(3, 7));
+        assert_eq!(later - Duration::new(3, 7), now);
+        assert_eq!(now - later, Duration::ZERO);
+        assert_eq!(Moment::NEVER + Duration::from_secs(1), Moment::NEVER);
+        assert!(Moment::now() >= now, "time goes on");
+    }
+
+    #[test]
+    fn the_date_is_that_of_the_system() {
+        let before = SystemTime::now();
+        let (seconds, left) = date();
+        assert!(left > Duration::ZERO && left <= Duration::from_secs(1));
+        let told = UNIX_EPOCH + Duration::from_secs(seconds + 1) - left;
+        assert!(told >= before && told <= SystemTime::now());
+    }
+}
