@@ -817,4 +817,101 @@ mod tests {
         assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Writing));
         assert_eq!(stage.expire(), Turn::Over(Reason::Overdue));
     }
+
+    /// A stage where `/hello` has such a page.
+    fn stage_with(route: Route) -> Stage {
+        let mut stage = Stage::new();
+        stage.site = Site::new("main", vec![route]);
+        stage
+    }
+
+    #[test]
+    fn a_long_body_is_sent_from_where_it_is_as_the_kernel_takes_it() {
+        let body = "x".repeat(5000);
+        let mut stage = stage_with(Route::new("/hello", body.clone()));
+        let head = HELLO.replace("GET", "HEAD");
+        let input = [HELLO, &head, HELLO].concat();
+        // In the first head, between it and its body, and in the body.
+        let acts = [
+            Act::Take(9),
+            full(),
+            Act::Take(100),
+            full(),
+            Act::Take(100),
+            full(),
+        ];
+        stage.kernel.borrow_mut().writes.extend(acts);
+        assert_eq!(stage.readable([give(&input)]), entered(Lane::Writing));
+        let progress = open(Change::Progress(Lane::Writing), false);
+        assert_eq!(stage.turn(), progress);
+        assert_eq!(stage.turn(), progress, "it may take long");
+        assert!(
+            stage.connection.outgoing.bytes.len() < 100,
+            "no body is copied"
+        );
+        assert_eq!(
+            stage.calls(),
+            "recv writev writev writev writev writev writev"
+        );
+        assert_eq!(stage.turn(), entered(Lane::Idle));
+        assert_eq!(
+            stage.calls(),
+            "writev writev",
+            "the answer to HEAD goes with the last"
+        );
+        let sent = stage.sent();
+        assert_eq!(
+            (
+                sent.matches("HTTP/1.1 200").count(),
+                sent.matches(&body).count()
+            ),
+            (3, 2)
+        );
+        assert!(sent.ends_with(&body));
+        assert_eq!(stage.connection.outgoing.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn long_bodies_for_a_deep_batch_take_turns() {
+        let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
+        stage.edge([give(&HELLO.repeat(9))]);
+        let mut turns = 1;
+        while let Turn::Open {
+            unfinished: true, ..
+        } = stage.turn()
+        {
+            turns += 1;
+        }
+        assert!(turns > 1 && stage.connection.lane() == Lane::Idle);
+        assert_eq!(stage.sent().matches("HTTP/1.1 200").count(), 9);
+    }
+
+    #[test]
+    fn delayed_answers_come_when_their_time_does_and_in_their_order() {
+        let mut stage = stage_with(Route {
+            is_delayed: true,
+            ..Route::new("/hello", "Hello world.")
+        });
+        let other = HELLO.replace("/hello", "/other");
+        let input = [HELLO, &other, HELLO].concat();
+        assert_eq!(stage.readable([give(&input)]), entered(Lane::Delayed));
+        assert_eq!(
+            stage.readable([give(HELLO)]),
+            STILL,
+            "nothing is read meanwhile"
+        );
+        assert_eq!(
+            (stage.calls(), stage.sent()),
+            ("recv".to_owned(), String::new())
+        );
+        assert_eq!(stage.expire(), unfinished(Lane::Delayed));
+        assert_eq!(stage.sent().matches("HTTP/1.1 ").count(), 2);
+        // In a stop, the one that is read last is the last.
+        assert_eq!(stage.draining_turn(), STILL);
+        assert_eq!(stage.expire(), unfinished(Lane::Held), "there may be more");
+        assert_eq!(stage.turn(), entered(Lane::Delayed), "and there is");
+        assert_eq!(stage.expire(), unfinished(Lane::Held));
+        assert_eq!(stage.expire(), unfinished(Lane::Lingering));
+        assert_eq!((stage.answers(), closes(&stage)), (3, (1, true)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -50,18 +50,28 @@ impl Read for Script {
     }
 }
 
-impl Write for Script {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let kernel = &mut *self.0.borrow_mut();
-        kernel.calls.push("send");
-        let len = match kernel.writes.pop_front() {
+impl Kernel {
+    fn take(&mut self, call: &'static str, bytes: &[u8]) -> io::Result<usize> {
+        self.calls.push(call);
+        let len = match self.writes.pop_front() {
             None => bytes.len(),
             Some(Act::Take(len)) => len.min(bytes.len()),
             Some(Act::Fail(kind)) => return Err(kind.into()),
             Some(Act::Give(_) | Act::Eof) => panic!("a write gives nothing"),
         };
-        kernel.sent.extend_from_slice(&bytes[..len]);
+        self.sent.extend_from_slice(&bytes[..len]);
         Ok(len)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().take("send", bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice]) -> io::Result<usize> {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+        self.0.borrow_mut().take("writev", &parts.concat())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -349,9 +349,10 @@ impl Peer {
     /// The next answer, or what came instead: a clean end of the stream is `UnexpectedEof`.
     pub(crate) fn try_answer(&mut self, fields_only: bool) -> Result<String, ErrorKind> {
         loop {
-            let text = String::from_utf8_lossy(&self.received);
-            if let Some(end) = text.find("\r\n\r\n").map(|at| at + 4) {
-                let length = field(&text[..end], "Content-Length").expect("a Content-Length");
+            let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
+            if let Some(end) = end.map(|at| at + 4) {
+                let head = String::from_utf8_lossy(&self.received[..end]);
+                let length = field(&head, "Content-Length").expect("a Content-Length");
                 let length: usize = length.parse().expect("a number");
                 let whole = end + if fields_only { 0 } else { length };
                 if self.received.len() >= whole {

@@ -1,7 +1,7 @@
 //! What the seed's users know, asked over the wire.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use onepoll::service::VERSION;
 
@@ -142,4 +142,67 @@ fn a_port_alone_means_every_address() {
         peer.send(HELLO);
         assert_eq!(status(&peer.answer()), 200, "{host}");
     }
+}
+
+#[test]
+fn a_body_may_be_as_long_as_it_likes() {
+    for size in [0, 1, 4096, 4097, 64 << 20] {
+        let server = Process::start(&["--body-size", &size.to_string(), "--log", "warn"]);
+        let mut peer = server.connect();
+        peer.send(&[HELLO, &HELLO.replace("GET", "HEAD"), HELLO].concat());
+        let first = peer.answer();
+        assert_eq!(field(&first, "Content-Length"), Some(&*size.to_string()));
+        let (_, body) = first.split_once("\r\n\r\n").expect("a head");
+        assert!(body.len() == size && "Hello world.\n".repeat(size / 13 + 1).starts_with(body));
+        assert_eq!(status(&peer.answer_to_head()), 200);
+        assert!(peer.answer() == first, "and once more");
+        peer.send(&READY.replace("/ready", "/other"));
+        assert_eq!(status(&peer.answer()), 404, "all else is as ever");
+        if size == 64 << 20 {
+            // A client that reads slowly costs the server nothing but the kernel's buffers.
+            let before = resident(&server);
+            let mut slow: Vec<Peer> = (0..20).map(|_| server.connect()).collect();
+            for peer in &mut slow {
+                peer.send(&HELLO.repeat(3));
+            }
+            peer.send(READY);
+            assert_eq!(status(&peer.answer()), 404);
+            let grown = resident(&server) - before;
+            assert!(grown < 1 << 20, "{grown} bytes");
+        }
+    }
+}
+
+#[test]
+fn an_answer_may_wait_without_anybody_waiting_for_it() {
+    let server = Process::start(&["--delay", "300ms", "--log", "warn"]);
+    let [mut one, mut other] = [(); 2].map(|()| server.connect());
+    let start = Instant::now();
+    let not_found = HELLO.replace("/hello", "/other");
+    one.send(&[HELLO, &not_found, HELLO].concat());
+    other.send(&not_found);
+    assert_eq!(status(&other.answer()), 404);
+    assert!(
+        start.elapsed() < Duration::from_millis(300),
+        "it did not wait"
+    );
+    for (code, millis) in [(200, 300), (404, 300), (200, 600)] {
+        assert_eq!(status(&one.answer()), code, "in their order");
+        assert!(start.elapsed() >= Duration::from_millis(millis));
+    }
+
+    // Who has asked before the signal is answered after it.
+    other.send(HELLO);
+    one.send(HELLO);
+    assert!(one.has_nothing_for(Duration::from_millis(50)));
+    server.signal(Signal::TERM);
+    for peer in [&mut one, &mut other] {
+        let rest = peer.rest();
+        assert_eq!(
+            (status(&rest), field(&rest, "Connection")),
+            (200, Some("close"))
+        );
+    }
+    drop((one, other));
+    assert_eq!(server.wait().status.code(), Some(0));
 }

@@ -114,71 +114,40 @@ fn one_socket_may_be_inherited_and_the_other_be_our_own() {
     assert_eq!(exited.status.code(), Some(0));
 }
 
+/// Passes on so many sockets of two, and expects a complaint and status 1.
+fn refuse(names: Option<&str>, count: usize, sockets: [&OwnedFd; 2], complaint: &str) {
+    let mut command = inherit(names, count, sockets.map(again));
+    let output = command.output().expect("it can be run");
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{names:?}, {count}: {line}");
+    assert!(line.contains(complaint), "{complaint:?} is not in {line:?}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+}
+
 #[test]
 fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
-    let (listening, _) = listening();
+    let (one, other) = (listening().0, listening().0);
+    let both = [&one, &other];
+    let web = "the name \"web\" instead of main or diag";
+    refuse(Some("main:web"), 2, both, web);
+    refuse(Some("main:main"), 2, both, "two sockets for main");
+    refuse(Some("main"), 2, both, "LISTEN_FDNAMES=\"main\"");
+    refuse(None, 3, both, "LISTEN_FDS=\"3\"");
+    refuse(Some("a:b:c"), 3, both, "LISTEN_FDNAMES=\"a:b:c\"");
+    let twice = "one address for both main and diag";
+    refuse(None, 2, [&one, &one], twice);
+
     let file = nothing();
     let datagram = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port"));
     let idle = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let idle = OwnedFd::from(idle.expect("a socket"));
-    for (names, count, sockets, complaint) in [
-        (
-            Some("main:web"),
-            2,
-            [&listening, &listening],
-            "the name \"web\" instead of main or diag",
-        ),
-        (
-            Some("main:main"),
-            2,
-            [&listening, &listening],
-            "two sockets for main",
-        ),
-        (
-            Some("main"),
-            2,
-            [&listening, &listening],
-            "LISTEN_FDNAMES=\"main\"",
-        ),
-        (None, 3, [&listening, &listening], "LISTEN_FDS=\"3\""),
-        (
-            None,
-            2,
-            [&listening, &listening],
-            "one address for both main and diag",
-        ),
-        (
-            Some("a:b:c"),
-            3,
-            [&listening, &listening],
-            "LISTEN_FDNAMES=\"a:b:c\"",
-        ),
-        (
-            None,
-            1,
-            [&file, &listening],
-            "Descriptor 3, for main, is no TCP socket that listens",
-        ),
-        (
-            None,
-            2,
-            [&listening, &datagram],
-            "Descriptor 4, for diag, is no TCP socket that listens",
-        ),
-        (
-            None,
-            1,
-            [&idle, &listening],
-            "Descriptor 3, for main, is no TCP socket that listens",
-        ),
+    for (sockets, culprit) in [
+        ([&file, &one], "Descriptor 3, for main"),
+        ([&one, &datagram], "Descriptor 4, for diag"),
+        ([&idle, &one], "Descriptor 3, for main"),
     ] {
-        let output = inherit(names, count, sockets.map(again))
-            .output()
-            .expect("it can be run");
-        let line = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{names:?}, {count}: {line}");
-        assert!(line.contains(complaint), "{complaint:?} is not in {line:?}");
-        assert_eq!(line.lines().count(), 1, "{line}");
+        let complaint = format!("{culprit}, is no TCP socket that listens");
+        refuse(None, 2, sockets, &complaint);
     }
 }
 
