@@ -10,10 +10,13 @@ use crate::http::{Site, Tail};
 use crate::limits::WITHHELD_MAX;
 use crate::wire::{Socket, Wire};
 
-/// Answers that have not been sent.
+/// Answers that have not been sent, if there are any.
+#[derive(Debug, Default)]
+pub struct Outgoing(Option<Box<Unsent>>);
+
 #[derive(Debug)]
-pub struct Outgoing {
-    pub(crate) bytes: Vec<u8>,
+struct Unsent {
+    bytes: Vec<u8>,
     /// What comes behind the bytes.
     tail: Tail,
 }
@@ -30,27 +33,29 @@ pub enum Sent {
 }
 
 impl Outgoing {
-    /// Nothing to send.
-    pub fn new() -> Outgoing {
-        Outgoing {
-            bytes: Vec::new(),
-            tail: Tail::NONE,
-        }
+    /// How many bytes are here.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |unsent| unsent.bytes.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether so many bytes more may be withheld.
     pub fn has_room_for(&self, len: usize) -> bool {
-        self.bytes.len() + len <= WITHHELD_MAX
+        self.len() + len <= WITHHELD_MAX
     }
 
     /// Withholds answers that are whole.
     pub fn withhold(&mut self, answers: &[u8]) {
-        self.bytes.extend_from_slice(answers);
+        self.keep(answers, Tail::NONE);
     }
 
     /// Whether what is left ends with a long body.
     pub fn has_tail(&self) -> bool {
-        !self.tail.is_over()
+        self.0.as_ref().is_some_and(|unsent| !unsent.tail.is_over())
     }
 
     /// Sends answers and what belongs behind them, after what is here already. What the kernel
@@ -61,13 +66,12 @@ impl Outgoing {
     pub fn send<S: Socket>(
         &mut self,
         answers: &[u8],
-        tail: Tail,
+        mut tail: Tail,
         site: &Site,
         wire: &mut Wire<S>,
     ) -> io::Result<Sent> {
-        self.tail = tail;
-        if !self.bytes.is_empty() {
-            self.bytes.extend_from_slice(answers);
+        if self.0.is_some() {
+            self.keep(answers, tail);
             return self.flush(site, wire);
         }
         if answers.is_empty() {
@@ -78,8 +82,8 @@ impl Outgoing {
             return Ok(Sent::All);
         }
         let copied = sent.min(answers.len());
-        self.tail.skip(sent - copied);
-        self.bytes.extend_from_slice(&answers[copied..]);
+        tail.skip(sent - copied);
+        self.keep(&answers[copied..], tail);
         Ok(self.outcome(sent))
     }
 
@@ -88,27 +92,32 @@ impl Outgoing {
     /// # Errors
     /// Those of [`Wire::send`].
     pub fn flush<S: Socket>(&mut self, site: &Site, wire: &mut Wire<S>) -> io::Result<Sent> {
-        let sent = wire.send(&self.bytes, site.tail(self.tail))?;
-        let copied = sent.min(self.bytes.len());
-        self.tail.skip(sent - copied);
-        self.bytes.drain(..copied);
-        if self.bytes.is_empty() {
-            self.bytes = Vec::new();
-        }
+        let Some(Unsent { bytes, tail }) = self.0.as_deref_mut() else {
+            return Ok(Sent::All);
+        };
+        let sent = wire.send(bytes, site.tail(*tail))?;
+        let copied = sent.min(bytes.len());
+        tail.skip(sent - copied);
+        bytes.drain(..copied);
         Ok(self.outcome(sent))
     }
 
-    fn outcome(&self, sent: usize) -> Sent {
-        match sent {
-            _ if self.bytes.is_empty() && self.tail.is_over() => Sent::All,
-            0 => Sent::None,
-            _ => Sent::Some,
-        }
+    /// Puts answers behind those that are here, none of which has a tail.
+    fn keep(&mut self, answers: &[u8], tail: Tail) {
+        let unsent = self.0.get_or_insert_with(|| {
+            let bytes = Vec::new();
+            Box::new(Unsent { bytes, tail })
+        });
+        unsent.bytes.extend_from_slice(answers);
+        unsent.tail = tail;
     }
-}
 
-impl Default for Outgoing {
-    fn default() -> Outgoing {
-        Outgoing::new()
+    /// Gives the memory back when nothing is left.
+    fn outcome(&mut self, sent: usize) -> Sent {
+        if self.is_empty() && !self.has_tail() {
+            self.0 = None;
+            return Sent::All;
+        }
+        if sent == 0 { Sent::None } else { Sent::Some }
     }
 }

@@ -68,7 +68,7 @@ impl<S: Socket> Connection<S> {
     fn give_up(&mut self, fields_only: bool, desk: &mut Desk, site: &Site) -> io::Result<Step> {
         site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
         desk.counters.answered += 1;
-        self.carry = Vec::new();
+        self.carry = Box::default();
         self.send(&desk.outbox, Tail::NONE, Next::Close, site)?;
         Ok(self.entered())
     }
