@@ -47,7 +47,9 @@ struct Logger {
 struct Page {
     /// What is printed goes here. Descriptor 1 shares its offset, which is where it ends.
     memory: File,
+    /// Where it ended when that was last asked, and lines that were printed since.
     len: u64,
+    unmeasured: usize,
     /// Bytes of it that have been handed on.
     sent: u64,
     /// Lines that end in the rest of it.
@@ -85,6 +87,7 @@ impl Journal {
             page: Mutex::new(Page {
                 memory,
                 len: 0,
+                unmeasured: 0,
                 sent: 0,
                 lines: 0,
                 stderr,
@@ -161,7 +164,7 @@ impl Log for Logger {
 
     fn flush(&self) {
         let mut page = self.page();
-        if page.len > 0 {
+        if is_held() {
             self.hand_on(&mut page);
         }
     }
@@ -176,7 +179,7 @@ impl Logger {
     fn print(&self, page: &mut Page, record: &Record) {
         self.printer.log(record);
         page.lines += 1;
-        page.measure();
+        page.unmeasured += 1;
         HELD.store(true, Ordering::Relaxed);
     }
 
@@ -195,13 +198,20 @@ impl Logger {
 }
 
 impl Page {
-    fn is_full(&self) -> bool {
-        self.len >= PAGE_MAX as u64
+    /// Whether there is no room for another line. To ask the kernel costs as much as to print
+    /// one, and need not be as long as there is room for any.
+    fn is_full(&mut self) -> bool {
+        let is_full = |len| len >= PAGE_MAX as u64;
+        if is_full(self.len + (self.unmeasured * LINE_MAX) as u64) {
+            self.measure();
+        }
+        is_full(self.len)
     }
 
-    /// Finds out how long it is after something was printed.
+    /// Finds out how long it is.
     fn measure(&mut self) {
         self.len = self.memory.stream_position().unwrap_or(self.len);
+        self.unmeasured = 0;
     }
 
     /// Hands on as much as standard error takes, and says whether that was all. If its reader
@@ -209,6 +219,7 @@ impl Page {
     fn hand_on(&mut self) -> bool {
         let mut chunk = [0; PIPE_WRITE];
         let mut flows = true;
+        self.measure();
         while self.sent < self.len {
             let left = usize::try_from(self.len - self.sent).unwrap_or(PIPE_WRITE);
             let chunk = &mut chunk[..left.min(PIPE_WRITE)];
@@ -257,6 +268,7 @@ mod tests {
         let page = Page {
             memory: File::from(memfd_create("page", MemfdFlags::CLOEXEC).expect("memory")),
             len: 0,
+            unmeasured: 0,
             sent: 0,
             lines: 0,
             stderr: Outlet::beside(writer.as_fd()).expect("a pipe"),
@@ -269,7 +281,7 @@ mod tests {
         for _ in 0..lines {
             page.memory.write_all(LINE.as_bytes()).expect("memory");
             page.lines += 1;
-            page.measure();
+            page.unmeasured += 1;
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Outlet {
     file: File,
     /// Bytes that it takes without waiting whenever it has room.
     most: usize,
+    /// It is a file, or in a mode of its own, so that one need not look for room.
+    never_waits: bool,
 }
 
 impl Outlet {
@@ -42,6 +44,7 @@ impl Outlet {
             } else {
                 PIPE_WRITE
             },
+            never_waits: kind.is_file() || own.is_some(),
             file: own.unwrap_or(shared),
         })
     }
@@ -52,7 +55,7 @@ impl Outlet {
     /// # Errors
     /// Those of write(2), above all `BrokenPipe` if the reader has gone.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if self.has_room_within(Duration::ZERO)? {
+        if self.never_waits || self.has_room_within(Duration::ZERO)? {
             self.attempt(bytes)
         } else {
             Ok(0)
@@ -118,6 +121,7 @@ mod tests {
         Outlet {
             file: File::from(file.into()),
             most,
+            never_waits: false,
         }
     }
 

@@ -266,10 +266,10 @@ impl<S: Socket> Table<S> {
         let guest = &self.guests[key];
         let peer = guest.connection.peer();
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-        let time = time.as_secs_f32();
+        let (time, phase) = (time.as_millis(), lane.name());
         warn!(
             target: guest.service.name(),
-            "Connection {key} from {peer} is cut, after {time:.1} s in {}", lane.name()
+            "Connection {key} from {peer} is cut, after {time} ms in {phase}"
         );
         tally.cut += 1;
         self.close(key, Reason::Cut);

@@ -105,7 +105,7 @@ fn the_environment_stands_in_for_flags() {
     let [line] = &exited.log[..] else {
         panic!("one warning, and nothing else: {:#?}", exited.log);
     };
-    assert!(line.contains("Connection 0 from 127.0.0.1:") && line.ends_with(" s in head"));
+    assert!(line.contains("Connection 0 from 127.0.0.1:") && line.ends_with(" ms in head"));
 }
 
 #[test]
