@@ -3,66 +3,22 @@
 //! `cargo bench --bench stop -- 'go=/path/to/server {port} {diag}'`.
 
 #[allow(dead_code)]
+#[path = "shared/contestant.rs"]
+mod contestant;
+#[allow(dead_code)]
 #[path = "../tests/it/harness.rs"]
 mod harness;
 #[allow(dead_code)]
 #[path = "../tests/it/load.rs"]
 mod load;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use contestant::Contestant;
 use harness::{HELLO, PATIENCE, Peer, Process, READY, Signal};
 use load::Fate;
-
-/// A server, and how to start it.
-struct Contestant {
-    name: String,
-    /// With `{port}` and `{diag}` in it; `None` for our own.
-    command: Option<String>,
-}
-
-impl Contestant {
-    fn parse(text: &str) -> Contestant {
-        let (name, command) = text.split_once('=').expect("NAME=COMMAND");
-        Contestant {
-            name: name.to_owned(),
-            command: Some(command.to_owned()),
-        }
-    }
-
-    fn start(&self) -> Process {
-        let Some(command) = &self.command else {
-            return Process::start(&["--log", "warn"]);
-        };
-        let [main, diag] = free_addresses();
-        let port = |address: SocketAddr| address.port().to_string();
-        let command = command
-            .replace("{port}", &port(main))
-            .replace("{diag}", &port(diag));
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("exec {command}")]);
-        shell.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut server = Process::spawn_with_stdout(&mut shell);
-        (server.main, server.diag) = (main, diag);
-        for address in [main, diag] {
-            let start = Instant::now();
-            while TcpStream::connect(address).is_err() {
-                assert!(start.elapsed() < PATIENCE, "{command:?} does not listen");
-                thread::yield_now();
-            }
-        }
-        server
-    }
-}
-
-/// Two addresses that nobody listens on at the moment.
-fn free_addresses() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address"))
-}
 
 /// What is measured: what it is called, and how it is done so many times over.
 type Measure = (&'static str, fn(&Contestant, usize) -> String);
@@ -112,10 +68,7 @@ fn main() {
         1
     };
     let peers = words.iter().filter(|word| !word.starts_with("--"));
-    let mut contestants = vec![Contestant {
-        name: "onepoll".to_owned(),
-        command: None,
-    }];
+    let mut contestants = vec![Contestant::ours()];
     contestants.extend(peers.map(|word| Contestant::parse(word)));
     let names: Vec<&str> = contestants
         .iter()
@@ -141,7 +94,7 @@ fn lost_under_load(
     let (mut lost, mut answered) = (0, 0);
     for _ in 0..rounds {
         let fate = Fate::default();
-        let server = contestant.start();
+        let server = contestant.start("");
         thread::scope(|scope| {
             for _ in 0..clients {
                 scope.spawn(|| client(&fate, server.main));
@@ -167,7 +120,7 @@ fn lost_by_connecting(contestant: &Contestant, rounds: usize) -> String {
 fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
     let mut lost = 0;
     for _ in 0..rounds {
-        let server = contestant.start();
+        let server = contestant.start("");
         server.pause();
         let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
         for peer in &mut peers {
@@ -186,7 +139,7 @@ fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
 fn lost_of_a_batch(contestant: &Contestant, rounds: usize) -> String {
     let mut lost = 0;
     for _ in 0..rounds {
-        let server = contestant.start();
+        let server = contestant.start("");
         let mut peer = idle(&server);
         peer.send(&HELLO.repeat(1000));
         server.signal(Signal::TERM);
@@ -202,7 +155,7 @@ fn lost_of_a_batch(contestant: &Contestant, rounds: usize) -> String {
 /// The longest time that a stop took, with somebody connected in some way.
 fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process) -> T) -> String {
     let times = (0..rounds).map(|_| {
-        let server = contestant.start();
+        let server = contestant.start("");
         let _connected = connect(&server);
         ask(server.main, HELLO);
         server.stop(Signal::TERM).1
@@ -226,7 +179,7 @@ fn idle(server: &Process) -> Peer {
 
 fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
     let times = (0..rounds).map(|_| {
-        let server = contestant.start();
+        let server = contestant.start("");
         let mut half = Peer::connect(server.diag);
         half.send(&READY[..9]);
         ask(server.diag, READY);
@@ -243,7 +196,7 @@ fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
 
 fn status_at_the_deadline(contestant: &Contestant, rounds: usize) -> String {
     let stops = (0..rounds).map(|_| {
-        let server = contestant.start();
+        let server = contestant.start("");
         let mut half = server.connect();
         half.send(&HELLO[..9]);
         ask(server.main, HELLO);

@@ -1,0 +1,234 @@
+//! Servers side by side under wrk. Run it with `cargo bench --bench wire`; whoever else is to
+//! take part is named behind it, with a place for the port:
+//! `cargo bench --bench wire -- 'limit=/path/to/limit {port}'`, or in the environment:
+//! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. An nginx takes part if there
+//! is one.
+//!
+//! Each server has one core, and wrk another. They take turns, round by round, so that whatever
+//! else the machine does falls on all of them; what is shown are medians. The figure to trust is
+//! the processor time per request, from the kernel's own accounting: it does not depend on
+//! whether wrk keeps up.
+
+#[allow(dead_code)]
+#[path = "../shared/contestant.rs"]
+mod contestant;
+#[allow(dead_code)]
+#[path = "../../tests/it/harness.rs"]
+mod harness;
+mod report;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use contestant::Contestant;
+use harness::{HELLO, Peer, Process};
+use report::Report;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What wrk does, and who else is connected meanwhile.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    connections: usize,
+    depth: usize,
+    idle: usize,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        name: "1 connection",
+        connections: 1,
+        depth: 1,
+        idle: 0,
+    },
+    Case {
+        name: "64 connections",
+        connections: 64,
+        depth: 1,
+        idle: 0,
+    },
+    Case {
+        name: "1000 connections",
+        connections: 1000,
+        depth: 1,
+        idle: 0,
+    },
+    Case {
+        name: "64 connections, 16 requests at once",
+        connections: 64,
+        depth: 16,
+        idle: 0,
+    },
+    Case {
+        name: "64 connections beside 9000 idle ones",
+        connections: 64,
+        depth: 1,
+        idle: 9000,
+    },
+];
+
+/// What one run showed.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// Requests in a second.
+    pub(crate) rate: f64,
+    /// Nanoseconds of a processor, the server's share, for a request.
+    pub(crate) cpu: f64,
+    /// Microseconds until half of all answers, and nearly all, had come.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    /// Answers that were none.
+    pub(crate) errors: u64,
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if Command::new("wrk").arg("-v").output().is_err() {
+        println!("wrk is not here: install it, as with `apt-get install wrk`, and come again");
+        return;
+    }
+    // `cargo test --benches` only wants to know whether this still works.
+    let (rounds, time, cases) = if words.iter().any(|word| word == "--bench") {
+        (5, Duration::from_secs(2), &CASES[..])
+    } else {
+        (1, Duration::from_secs(1), &CASES[..1])
+    };
+    let limits = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    setrlimit(Resource::Nofile, most).expect("no more than the hard limit");
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let contestants = contestants(&words, folder);
+    let [server_core, wrk_core] = cores();
+    let launcher = format!("taskset -c {server_core}");
+    let servers: Vec<Process> = contestants
+        .iter()
+        .map(|contestant| contestant.start(&launcher))
+        .collect();
+    let mut report = Report::new(contestants.iter().map(|contestant| contestant.name.clone()));
+    for case in cases {
+        let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..rounds {
+            for (server, runs) in servers.iter().zip(&mut runs) {
+                runs.push(measure(server, case, time, wrk_core, folder));
+            }
+        }
+        report.add(case, &runs);
+    }
+    let target = folder.parent().expect("it is in the target folder");
+    for (name, text) in [("wire.md", report.markdown()), ("wire.svg", report.svg())] {
+        fs::write(target.join(name), text).expect("a file");
+    }
+    println!(
+        "The tables are in {0}/wire.md, a chart in {0}/wire.svg.",
+        target.display()
+    );
+}
+
+/// Ours, those that the caller names, and nginx if it is here.
+fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
+    let mut all = vec![Contestant::ours()];
+    let named = words.iter().filter(|word| !word.starts_with("--"));
+    all.extend(named.map(|word| Contestant::parse(word)));
+    let variables = std::env::vars();
+    let peers = variables.filter_map(|(name, command)| {
+        let name = name.strip_prefix("PEER_")?;
+        Some(Contestant::other(name, &command))
+    });
+    all.extend(peers);
+    if Command::new("nginx").arg("-v").output().is_ok() {
+        all.push(nginx(folder));
+    }
+    all
+}
+
+/// One worker that answers by itself. It needs a folder of its own.
+fn nginx(folder: &Path) -> Contestant {
+    let script = folder.join("nginx.sh");
+    fs::write(&script, NGINX).expect("a file");
+    let (script, folder) = (script.display(), folder.display());
+    Contestant::other("nginx", &format!("sh '{script}' '{folder}' {{port}}"))
+}
+
+const NGINX: &str = r#"cd "$1"
+cat >nginx.conf <<END
+master_process off; daemon off; pid nginx.pid; error_log /dev/null crit;
+events { worker_connections 20000; multi_accept on; }
+http { access_log off; keepalive_requests 1000000000; tcp_nodelay on;
+  client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;
+  scgi_temp_path s; server { listen 127.0.0.1:$2;
+  location = /hello { default_type text/plain; return 200 "Hello world."; } } }
+END
+exec nginx -p "$1" -c "$1/nginx.conf"
+"#;
+
+/// A core for the server and another one for wrk, where there are two.
+fn cores() -> [usize; 2] {
+    let all = thread::available_parallelism().map_or(1, usize::from);
+    [0, usize::from(all > 1)]
+}
+
+/// Has wrk ask one server for a while.
+fn measure(server: &Process, case: &Case, time: Duration, core: usize, folder: &Path) -> Run {
+    let idle: Vec<Peer> = (0..case.idle).map(|_| connect(server.main)).collect();
+    let script = folder.join("batch.lua");
+    fs::write(&script, BATCH).expect("a file");
+    wrk(server, case, time / 4, core, &script);
+    let before = processor_time(server);
+    let mut run = wrk(server, case, time, core, &script);
+    let requests = run.rate * time.as_secs_f64();
+    run.cpu = (processor_time(server) - before) / requests;
+    drop(idle);
+    run
+}
+
+/// Connects, and has had an answer.
+fn connect(address: SocketAddr) -> Peer {
+    let mut peer = Peer::connect(address);
+    peer.send(HELLO);
+    peer.answer();
+    peer
+}
+
+/// Sends as many requests at once as it is told to.
+const BATCH: &str = "init = function(args)
+  local all = {}
+  for i = 1, tonumber(args[1]) do all[i] = wrk.format(nil, wrk.path) end
+  batch = table.concat(all)
+end
+request = function() return batch end
+";
+
+fn wrk(server: &Process, case: &Case, time: Duration, core: usize, script: &PathBuf) -> Run {
+    let seconds = time.as_secs().max(1);
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string(), "wrk", "-t1", "--latency"]);
+    command.args([format!("-c{}", case.connections), format!("-d{seconds}")]);
+    command
+        .arg("-s")
+        .arg(script)
+        .arg(format!("http://{}/hello", server.main));
+    command.args(["--", &case.depth.to_string()]);
+    let output = command.output().expect("wrk is here");
+    let text = String::from_utf8_lossy(&output.stdout);
+    report::read(&text).unwrap_or_else(|| panic!("wrk said {text:?}"))
+}
+
+/// The nanoseconds that all threads of a server have spent on a processor, their own and the
+/// kernel's for them (`schedstat` in proc(5)).
+fn processor_time(server: &Process) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it is running");
+    let times = tasks.map(|task| {
+        let stat = task.expect("a thread").path().join("schedstat");
+        let stat = fs::read_to_string(stat).expect("it is running");
+        let time = stat.split(' ').next().and_then(|time| time.parse().ok());
+        time.unwrap_or(0.0)
+    });
+    times.sum()
+}

@@ -1,0 +1,144 @@
+//! What the runs come to: tables in Markdown and a chart in SVG.
+
+use std::fmt::Write;
+
+use crate::{Case, Run};
+
+/// The results of all servers, case by case.
+pub(crate) struct Report {
+    names: Vec<String>,
+    rows: Vec<(&'static str, Vec<Run>)>,
+}
+
+/// Reads what wrk has printed; the processor time is not in it.
+pub(crate) fn read(text: &str) -> Option<Run> {
+    let behind = |key: &str| {
+        let (_, rest) = text.split_once(key)?;
+        rest.split_whitespace().next()
+    };
+    let number = |word: &str| word.parse::<f64>().ok();
+    let errors = text
+        .lines()
+        .filter(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
+    Some(Run {
+        rate: behind("Requests/sec:").and_then(number)?,
+        cpu: 0.0,
+        p50: behind("50%").and_then(micros)?,
+        p99: behind("99%").and_then(micros)?,
+        errors: errors.count() as u64,
+    })
+}
+
+/// A time as wrk writes it.
+fn micros(text: &str) -> Option<f64> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit);
+    let factor = match unit {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+impl Report {
+    pub(crate) fn new(names: impl Iterator<Item = String>) -> Report {
+        Report {
+            names: names.collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds all runs of a case, server by server, and prints what they come to.
+    pub(crate) fn add(&mut self, case: &Case, runs: &[Vec<Run>]) {
+        let medians = runs.iter().map(|runs| Run {
+            rate: median(runs, |run| run.rate),
+            cpu: median(runs, |run| run.cpu),
+            p50: median(runs, |run| run.p50),
+            p99: median(runs, |run| run.p99),
+            errors: runs.iter().map(|run| run.errors).sum(),
+        });
+        self.rows.push((case.name, medians.collect()));
+        println!("{}", self.table(self.rows.len() - 1));
+    }
+
+    /// One case in Markdown.
+    fn table(&self, at: usize) -> String {
+        let (case, runs) = &self.rows[at];
+        let ours = runs[0].cpu;
+        let mut text = format!(
+            "| {case} | requests/s | CPU ns per request | to ours | p50 µs | p99 µs |\n\
+             |---|--:|--:|--:|--:|--:|\n"
+        );
+        for (name, run) in self.names.iter().zip(runs) {
+            let remark = if run.errors > 0 { " (with errors)" } else { "" };
+            let Run {
+                rate,
+                cpu,
+                p50,
+                p99,
+                ..
+            } = run;
+            let ratio = cpu / ours;
+            writeln!(
+                text,
+                "| {name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50:.0} | {p99:.0} |"
+            )
+            .expect("a string takes any text");
+        }
+        text
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let tables = (0..self.rows.len()).map(|at| self.table(at));
+        tables.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The processor time per request as bars, the shorter the better. Each case has a scale of
+    /// its own.
+    pub(crate) fn svg(&self) -> String {
+        let height = self.rows.len() * (self.names.len() * 22 + 40) + 10;
+        let mut text = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"640\" height=\"{height}\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+        );
+        let mut y = 24;
+        for (case, runs) in &self.rows {
+            let most = runs.iter().map(|run| run.cpu).fold(1.0, f64::max);
+            writeln!(
+                text,
+                "<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{case}: CPU ns per request</text>"
+            )
+            .expect("a string takes any text");
+            for (at, (name, run)) in self.names.iter().zip(runs).enumerate() {
+                let (top, width) = (y + 10 + at * 22, run.cpu / most * 400.0);
+                let (base, behind) = (top + 13, 138.0 + width);
+                let fill = if at == 0 { "#c2410c" } else { "#94a3b8" };
+                let name = escape(name);
+                writeln!(
+                    text,
+                    "<text x=\"122\" y=\"{base}\" text-anchor=\"end\">{name}</text>\n\
+                     <rect x=\"130\" y=\"{top}\" width=\"{width:.1}\" height=\"17\" \
+                     fill=\"{fill}\"/>\n\
+                     <text x=\"{behind:.1}\" y=\"{base}\">{:.0}</text>",
+                    run.cpu
+                )
+                .expect("a string takes any text");
+            }
+            y += runs.len() * 22 + 40;
+        }
+        text + "</svg>\n"
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn median(runs: &[Run], figure: fn(&Run) -> f64) -> f64 {
+    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
