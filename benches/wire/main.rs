@@ -2,7 +2,7 @@
 //! take part is named behind it, with a place for the port:
 //! `cargo bench --bench wire -- 'limit=/path/to/limit {port}'`, or in the environment:
 //! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. An nginx takes part if there
-//! is one.
+//! is one. Words without an equals sign choose cases: `cargo bench --bench wire -- idle`.
 //!
 //! Each server has one core, and wrk another. They take turns, round by round, so that whatever
 //! else the machine does falls on all of them; what is shown are medians. The figure to trust is
@@ -18,6 +18,7 @@ mod harness;
 mod report;
 
 use std::fs;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,6 +97,13 @@ fn main() {
     } else {
         (1, Duration::from_secs(1), &CASES[..1])
     };
+    let chosen = |case: &&Case| {
+        let mut words = words
+            .iter()
+            .filter(|word| !word.starts_with("--") && !word.contains('='))
+            .peekable();
+        words.peek().is_none() || words.any(|word| case.name.contains(word.as_str()))
+    };
     let limits = getrlimit(Resource::Nofile);
     let most = Rlimit {
         current: limits.maximum,
@@ -112,7 +120,7 @@ fn main() {
         .map(|contestant| contestant.start(&launcher))
         .collect();
     let mut report = Report::new(contestants.iter().map(|contestant| contestant.name.clone()));
-    for case in cases {
+    for case in cases.iter().filter(chosen) {
         let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
@@ -134,7 +142,9 @@ fn main() {
 /// Ours, those that the caller names, and nginx if it is here.
 fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     let mut all = vec![Contestant::ours()];
-    let named = words.iter().filter(|word| !word.starts_with("--"));
+    let named = words
+        .iter()
+        .filter(|word| !word.starts_with("--") && word.contains('='));
     all.extend(named.map(|word| Contestant::parse(word)));
     let variables = std::env::vars();
     let peers = variables.filter_map(|(name, command)| {
@@ -188,11 +198,12 @@ fn measure(server: &Process, case: &Case, time: Duration, core: usize, folder: &
     run
 }
 
-/// Connects, and has had an answer.
+/// Connects, and has had an answer, whatever that is.
 fn connect(address: SocketAddr) -> Peer {
     let mut peer = Peer::connect(address);
     peer.send(HELLO);
-    peer.answer();
+    let len = peer.stream.read(&mut [0; 4096]).expect("an answer");
+    assert!(len > 0, "the server has closed the connection");
     peer
 }
 

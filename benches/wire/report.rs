@@ -13,8 +13,8 @@ pub(crate) struct Report {
 /// Reads what wrk has printed; the processor time is not in it.
 pub(crate) fn read(text: &str) -> Option<Run> {
     let behind = |key: &str| {
-        let (_, rest) = text.split_once(key)?;
-        rest.split_whitespace().next()
+        let mut lines = text.lines().map(str::trim);
+        lines.find_map(|line| Some(line.strip_prefix(key)?.trim()))
     };
     let number = |word: &str| word.parse::<f64>().ok();
     let errors = text
@@ -81,9 +81,14 @@ impl Report {
                 ..
             } = run;
             let ratio = cpu / ours;
+            let [p50, p99] = [p50, p99].map(|&time| match time {
+                // wrk does not know, as is common with several requests at once.
+                0.0 => "?".to_owned(),
+                _ => format!("{time:.0}"),
+            });
             writeln!(
                 text,
-                "| {name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50:.0} | {p99:.0} |"
+                "| {name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50} | {p99} |"
             )
             .expect("a string takes any text");
         }
