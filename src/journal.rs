@@ -21,7 +21,9 @@ use std::os::unix::fs::FileExt;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
+use humantime::format_rfc3339_millis;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, getrlimit};
@@ -29,6 +31,7 @@ use rustix::stdio::dup2_stdout;
 use simple_logger::SimpleLogger;
 
 use crate::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, LINE_MAX, PAGE_MAX, PIPE_WRITE};
+use crate::moment;
 use crate::outlet::Outlet;
 
 /// Both ways in which the program speaks.
@@ -80,8 +83,7 @@ impl Journal {
         // mio traces every call to the kernel; `--log trace` is about what this program does.
         let printer = SimpleLogger::new()
             .with_level(level)
-            .with_module_level("mio", LevelFilter::Off)
-            .with_utc_timestamps();
+            .with_module_level("mio", LevelFilter::Off);
         let logger = Box::leak(Box::new(Logger {
             printer,
             page: Mutex::new(Page {
@@ -177,6 +179,12 @@ impl Logger {
     }
 
     fn print(&self, page: &mut Page, record: &Record) {
+        // Standard output keeps the beginning of a line until the rest of it comes. With time
+        // stamps of its own, the printer would know time zones, and bring along the files.
+        print!(
+            "{} ",
+            format_rfc3339_millis(UNIX_EPOCH + moment::since_1970())
+        );
         self.printer.log(record);
         page.lines += 1;
         page.unmeasured += 1;

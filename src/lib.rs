@@ -81,6 +81,7 @@ pub mod outgoing;
 pub mod outlet;
 pub mod phase;
 pub mod probe;
+pub mod runtime;
 #[cfg(test)]
 mod script;
 pub mod server;

@@ -1,24 +1,37 @@
 //! From options to exit status; everything else is in the library.
 
+#![no_main]
+
 use std::env;
+use std::ffi::{c_char, c_int};
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use log::error;
 use onepoll::command::Command;
 use onepoll::journal::Journal;
 use onepoll::options::Options;
 use onepoll::probe;
+use onepoll::runtime;
 use onepoll::server::Server;
 use onepoll::service::{Service, VERSION};
 use onepoll::stop::Outcome;
 use onepoll::supervisor;
 
-fn main() -> ExitCode {
+/// Where the C library begins. It keeps the arguments for [`env::args_os`] by itself.
+#[allow(unsafe_code)] // The one exception: it has to find this name.
+// SAFETY: nothing else is called `main`.
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    runtime::prepare();
+    c_int::from(run())
+}
+
+/// Does what was asked for, and says with which status to exit.
+fn run() -> u8 {
     match Command::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(options)) => serve(&options),
         Ok(Command::Probe(target)) => match probe::probe(&target) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => 0,
             Err(reason) => print(&mut io::stderr(), &format!("onepoll: {reason}\n"), 1),
         },
         Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
@@ -29,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options) -> ExitCode {
+fn serve(options: &Options) -> u8 {
     // First of all, while the supervisor's descriptors are the only ones.
     let inherited = supervisor::sockets();
     let journal = match Journal::open(options.log) {
@@ -50,12 +63,12 @@ fn serve(options: &Options) -> ExitCode {
         Ok(server.sum_up())
     });
     let status = match outcome {
-        Ok(Outcome::Drained) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::FAILURE,
-        Ok(Outcome::Cut) => ExitCode::from(3),
+        Ok(Outcome::Drained) => 0,
+        Ok(Outcome::Failed) => 1,
+        Ok(Outcome::Cut) => 3,
         Err(error) => {
             error!(target: "onepoll", "{error}");
-            ExitCode::FAILURE
+            1
         }
     };
     journal.catch_up();
@@ -63,7 +76,7 @@ fn serve(options: &Options) -> ExitCode {
 }
 
 /// Prints a text for whoever still listens: a reader that has gone is no failure of ours.
-fn print(out: &mut dyn Write, text: &str, status: u8) -> ExitCode {
+fn print(out: &mut dyn Write, text: &str, status: u8) -> u8 {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    ExitCode::from(status)
+    status
 }

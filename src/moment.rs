@@ -61,11 +61,15 @@ impl Sub for Moment {
     }
 }
 
-/// The date, in whole seconds since 1970, and how much of the present one is left. Unlike a
-/// [`Moment`], it may be set by somebody (`CLOCK_REALTIME`, time(7)).
+/// The time since 1970. Unlike a [`Moment`], it may be set by somebody (`CLOCK_REALTIME`,
+/// time(7)).
+pub fn since_1970() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default()
+}
+
+/// The date, in whole seconds since 1970, and how much of the present one is left.
 pub fn date() -> (u64, Duration) {
-    let time = clock_gettime(ClockId::Realtime);
-    let since_1970 = Duration::try_from(time).unwrap_or_default();
+    let since_1970 = since_1970();
     let into_the_second = Duration::from_nanos(since_1970.subsec_nanos().into());
     (
         since_1970.as_secs(),

@@ -379,3 +379,24 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         open(&server)
     );
 }
+
+#[test]
+fn a_peer_that_goes_while_a_long_body_is_written_takes_nobody_along() {
+    let server = Process::start(&["--body-size", "8388608", "--log", "warn"]);
+    for _ in 0..20 {
+        let mut peer = server.connect_with_little_room();
+        peer.send(&HELLO.repeat(3));
+        peer.finish();
+        assert!(!peer.has_nothing_for(PATIENCE), "it has begun");
+        let socket = socket2::SockRef::from(&peer.stream);
+        socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("a socket option");
+        drop(peer);
+        let mut witness = server.connect();
+        witness.send(READY);
+        assert_eq!(status(&witness.answer()), 404);
+    }
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+}

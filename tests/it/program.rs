@@ -1,7 +1,7 @@
 //! The program as its caller sees it: options, what it prints, and exit statuses.
 
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use onepoll::service::VERSION;
 
@@ -240,4 +240,25 @@ fn both_listeners_on_one_port_are_one_too_many() {
         )),
         "{line}"
     );
+}
+
+#[test]
+fn closed_standard_descriptors_are_not_taken_for_sockets() {
+    let mut command = Command::new("sh");
+    let script = "exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0 <&- >&- 2>&-";
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
+        .env_clear();
+    let server = Process::spawn_with_stdout(&mut command).found_by_its_sockets();
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    assert_eq!(status(&peer.answer()), 200);
+    for descriptor in [0, 2] {
+        let link = format!("/proc/{}/fd/{descriptor}", server.pid());
+        let path = std::fs::read_link(link).expect("it is open");
+        assert_eq!(path, std::path::Path::new("/dev/null"), "{descriptor}");
+    }
+    server.signal(Signal::TERM);
+    drop(peer);
+    assert_eq!(server.wait().status.code(), Some(0));
 }
