@@ -644,8 +644,8 @@ mod tests {
         // It stops in the middle of a request, and so it may be waiting for answers.
         assert_eq!(stage.expire(), unfinished(Lane::Head));
         assert_eq!((stage.answers(), closes(&stage).0), (6, 0));
-        assert_eq!(stage.readable([give(&HELLO[9..])]), entered(Lane::Held));
-        assert_eq!(stage.expire(), unfinished(Lane::Lingering));
+        let rest = [&HELLO[9..], &HELLO[..9]].concat();
+        assert_eq!(stage.readable([give(&rest)]), entered(Lane::Lingering));
         assert_eq!((stage.answers(), closes(&stage)), (7, (1, true)));
     }
 
@@ -721,6 +721,24 @@ mod tests {
         assert_eq!(stage.turn(), STILL, "there is no room");
         assert_eq!(stage.turn(), entered(Lane::Head), "the rest has been taken");
         assert_eq!((stage.answers(), closes(&stage).0), (3, 0));
+    }
+
+    #[test]
+    fn in_a_stop_a_batch_that_leaves_no_room_is_sent_and_only_its_last_answer_held() {
+        let mut stage = Stage::new();
+        let depth = INBOX / HELLO.len();
+        stage.edge([give(&HELLO.repeat(depth))]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Held));
+        assert_eq!((stage.answers(), closes(&stage).0), (depth - 1, 0));
+        assert_eq!(
+            stage.readable([give("\r\n")]),
+            PROGRESS,
+            "no request, but no silence"
+        );
+        assert_eq!(stage.connection.outgoing.len(), 0);
+        assert_eq!(stage.readable([give(&HELLO[..9])]), PROGRESS);
+        assert_eq!(stage.expire(), unfinished(Lane::Head));
+        assert_eq!((stage.answers(), closes(&stage).0), (depth, 0));
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl Outgoing {
 
     /// Withholds answers that are whole.
     pub fn withhold(&mut self, answers: &[u8]) {
-        self.keep(answers, Tail::NONE);
+        if !answers.is_empty() {
+            self.keep(answers, Tail::NONE);
+        }
     }
 
     /// Whether what is left ends with a long body.

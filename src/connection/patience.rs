@@ -26,7 +26,11 @@ impl<S: Socket> Connection<S> {
             }
             Phase::Body(unread) => self.give_up(unread.asks_for_fields_only(), desk, site),
             Phase::Held(Next::Held(_)) => self.respond(0, Behind::Nothing, desk, site),
-            Phase::Held(next) => self.release(next, site),
+            Phase::Held(next) => {
+                // Half a request, and then silence: there may always be half a request.
+                self.hurry();
+                self.release(next, site)
+            }
             Phase::Delayed(_) => self.go_on(desk, site),
             Phase::Idle
             | Phase::Queued

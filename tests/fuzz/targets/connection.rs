@@ -12,7 +12,8 @@ use libfuzzer_sys::fuzz_target;
 use onepoll::connection::Connection;
 use onepoll::deadlines::Lane;
 use onepoll::desk::Desk;
-use onepoll::http::{Behind, Route, Site, serve};
+use onepoll::http::{Behind, Next, Route, Site, serve};
+use onepoll::limits::BODY_COPIED_MAX;
 use onepoll::turn::Turn;
 use onepoll::wire::Socket;
 
@@ -107,15 +108,39 @@ impl Kernel<'_> {
     }
 }
 
+/// What a site says to all of an input, if time is no matter.
+fn answers(site: &mut Site, input: &[u8]) -> Vec<u8> {
+    let (mut all, mut rest, mut unread) = (Vec::new(), input, None);
+    loop {
+        let mut out = Vec::new();
+        let served = serve(site, unread, rest, Behind::Nothing, &mut out);
+        all.append(&mut out);
+        all.extend_from_slice(site.tail(served.tail));
+        rest = &rest[served.consumed..];
+        unread = served.next.unread();
+        if !matches!(served.next, Next::Queued | Next::Delayed(_)) {
+            return all;
+        }
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let [len, draining, input @ ..] = input else {
         return;
     };
     let (script, input) = input.split_at(usize::from(*len).min(input.len()));
-    let draining = *draining > 200;
-    let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
-    let mut expected = Vec::new();
-    serve(&mut site, None, input, Behind::Nothing, &mut expected);
+    let (kind, draining) = (draining % 4, *draining > 200);
+    let body = if kind & 1 == 0 {
+        12
+    } else {
+        BODY_COPIED_MAX + 1
+    };
+    let route = Route {
+        is_delayed: kind & 2 != 0,
+        ..Route::new("/hello", "x".repeat(body))
+    };
+    let mut site = Site::new("main", vec![route.clone()]);
+    let expected = answers(&mut Site::new("main", vec![route]), input);
 
     if draining {
         site.announce_close();
@@ -131,8 +156,12 @@ fuzz_target!(|input: &[u8]| {
     let mut desk = Desk::new();
     let mut undisturbed = !draining && !script.contains(&0);
     // Each turn meets at least one instruction, or takes at least one byte of the input.
-    let turns = script.len() + input.len() + 9;
+    let turns = 2 * (script.len() + input.len()) + 99;
     let ended = (0..turns).any(|_| {
+        // An answer that waits for its time gets it.
+        if connection.lane() == Lane::Delayed {
+            return matches!(connection.expire(&mut desk, &mut site), Turn::Over(_));
+        }
         let event = kernel.borrow_mut().event();
         let turn = match event {
             Event::Edge { eof } => {
