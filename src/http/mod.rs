@@ -111,7 +111,7 @@ pub fn serve(
     let (mut rest, mut unread) = (input, unread);
     let (mut answered, mut tail) = (0, Tail::NONE);
     let next = loop {
-        if tail.is_over() && unread.is_none() {
+        if tail.is_over() && unread.is_none() && !rest.is_empty() {
             answered += site.repeat(&mut rest, out);
         }
         let progress = match unread.take() {
