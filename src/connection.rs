@@ -878,6 +878,35 @@ mod tests {
     }
 
     #[test]
+    fn a_write_may_end_in_a_long_body_at_once() {
+        let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
+        let acts = [Act::Take(1000), full()];
+        stage.kernel.borrow_mut().writes.extend(acts);
+        assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Writing));
+        assert_eq!(stage.turn(), entered(Lane::Idle));
+        assert_eq!(
+            stage.sent().matches('x').count(),
+            5001,
+            "one is in text/plain"
+        );
+    }
+
+    #[test]
+    fn in_a_stop_a_long_body_comes_behind_what_was_withheld() {
+        let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
+        let other = HELLO.replace("/hello", "/other");
+        stage.edge([give(&[&other, &other, HELLO].concat())]);
+        assert_eq!(stage.draining_turn(), entered(Lane::Held));
+        assert_eq!(stage.sent(), "");
+        assert_eq!(stage.expire(), unfinished(Lane::Lingering));
+        assert_eq!(
+            (stage.sent().matches("HTTP/1.1 404").count(), closes(&stage)),
+            (2, (1, true))
+        );
+        assert!(stage.sent().ends_with(&"x".repeat(5000)));
+    }
+
+    #[test]
     fn long_bodies_for_a_deep_batch_take_turns() {
         let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
         stage.edge([give(&HELLO.repeat(9))]);

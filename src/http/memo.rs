@@ -60,3 +60,29 @@ impl Memo {
         self.answer = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Head, Route, Site};
+
+    #[test]
+    fn what_is_too_long_is_not_remembered() {
+        let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
+        let request = |len: usize| {
+            let start = "GET /hello HTTP/1.1\r\nHost: a\r\nX: ";
+            let end = "\r\n\r\n";
+            [start, &"x".repeat(len - start.len() - end.len()), end].concat()
+        };
+        for (len, is_kept) in [(MEMO_MAX, true), (MEMO_MAX + 1, false)] {
+            let input = request(len);
+            let (head, len) = Head::parse(input.as_bytes()).expect("fine").expect("whole");
+            let answer = site.answer(&head, &input.as_bytes()[..len]);
+            let mut memo = Memo::new();
+            memo.remember(input.as_bytes(), answer, Some(head.target));
+            assert_eq!(memo.recall().is_some(), is_kept);
+            assert_eq!(memo.target(), Some("/hello").filter(|_| is_kept));
+            assert!(memo.head.capacity() <= MEMO_MAX);
+        }
+    }
+}

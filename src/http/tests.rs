@@ -363,7 +363,7 @@ fn a_delayed_page_is_answered_with_in_its_turn() {
         .replace("GET", "POST")
         .replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
     let other = HELLO.replace("/hello", "/other");
-    let input = [&post, &other, HELLO].concat();
+    let input = [&post, &other, HELLO, HELLO].concat();
     let mut out = Vec::new();
     let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
     let unread = served.next.unread();
@@ -372,13 +372,21 @@ fn a_delayed_page_is_answered_with_in_its_turn() {
     let rest = &input.as_bytes()[served.consumed..];
     let served = serve(&mut site, unread, rest, Behind::Nothing, &mut out);
     assert!(matches!(served.next, Next::Delayed(_)));
-    assert_eq!((served.answered, served.consumed), (2, rest.len()));
+    let left = rest.len() - served.consumed;
+    assert_eq!((served.answered, left), (2, HELLO.len()));
+    let rest = &rest[served.consumed..];
+    let unread = served.next.unread();
+    let served = serve(&mut site, unread, rest, Behind::Nothing, &mut out);
+    assert!(
+        matches!(served.next, Next::Delayed(_)),
+        "the same, and it waits all the same"
+    );
     let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
     assert_eq!(next, Next::Head);
     let codes = sent
         .match_indices("HTTP/1.1 ")
         .map(|(at, _)| &sent[at + 9..at + 12]);
-    assert_eq!(codes.collect::<Vec<_>>(), ["200", "404", "200"]);
+    assert_eq!(codes.collect::<Vec<_>>(), ["200", "404", "200", "200"]);
 }
 
 /// What a site that has just answered `first` says to `second`, and one that has not.
