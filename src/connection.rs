@@ -8,7 +8,7 @@
 
 mod patience;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use crate::deadlines::Lane;
@@ -18,20 +18,22 @@ use crate::limits::STEPS_PER_TURN;
 use crate::outgoing::{Outgoing, Sent};
 use crate::phase::Phase;
 use crate::turn::{Change, Reason, Step, Turn};
-use crate::wire::{Received, Socket, Wire};
+use crate::wire::{Edge, Received, Socket, Wire};
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<S> {
     wire: Wire<S>,
     phase: Phase,
-    /// Input that has been read and not been served: the beginning of a head whose end has not
-    /// come, in general.
+    /// Input that has been read and not been served: in general the beginning of a head whose
+    /// end has not come, and whole requests only behind one whose answer has to wait.
     carry: Box<[u8]>,
     outgoing: Outgoing,
     /// What is to be expected behind whatever has come. A peer that has been seen to send a
     /// request without waiting for the answer to another may do so again.
     behind: Behind,
+    /// In a stop, it has been given a long body, which cannot be withheld.
+    takes_long: bool,
 }
 
 impl<S: Socket> Connection<S> {
@@ -43,12 +45,13 @@ impl<S: Socket> Connection<S> {
             carry: Box::default(),
             outgoing: Outgoing::default(),
             behind: Behind::Nothing,
+            takes_long: false,
         }
     }
 
     /// Remembers what an event reported, for the next turn.
-    pub fn note(&mut self, readable: bool, eof: bool) {
-        self.wire.note(readable, eof);
+    pub fn note(&mut self, edge: Edge) {
+        self.wire.note(edge);
     }
 
     /// The lane that goes with the present phase.
@@ -76,6 +79,10 @@ impl<S: Socket> Connection<S> {
                 }
                 Phase::Queued => self.go_on(desk, site),
                 Phase::Writing(next) => self.flush(next, site),
+                // Who has reset the connection waits for nothing; a FIN may be half of a close.
+                Phase::Delayed(_) if self.wire.is_broken() => {
+                    Ok(Step::Over(Reason::Failed(ErrorKind::ConnectionReset)))
+                }
                 Phase::Delayed(_) => Ok(Step::Blocked),
                 Phase::Lingering { .. } | Phase::Farewell => self.discard(desk),
             };
@@ -87,6 +94,11 @@ impl<S: Socket> Connection<S> {
             }
         }
         open(change, true)
+    }
+
+    /// Whether it has been given a long body in a stop, and so a reason to ask for another one.
+    pub fn takes_long(&self) -> bool {
+        self.takes_long
     }
 
     /// Whether the peer has sent something that was not read, as far as is known.
@@ -188,14 +200,16 @@ impl<S: Socket> Connection<S> {
     /// Whether answers are to be withheld in a stop. They are for as long as nobody knows which
     /// of them is the last: a client that has a certain number of requests on their way sends
     /// no more until it is answered.
-    fn has_to_withhold(&self, served: &Served) -> bool {
+    fn has_to_withhold(&mut self, served: &Served) -> bool {
+        self.takes_long |= !served.tail.is_over();
         match served.next {
             Next::Held(_) => true,
-            Next::Head | Next::Body(_) => {
+            Next::Head | Next::Body(_) | Next::Delayed(_) => {
                 let began = served.answered > 0 || matches!(self.phase, Phase::Held(_));
                 began && self.behind == Behind::Perhaps
             }
-            Next::Delayed(_) | Next::Queued | Next::Close => false,
+            // Long bodies are not copied, and so not withheld.
+            Next::Queued | Next::Close => false,
         }
     }
 
@@ -205,7 +219,10 @@ impl<S: Socket> Connection<S> {
             return self.send(answers, Tail::NONE, next, site);
         }
         self.outgoing.withhold(answers);
-        self.phase = Phase::Held(next);
+        self.phase = match next {
+            Next::Delayed(unread) => Phase::Delayed(unread),
+            _ => Phase::Held(next),
+        };
         Ok(())
     }
 
@@ -323,7 +340,7 @@ mod tests {
         /// A readable edge, behind which `acts` are waiting.
         fn edge<const N: usize>(&mut self, acts: [Act; N]) {
             self.kernel.borrow_mut().reads.extend(acts);
-            self.connection.note(true, false);
+            self.connection.note(Edge::READABLE);
         }
 
         /// A readable edge and the turn that follows it.
@@ -335,7 +352,7 @@ mod tests {
         /// The same, with the peer's FIN on the same edge.
         fn readable_with_fin<const N: usize>(&mut self, acts: [Act; N]) -> Turn {
             self.edge(acts);
-            self.connection.note(true, true);
+            self.connection.note(Edge::FIN);
             self.turn()
         }
 
@@ -907,6 +924,28 @@ mod tests {
     }
 
     #[test]
+    fn who_resets_is_not_waited_for_with_an_answer() {
+        for (edge, expected) in [
+            (Edge::FIN, STILL),
+            (
+                Edge {
+                    broken: true,
+                    ..Edge::READABLE
+                },
+                Turn::Over(Reason::Failed(ErrorKind::ConnectionReset)),
+            ),
+        ] {
+            let mut stage = stage_with(Route {
+                is_delayed: true,
+                ..Route::new("/hello", "Hello world.")
+            });
+            assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Delayed));
+            stage.connection.note(edge);
+            assert_eq!(stage.turn(), expected);
+        }
+    }
+
+    #[test]
     fn long_bodies_for_a_deep_batch_take_turns() {
         let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
         stage.edge([give(&HELLO.repeat(9))]);
@@ -943,8 +982,16 @@ mod tests {
         assert_eq!(stage.sent().matches("HTTP/1.1 ").count(), 2);
         // In a stop, the one that is read last is the last.
         assert_eq!(stage.draining_turn(), STILL);
-        assert_eq!(stage.expire(), unfinished(Lane::Held), "there may be more");
-        assert_eq!(stage.turn(), entered(Lane::Delayed), "and there is");
+        assert_eq!(
+            stage.expire(),
+            unfinished(Lane::Delayed),
+            "one has come meanwhile"
+        );
+        assert_eq!(
+            stage.answers(),
+            1,
+            "and more may come, but not for an answer"
+        );
         assert_eq!(stage.expire(), unfinished(Lane::Held));
         assert_eq!(stage.expire(), unfinished(Lane::Lingering));
         assert_eq!((stage.answers(), closes(&stage)), (3, (1, true)));

@@ -71,6 +71,7 @@ pub mod counters;
 pub mod deadlines;
 pub mod desk;
 pub mod doors;
+pub mod guest;
 pub mod http;
 pub mod journal;
 pub mod limits;

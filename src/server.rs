@@ -170,9 +170,9 @@ impl Server {
             return;
         }
         self.table.retire();
-        self.table.announce_close(Service::Main);
+        self.table.announce_close(Service::Main, self.now);
         if self.stop.is_draining() {
-            self.table.announce_close(Service::Diag);
+            self.table.announce_close(Service::Diag, self.now);
             self.doors.close(self.poll.registry(), self.now);
         }
         if before == Stage::Serving {
@@ -187,10 +187,7 @@ impl Server {
             match event.token() {
                 SIGNALS => {}
                 Token(key) if key < DOORS => {
-                    // An error is noted like data: the read that meets it says what it is.
-                    let eof = event.is_read_closed();
-                    let readable = event.is_readable() || eof || event.is_error();
-                    self.table.meet(key, readable, eof, self.now);
+                    self.table.meet(key, event.into(), self.now);
                 }
                 Token(door) => self.doors.note(door - DOORS),
             }

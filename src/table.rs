@@ -10,17 +10,16 @@ use std::time::Duration;
 use log::{debug, trace, warn};
 use slab::Slab;
 
-use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
-use crate::http::Site;
+use crate::guest::{Guest, Sites};
 use crate::limits::HELD_MAX;
 use crate::moment::Moment;
 use crate::service::{Content, Service};
 use crate::stop::Tally;
 use crate::turn::{Change, Reason, Turn};
-use crate::wire::Socket;
+use crate::wire::{Edge, Socket};
 
 /// All connections, and what it takes to serve them.
 #[derive(Debug)]
@@ -33,20 +32,8 @@ pub struct Table<S> {
     left_over: Vec<usize>,
     /// A connection has been closed since this was last asked.
     freed: bool,
-}
-
-/// What each service serves, at its index.
-type Sites = [Site; Service::ALL.len()];
-
-/// A connection and the service that it came to.
-#[derive(Debug)]
-struct Guest<S> {
-    service: Service,
-    connection: Connection<S>,
-    /// When it entered the phase that it is in.
-    entered: Moment,
-    /// It is among those that are left over.
-    left_over: bool,
+    /// From when on nobody's long bodies are waited for who may ask for more and more.
+    hurry: Moment,
 }
 
 impl<S: Socket> Table<S> {
@@ -59,6 +46,7 @@ impl<S: Socket> Table<S> {
             desk: Desk::new(),
             left_over: Vec::new(),
             freed: false,
+            hurry: Moment::NEVER,
         }
     }
 
@@ -106,8 +94,9 @@ impl<S: Socket> Table<S> {
     }
 
     /// From now on, the last answer that a client of `service` gets announces the close.
-    pub fn announce_close(&mut self, service: Service) {
+    pub fn announce_close(&mut self, service: Service, now: Moment) {
         self.sites[service as usize].announce_close();
+        self.hurry = self.hurry.min(now + HELD_MAX);
     }
 
     /// The key under which the next connection will be admitted.
@@ -117,26 +106,21 @@ impl<S: Socket> Table<S> {
 
     /// Adds a connection that has come to `service`.
     pub fn admit(&mut self, service: Service, socket: S, now: Moment) {
-        let key = self.guests.insert(Guest {
-            service,
-            connection: Connection::new(socket),
-            entered: now,
-            left_over: false,
-        });
+        let key = self.guests.insert(Guest::new(service, socket, now));
         self.deadlines.arm(key, Lane::Idle, now);
     }
 
     /// Remembers what an event reported about a connection and gives it a turn, unless one that
     /// is left over is still due in this tick: a client that sends on and on would otherwise
     /// have two, then three, and so on.
-    pub fn meet(&mut self, key: usize, readable: bool, eof: bool, now: Moment) {
+    pub fn meet(&mut self, key: usize, edge: Edge, now: Moment) {
         // One that came to the same tick's end may have been closed by an earlier event.
         let Some(guest) = self.guests.get_mut(key) else {
             return;
         };
-        guest.connection.note(readable, eof);
+        guest.connection.note(edge);
         if !guest.left_over {
-            let turn = guest.advance(&mut self.sites, &mut self.desk, now);
+            let turn = guest.advance(&mut self.sites, &mut self.desk, self.hurry, now);
             self.settle(key, &turn, now);
         }
     }
@@ -149,7 +133,7 @@ impl<S: Socket> Table<S> {
             // It may have been closed meanwhile, by its deadline or at the cut.
             if let Some(guest) = self.guests.get_mut(key) {
                 guest.left_over = false;
-                let turn = guest.advance(&mut self.sites, &mut self.desk, now);
+                let turn = guest.advance(&mut self.sites, &mut self.desk, self.hurry, now);
                 self.settle(key, &turn, now);
             }
         }
@@ -194,7 +178,7 @@ impl<S: Socket> Table<S> {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
             let lane = guest.connection.lane();
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
             if turn.is_without_change() {
                 if guest.connection.lingers_on() {
                     self.deadlines.arm(key, lane, now);
@@ -220,7 +204,7 @@ impl<S: Socket> Table<S> {
                 break;
             };
             let guest = &mut self.guests[key];
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
             if turn.is_without_change() {
                 debug!(target: "onepoll", "Connection {key} is idle at the last call");
                 turn = guest.connection.dismiss();
@@ -238,7 +222,7 @@ impl<S: Socket> Table<S> {
             let guest = &mut self.guests[key];
             let entered = guest.entered;
             guest.connection.hurry();
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, now);
+            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
             if guest.connection.lane() == Lane::Held {
                 let site = &mut self.sites[guest.service as usize];
                 turn = guest.connection.expire(&mut self.desk, site);
@@ -263,7 +247,10 @@ impl<S: Socket> Table<S> {
 
     /// Closes a connection that loses by it.
     fn lose(&mut self, key: usize, lane: Lane, time: Duration, tally: &mut Tally) {
-        let guest = &self.guests[key];
+        let guest = &mut self.guests[key];
+        guest
+            .connection
+            .hand_out(&self.sites[guest.service as usize]);
         let peer = guest.connection.peer();
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
         let (time, phase) = (time.as_millis(), lane.name());
@@ -273,23 +260,6 @@ impl<S: Socket> Table<S> {
         );
         tally.cut += 1;
         self.close(key, Reason::Cut);
-    }
-}
-
-impl<S: Socket> Guest<S> {
-    fn advance(&mut self, sites: &mut Sites, desk: &mut Desk, now: Moment) -> Turn {
-        let site = &mut sites[self.service as usize];
-        if self.connection.lane() == Lane::Held && now - self.entered >= HELD_MAX {
-            self.connection.hurry();
-        }
-        self.connection.advance(desk, site)
-    }
-
-    /// The same although no event has told of anything. It may do so later, as many come at
-    /// once, or the process was stopped: whoever has sent in time is not to suffer from that.
-    fn look_once_more(&mut self, sites: &mut Sites, desk: &mut Desk, now: Moment) -> Turn {
-        self.connection.note(true, false);
-        self.advance(sites, desk, now)
     }
 }
 
@@ -347,7 +317,7 @@ mod tests {
 
     /// What the server does with an event.
     fn edge(table: &mut Table<Script>, peer: &Peer, now: Moment) {
-        table.meet(peer.key, true, false, now);
+        table.meet(peer.key, Edge::READABLE, now);
     }
 
     #[test]
@@ -499,6 +469,34 @@ mod tests {
     }
 
     #[test]
+    fn long_bodies_keep_nobody_here_for_long() {
+        let mut now = Moment::now();
+        let mut table = Table::new(&Content {
+            body_size: 5000,
+            ..Content::default()
+        });
+        let peer = Peer::connect(&mut table, now);
+        peer.send(&HELLO.repeat(2));
+        edge(&mut table, &peer, now);
+        table.take_left_over(now);
+        table.announce_close(Service::Main, now);
+        // It asks for two more whenever it has had two.
+        for _ in 0..20 {
+            peer.send(&HELLO.repeat(2));
+            now += Duration::from_millis(100);
+            edge(&mut table, &peer, now);
+            table.take_left_over(now);
+        }
+        let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
+        let closes = sent.matches("Connection: close").count();
+        let answers = sent.matches("HTTP/1.1 200").count();
+        assert!(
+            closes == 1 && answers > 10 && answers < 30,
+            "{closes}, {answers}"
+        );
+    }
+
+    #[test]
     fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
         for (batches, cut) in [(1, 0), (STEPS_PER_TURN + 2, 1)] {
             let now = Moment::now();
@@ -506,7 +504,7 @@ mod tests {
             let peer = Peer::connect(&mut table, now);
             peer.send(&HELLO.repeat(2));
             edge(&mut table, &peer, now);
-            table.announce_close(Service::Main);
+            table.announce_close(Service::Main, now);
             peer.send(HELLO);
             edge(&mut table, &peer, now);
             peer.send(&HELLO.repeat(batches * INBOX / HELLO.len()));
@@ -533,7 +531,7 @@ mod tests {
         }
 
         let mut tally = Tally::default();
-        table.announce_close(Service::Main);
+        table.announce_close(Service::Main, now);
         table.dismiss_idle(now, &mut tally);
         assert_eq!((tally.idle, table.len()), (2, 4));
         assert_eq!(silent.calls(), ["recv", "finish"]);

@@ -8,6 +8,7 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
+use mio::event::Event;
 use mio::net::TcpStream;
 
 /// What is needed of a socket, so that tests can play the kernel.
@@ -37,14 +38,50 @@ impl Socket for TcpStream {
     }
 }
 
+/// What an event tells of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// There may be something to read.
+    pub readable: bool,
+    /// The peer's FIN has come; what it sent before may still have to be read.
+    pub eof: bool,
+    /// There is an error, which the next call will meet.
+    pub broken: bool,
+}
+
+impl Edge {
+    /// That something has come.
+    pub const READABLE: Edge = Edge {
+        readable: true,
+        eof: false,
+        broken: false,
+    };
+
+    /// That the peer's FIN has come, perhaps behind something.
+    pub const FIN: Edge = Edge {
+        eof: true,
+        ..Edge::READABLE
+    };
+}
+
+impl From<&Event> for Edge {
+    /// A FIN and an error are noted like data: the read that meets them says what they are.
+    fn from(event: &Event) -> Edge {
+        let (eof, broken) = (event.is_read_closed(), event.is_error());
+        Edge {
+            readable: event.is_readable() || eof || broken,
+            eof,
+            broken,
+        }
+    }
+}
+
 /// A socket with a memory.
 #[derive(Debug)]
 pub struct Wire<S> {
     socket: S,
-    /// There may be something to read.
-    readable: bool,
-    /// The peer's FIN has come; what it sent before may still have to be read.
-    eof: bool,
+    /// What events have told, and no call has disproved.
+    edge: Edge,
 }
 
 /// What one read brought.
@@ -63,38 +100,43 @@ impl<S: Socket> Wire<S> {
     pub fn new(socket: S) -> Wire<S> {
         Wire {
             socket,
-            readable: false,
-            eof: false,
+            edge: Edge::default(),
         }
     }
 
     /// Whether there may be something to read.
     pub fn is_readable(&self) -> bool {
-        self.readable
+        self.edge.readable
     }
 
     /// Remembers an edge.
-    pub fn note(&mut self, readable: bool, eof: bool) {
-        self.readable |= readable;
-        self.eof |= eof;
+    pub fn note(&mut self, edge: Edge) {
+        self.edge.readable |= edge.readable;
+        self.edge.eof |= edge.eof;
+        self.edge.broken |= edge.broken;
     }
 
-    /// One recv(2), if an edge has left something to read.
+    /// Whether the kernel has told of an error.
+    pub fn is_broken(&self) -> bool {
+        self.edge.broken
+    }
+
+    /// One recv(2), if an edge has left something to read, and there is room for it.
     ///
     /// # Errors
     /// Those of recv(2), but for `EAGAIN` and `EINTR`.
     pub fn receive(&mut self, space: &mut [u8]) -> io::Result<Received> {
-        while self.readable {
+        while self.edge.readable && !space.is_empty() {
             match self.socket.read(space) {
                 Ok(0) => return Ok(Received::Eof),
                 Ok(len) => {
                     // A short read has emptied the socket, unless the FIN came with the same
                     // edge: no further edge will tell of it, so read on until it is met.
-                    self.readable = len == space.len() || self.eof;
+                    self.edge.readable = len == space.len() || self.edge.eof;
                     return Ok(Received::Bytes(len));
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.readable = false,
+                    ErrorKind::WouldBlock => self.edge.readable = false,
                     ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
@@ -161,7 +203,7 @@ mod tests {
             ..Kernel::default()
         }));
         let mut wire = Wire::new(Script(Rc::clone(&kernel)));
-        wire.note(true, false);
+        wire.note(Edge::READABLE);
         let received = wire.receive(&mut [0; 9]).expect("no error is left over");
         assert_eq!(received, Received::Bytes(5));
         let sent = wire.send(&[0; 9], &[]).expect("no error is left over");

@@ -11,7 +11,7 @@ use crate::desk::Desk;
 use crate::http::{Behind, Head, Next, Refusal, Site, Tail};
 use crate::phase::Phase;
 use crate::turn::{Change, Reason, Step, Turn};
-use crate::wire::Socket;
+use crate::wire::{Received, Socket};
 
 impl<S: Socket> Connection<S> {
     /// Tells the connection that the patience of its lane has ended. A request that has
@@ -31,7 +31,7 @@ impl<S: Socket> Connection<S> {
                 self.hurry();
                 self.release(next, site)
             }
-            Phase::Delayed(_) => self.go_on(desk, site),
+            Phase::Delayed(_) => self.wake(desk, site),
             Phase::Idle
             | Phase::Queued
             | Phase::Writing(_)
@@ -66,6 +66,24 @@ impl<S: Socket> Connection<S> {
             }
             Err(error) => Turn::Over(Reason::Failed(error.kind())),
         }
+    }
+
+    /// Gives an answer whose time has come. What has come meanwhile is read first, as far as
+    /// there is room, so that nobody is told the close who has asked for more.
+    fn wake(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
+        let held = self.carry_in(desk);
+        let space = &mut desk.inbox[held..];
+        let len = match self.wire.receive(space)? {
+            Received::Bytes(len) => held + len,
+            Received::Nothing | Received::Eof => held,
+        };
+        self.respond(len, self.behind, desk, site)
+    }
+
+    /// Sends what was withheld, as far as the kernel takes it at once.
+    pub fn hand_out(&mut self, site: &Site) {
+        // It is going to be closed anyway, and that cannot go wrong.
+        let _ = self.outgoing.flush(site, &mut self.wire);
     }
 
     /// Tells a client that its request has taken too long.

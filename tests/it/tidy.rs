@@ -27,7 +27,11 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "src/table.rs",
-        "connection counters deadlines desk http limits moment service stop turn wire",
+        "counters deadlines desk guest limits moment service stop turn wire",
+    ),
+    (
+        "src/guest.rs",
+        "connection deadlines desk http limits moment service turn wire",
     ),
     ("src/phase.rs", "deadlines http limits"),
     (

@@ -15,7 +15,7 @@ use onepoll::desk::Desk;
 use onepoll::http::{Behind, Next, Route, Site, serve};
 use onepoll::limits::BODY_COPIED_MAX;
 use onepoll::turn::Turn;
-use onepoll::wire::Socket;
+use onepoll::wire::{Edge, Socket};
 
 /// What goes on behind the socket. The script's bytes are instructions: what a read brings or
 /// a write takes, if it is not an error.
@@ -165,7 +165,7 @@ fuzz_target!(|input: &[u8]| {
         let event = kernel.borrow_mut().event();
         let turn = match event {
             Event::Edge { eof } => {
-                connection.note(true, eof);
+                connection.note(if eof { Edge::FIN } else { Edge::READABLE });
                 connection.advance(&mut desk, &mut site)
             }
             Event::Nothing => connection.advance(&mut desk, &mut site),

@@ -1,0 +1,77 @@
+//! A connection as the table keeps it: with the service that it came to, and the time since when
+//! it is where it is. That is what tells whether it is still waited for in a stop.
+//!
+//! The invariant: whoever is late is hurried before anything else is done with it.
+
+use crate::connection::Connection;
+use crate::deadlines::Lane;
+use crate::desk::Desk;
+use crate::http::Site;
+use crate::limits::HELD_MAX;
+use crate::moment::Moment;
+use crate::service::Service;
+use crate::turn::Turn;
+use crate::wire::{Edge, Socket};
+
+/// What each service serves, at its index.
+pub type Sites = [Site; Service::ALL.len()];
+
+/// A connection and the service that it came to.
+#[derive(Debug)]
+pub struct Guest<S> {
+    /// The service that it came to.
+    pub service: Service,
+    /// The conversation itself.
+    pub connection: Connection<S>,
+    /// When it entered the phase that it is in.
+    pub entered: Moment,
+    /// It is among those that are left over.
+    pub left_over: bool,
+}
+
+impl<S: Socket> Guest<S> {
+    /// One that has just come.
+    pub fn new(service: Service, socket: S, now: Moment) -> Guest<S> {
+        Guest {
+            service,
+            connection: Connection::new(socket),
+            entered: now,
+            left_over: false,
+        }
+    }
+
+    /// Gives the connection a turn. Answers that are withheld have their own time from the
+    /// first of them on; long bodies are not withheld, and all have the same time in a stop.
+    pub fn advance(
+        &mut self,
+        sites: &mut Sites,
+        desk: &mut Desk,
+        hurry: Moment,
+        now: Moment,
+    ) -> Turn {
+        let is_late = match self.connection.lane() {
+            Lane::Held if self.connection.takes_long() => now >= hurry,
+            Lane::Held => now - self.entered >= HELD_MAX,
+            Lane::Writing => now >= hurry,
+            _ => false,
+        };
+        if is_late {
+            self.connection.hurry();
+        }
+        let site = &mut sites[self.service as usize];
+        self.connection.advance(desk, site)
+    }
+
+    /// The same although no event has told of anything. It may do so later, as many come at
+    /// once, or the process was stopped: whoever has sent in time is not to suffer from that.
+    pub fn look_once_more(
+        &mut self,
+        sites: &mut Sites,
+        desk: &mut Desk,
+        hurry: Moment,
+        now: Moment,
+    ) -> Turn {
+        self.connection.note(Edge::READABLE);
+        self.advance(sites, desk, hurry, now)
+    }
+}
