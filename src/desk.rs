@@ -1,8 +1,9 @@
 //! The buffers: one set for all connections, as there is one thread. A connection borrows
 //! the desk for a turn and leaves it empty; what it cannot finish it takes along.
 //!
-//! The invariant: nothing outgrows the desk. Whatever fits into the inbox has answers that
-//! fit into the outbox, so answering never allocates.
+//! The invariant: nothing outgrows the desk. Answers are given for as long as there is room in
+//! the outbox, which in general is for all that fits into the inbox; so answering never
+//! allocates.
 
 use crate::counters::Counters;
 use crate::limits::{INBOX, OUTBOX};

@@ -7,7 +7,8 @@ use std::time::Duration;
 // What one request may cost.
 
 /// Longest request head: request line, fields and the empty line that ends them. A partial
-/// head is all that a connection ever stores of its input. RFC 9112, section 3 asks for
+/// head is what a connection stores of its input, unless answers have to wait: then it is an
+/// inbox full of requests at most. RFC 9112, section 3 asks for
 /// request lines of 8,000 bytes at least.
 pub const HEAD_MAX: usize = 8 * 1024;
 

@@ -20,8 +20,9 @@
 //!                       patience of the lane ends
 //! ```
 //!
-//! Two more stand for requests that have come and are not answered yet, so nothing is read:
-//! `Delayed`, until it is time for the next answer, and `Queued`, until it has been sent.
+//! Two more stand in the box for those whose requests have come and are not answered yet, so that
+//! nothing is read: `Delayed`, until it is time for the next answer, and `Queued`, until the
+//! answer ahead has been sent.
 
 use crate::deadlines::Lane;
 use crate::http::{Next, Unread};

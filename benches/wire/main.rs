@@ -22,13 +22,13 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use contestant::Contestant;
 use harness::{HELLO, Peer, Process};
 use report::Report;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// What wrk does, and who else is connected meanwhile.
 pub(crate) struct Case {
@@ -104,15 +104,10 @@ fn main() {
             .peekable();
         words.peek().is_none() || words.any(|word| case.name.contains(word.as_str()))
     };
-    let limits = getrlimit(Resource::Nofile);
-    let most = Rlimit {
-        current: limits.maximum,
-        ..limits
-    };
-    setrlimit(Resource::Nofile, most).expect("no more than the hard limit");
-
+    let descriptors = raise_descriptors();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let contestants = contestants(&words, folder);
+    let target = folder.parent().expect("it is in the target folder");
     let [server_core, wrk_core] = cores();
     let launcher = format!("taskset -c {server_core}");
     let servers: Vec<Process> = contestants
@@ -121,6 +116,14 @@ fn main() {
         .collect();
     let mut report = Report::new(contestants.iter().map(|contestant| contestant.name.clone()));
     for case in cases.iter().filter(chosen) {
+        let needed = case.connections + case.idle + 100;
+        if descriptors < needed as u64 {
+            println!(
+                "{}: that takes {needed} descriptors (ulimit -Hn)\n",
+                case.name
+            );
+            continue;
+        }
         let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
@@ -128,15 +131,25 @@ fn main() {
             }
         }
         report.add(case, &runs);
-    }
-    let target = folder.parent().expect("it is in the target folder");
-    for (name, text) in [("wire.md", report.markdown()), ("wire.svg", report.svg())] {
-        fs::write(target.join(name), text).expect("a file");
+        for (name, text) in [("wire.md", report.markdown()), ("wire.svg", report.svg())] {
+            fs::write(target.join(name), text).expect("a file");
+        }
     }
     println!(
         "The tables are in {0}/wire.md, a chart in {0}/wire.svg.",
         target.display()
     );
+}
+
+/// Allows as many descriptors as we may have, to us and to those that we start.
+fn raise_descriptors() -> u64 {
+    let limits = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    setrlimit(Resource::Nofile, most).expect("no more than the hard limit");
+    limits.maximum.unwrap_or(u64::MAX)
 }
 
 /// Ours, those that the caller names, and nginx if it is here.
@@ -178,10 +191,12 @@ END
 exec nginx -p "$1" -c "$1/nginx.conf"
 "#;
 
-/// A core for the server and another one for wrk, where there are two.
+/// A core for the server and another one for wrk, of those that we may use.
 fn cores() -> [usize; 2] {
-    let all = thread::available_parallelism().map_or(1, usize::from);
-    [0, usize::from(all > 1)]
+    let allowed = sched_getaffinity(None).expect("our own");
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    let first = cores.next().expect("we run on one");
+    [first, cores.next().unwrap_or(first)]
 }
 
 /// Has wrk ask one server for a while.
