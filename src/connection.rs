@@ -6,7 +6,7 @@
 //! The invariant: between turns a connection holds only what it could not finish, which is
 //! usually nothing. An idle one owns no memory but itself.
 
-mod patience;
+pub mod patience;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
