@@ -175,18 +175,15 @@ fn a_body_may_be_as_long_as_it_likes() {
 
 #[test]
 fn an_answer_may_wait_without_anybody_waiting_for_it() {
-    let server = Process::start(&["--delay", "300ms", "--log", "warn"]);
+    let server = Process::start(&["--delay", "1s", "--log", "warn"]);
     let [mut one, mut other] = [(); 2].map(|()| server.connect());
     let start = Instant::now();
     let not_found = HELLO.replace("/hello", "/other");
     one.send(&[HELLO, &not_found, HELLO].concat());
     other.send(&not_found);
     assert_eq!(status(&other.answer()), 404);
-    assert!(
-        start.elapsed() < Duration::from_millis(300),
-        "it did not wait"
-    );
-    for (code, millis) in [(200, 300), (404, 300), (200, 600)] {
+    assert!(start.elapsed() < Duration::from_secs(1), "it did not wait");
+    for (code, millis) in [(200, 1000), (404, 1000), (200, 2000)] {
         assert_eq!(status(&one.answer()), code, "in their order");
         assert!(start.elapsed() >= Duration::from_millis(millis));
     }

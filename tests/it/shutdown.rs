@@ -594,28 +594,43 @@ fn who_asks_by_halves_is_told_in_the_end() {
     assert_eq!(server.wait().status.code(), Some(0));
 }
 
-#[test]
-fn what_came_while_the_process_was_stopped_came_in_time() {
-    let server = Process::start(&["--log", "warn"]);
-    let mut peer = server.connect();
+/// Stops a process while it withholds the answers to three requests, if it is quick enough.
+fn stopped_while_it_withholds(peer: &mut Peer, server: &Process) -> bool {
     peer.send(&HELLO.repeat(2));
     for _ in 0..2 {
         assert_eq!(status(&peer.answer()), 200);
     }
-    // The answers to these are withheld, and the time for that ends while nobody looks.
     let mut witness = server.connect();
     server.signal(Signal::TERM);
-    witness.send(HELLO);
-    assert_eq!(field(&witness.answer(), "Connection"), Some("close"));
+    loop {
+        witness.send(HELLO);
+        if field(&witness.answer(), "Connection") == Some("close") {
+            break;
+        }
+    }
     peer.send(&HELLO.repeat(3));
-    assert!(peer.has_nothing_for(Duration::from_millis(50)));
+    let waits = peer.has_nothing_for(Duration::from_millis(50));
     server.pause();
-    peer.send(&HELLO.repeat(3));
-    assert!(peer.has_nothing_for(Duration::from_millis(1200)));
-    server.resume();
-    assert_eq!(peer.rest().matches("Hello world.").count(), 6);
-    drop((peer, witness));
-    assert_eq!(server.wait().status.code(), Some(0));
+    waits && peer.has_nothing_for(Duration::from_millis(1))
+}
+
+#[test]
+fn what_came_while_the_process_was_stopped_came_in_time() {
+    for _ in 0..9 {
+        let server = Process::start(&["--log", "warn"]);
+        let mut peer = server.connect();
+        if stopped_while_it_withholds(&mut peer, &server) {
+            // The time for which it withholds them ends while nobody looks.
+            peer.send(&HELLO.repeat(3));
+            assert!(peer.has_nothing_for(Duration::from_millis(1200)));
+            server.resume();
+            assert_eq!(peer.rest().matches("Hello world.").count(), 6);
+            drop(peer);
+            assert_eq!(server.wait().status.code(), Some(0));
+            return;
+        }
+    }
+    panic!("this machine is too busy to stop a process in time");
 }
 
 #[test]
