@@ -23,7 +23,7 @@ use load::Fate;
 /// What is measured: what it is called, and how it is done so many times over.
 type Measure = (&'static str, fn(&Contestant, usize) -> String);
 
-const MEASURES: [Measure; 9] = [
+const MEASURES: [Measure; 11] = [
     (
         "64 clients that ask again and again: requests lost",
         lost_by_asking,
@@ -55,7 +55,15 @@ const MEASURES: [Measure; 9] = [
     ),
     (
         "half a request, at the deadline: exit status",
-        status_at_the_deadline,
+        |server, rounds| status_at_the_deadline(server, rounds, half_a_request),
+    ),
+    (
+        "answers that nobody reads, at the deadline: exit status",
+        |server, rounds| status_at_the_deadline(server, rounds, unread_answers),
+    ),
+    (
+        "half a request, and a second SIGTERM after 50 ms: time to the exit",
+        time_to_exit_at_the_second,
     ),
 ];
 
@@ -121,13 +129,7 @@ fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
     let mut lost = 0;
     for _ in 0..rounds {
         let server = contestant.start("");
-        server.pause();
-        let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
-        for peer in &mut peers {
-            peer.send(HELLO);
-        }
-        server.signal(Signal::TERM);
-        server.resume();
+        let mut peers = server.terminate_with_a_queue();
         let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
         lost += answers.filter(Result::is_err).count();
         drop(peers);
@@ -158,6 +160,19 @@ fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process)
         let server = contestant.start("");
         let _connected = connect(&server);
         ask(server.main, HELLO);
+        server.stop(Signal::TERM).1
+    });
+    millis(times.max().unwrap_or_default())
+}
+
+/// The longest time from a second signal to the exit, with half a request to wait for.
+fn time_to_exit_at_the_second(contestant: &Contestant, rounds: usize) -> String {
+    let times = (0..rounds).map(|_| {
+        let server = contestant.start("");
+        let _half = half_a_request(&server);
+        server.signal(Signal::TERM);
+        // Signals of one kind that come too close are one (signal(7)).
+        thread::sleep(Duration::from_millis(50));
         server.stop(Signal::TERM).1
     });
     millis(times.max().unwrap_or_default())
@@ -194,12 +209,27 @@ fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
     millis(times.max().unwrap_or_default())
 }
 
-fn status_at_the_deadline(contestant: &Contestant, rounds: usize) -> String {
+fn half_a_request(server: &Process) -> Peer {
+    let mut half = server.connect();
+    half.send(&HELLO[..9]);
+    ask(server.main, HELLO);
+    half
+}
+
+fn unread_answers(server: &Process) -> Peer {
+    let mut deaf = server.connect_with_little_room();
+    deaf.send_until_held_back();
+    deaf
+}
+
+fn status_at_the_deadline(
+    contestant: &Contestant,
+    rounds: usize,
+    connect: fn(&Process) -> Peer,
+) -> String {
     let stops = (0..rounds).map(|_| {
         let server = contestant.start("");
-        let mut half = server.connect();
-        half.send(&HELLO[..9]);
-        ask(server.main, HELLO);
+        let _connected = connect(&server);
         let (exited, took) = server.stop(Signal::TERM);
         (took, exited.status.code())
     });

@@ -161,7 +161,7 @@ impl Doors {
                 slot.insert(listener).shut_out()
             };
             if let Err(error) = done {
-                debug!(target: service.name(), "Newcomers are let in: {error}");
+                debug!(target: service.name(), "{} closes roughly: {error}", service.title());
             }
         }
     }

@@ -13,8 +13,16 @@ use crate::service::Service;
 use crate::turn::Turn;
 use crate::wire::{Edge, Socket};
 
-/// What each service serves, at its index.
-pub type Sites = [Site; Service::ALL.len()];
+/// What all connections share.
+#[derive(Debug)]
+pub struct House {
+    /// What each service serves, at its index.
+    pub sites: [Site; Service::ALL.len()],
+    /// The buffers.
+    pub desk: Desk,
+    /// From when on nobody is waited for who takes long bodies and may ask for more and more.
+    pub hurry: Moment,
+}
 
 /// A connection and the service that it came to.
 #[derive(Debug)]
@@ -42,36 +50,30 @@ impl<S: Socket> Guest<S> {
 
     /// Gives the connection a turn. Answers that are withheld have their own time from the
     /// first of them on; long bodies are not withheld, and all have the same time in a stop.
-    pub fn advance(
-        &mut self,
-        sites: &mut Sites,
-        desk: &mut Desk,
-        hurry: Moment,
-        now: Moment,
-    ) -> Turn {
+    pub fn advance(&mut self, house: &mut House, now: Moment) -> Turn {
         let is_late = match self.connection.lane() {
-            Lane::Held if self.connection.takes_long() => now >= hurry,
+            Lane::Held if self.connection.takes_long() => now >= house.hurry,
             Lane::Held => now - self.entered >= HELD_MAX,
-            Lane::Writing => now >= hurry,
+            Lane::Writing => now >= house.hurry,
             _ => false,
         };
         if is_late {
             self.connection.hurry();
         }
-        let site = &mut sites[self.service as usize];
-        self.connection.advance(desk, site)
+        let site = &mut house.sites[self.service as usize];
+        self.connection.advance(&mut house.desk, site)
     }
 
     /// The same although no event has told of anything. It may do so later, as many come at
     /// once, or the process was stopped: whoever has sent in time is not to suffer from that.
-    pub fn look_once_more(
-        &mut self,
-        sites: &mut Sites,
-        desk: &mut Desk,
-        hurry: Moment,
-        now: Moment,
-    ) -> Turn {
+    pub fn look_once_more(&mut self, house: &mut House, now: Moment) -> Turn {
         self.connection.note(Edge::READABLE);
-        self.advance(sites, desk, hurry, now)
+        self.advance(house, now)
+    }
+
+    /// Tells the connection that its patience has ended.
+    pub fn expire(&mut self, house: &mut House) -> Turn {
+        let site = &mut house.sites[self.service as usize];
+        self.connection.expire(&mut house.desk, site)
     }
 }

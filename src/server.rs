@@ -169,14 +169,17 @@ impl Server {
         if before == stage {
             return;
         }
-        self.table.retire();
-        self.table.announce_close(Service::Main, self.now);
+        let begins = before == Stage::Serving;
+        if begins {
+            self.answered_before = self.table.counters().answered;
+            self.table.retire();
+            self.table.announce_close(Service::Main, self.now);
+        }
         if self.stop.is_draining() {
             self.table.announce_close(Service::Diag, self.now);
             self.doors.close(self.poll.registry(), self.now);
         }
-        if before == Stage::Serving {
-            self.answered_before = self.table.counters().answered;
+        if begins {
             // The last thing, as it may take a moment.
             supervisor::tell_stopping();
         }

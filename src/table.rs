@@ -1,6 +1,6 @@
 //! The connection table: who is connected, to which service, and until when. It gives turns
 //! and does what their ends ask for. Knows nothing of the poll, of listeners or of signals;
-//! the server tells it what has happened, what time it is and whether a drain is on.
+//! the server tells it what has happened, what time it is and how far a stop has come.
 //!
 //! The invariant: every connection in the table has a deadline, so none stays for ever.
 
@@ -13,7 +13,7 @@ use slab::Slab;
 use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
-use crate::guest::{Guest, Sites};
+use crate::guest::{Guest, House};
 use crate::limits::HELD_MAX;
 use crate::moment::Moment;
 use crate::service::{Content, Service};
@@ -24,29 +24,28 @@ use crate::wire::{Edge, Socket};
 /// All connections, and what it takes to serve them.
 #[derive(Debug)]
 pub struct Table<S> {
-    sites: Sites,
+    house: House,
     guests: Slab<Guest<S>>,
     deadlines: Deadlines,
-    desk: Desk,
     /// Connections that want another turn although no event will come for them, each once.
     left_over: Vec<usize>,
     /// A connection has been closed since this was last asked.
     freed: bool,
-    /// From when on nobody's long bodies are waited for who may ask for more and more.
-    hurry: Moment,
 }
 
 impl<S: Socket> Table<S> {
     /// An empty table. What its connections are served with is said by `content`.
     pub fn new(content: &Content) -> Table<S> {
         Table {
-            sites: Service::ALL.map(|service| service.site(content)),
+            house: House {
+                sites: Service::ALL.map(|service| service.site(content)),
+                desk: Desk::new(),
+                hurry: Moment::NEVER,
+            },
             guests: Slab::new(),
             deadlines: Deadlines::new(content.delay),
-            desk: Desk::new(),
             left_over: Vec::new(),
             freed: false,
-            hurry: Moment::NEVER,
         }
     }
 
@@ -62,7 +61,7 @@ impl<S: Socket> Table<S> {
 
     /// What has been counted so far.
     pub fn counters(&self) -> &Counters {
-        &self.desk.counters
+        &self.house.desk.counters
     }
 
     /// Whether a connection has been closed, and a descriptor freed, since the last call.
@@ -81,7 +80,7 @@ impl<S: Socket> Table<S> {
 
     /// Writes the date, in seconds since 1970, into everything that is served.
     pub fn stamp(&mut self, unix_seconds: u64) {
-        for site in &mut self.sites {
+        for site in &mut self.house.sites {
             site.stamp(unix_seconds);
         }
     }
@@ -89,14 +88,14 @@ impl<S: Socket> Table<S> {
     /// Says on every page that is there for it that the server will end.
     pub fn retire(&mut self) {
         for service in Service::ALL {
-            service.retire(&mut self.sites[service as usize]);
+            service.retire(&mut self.house.sites[service as usize]);
         }
     }
 
     /// From now on, the last answer that a client of `service` gets announces the close.
     pub fn announce_close(&mut self, service: Service, now: Moment) {
-        self.sites[service as usize].announce_close();
-        self.hurry = self.hurry.min(now + HELD_MAX);
+        self.house.sites[service as usize].announce_close();
+        self.house.hurry = self.house.hurry.min(now + HELD_MAX);
     }
 
     /// The key under which the next connection will be admitted.
@@ -114,13 +113,13 @@ impl<S: Socket> Table<S> {
     /// is left over is still due in this tick: a client that sends on and on would otherwise
     /// have two, then three, and so on.
     pub fn meet(&mut self, key: usize, edge: Edge, now: Moment) {
-        // One that came to the same tick's end may have been closed by an earlier event.
+        // It is gone if it was closed earlier in this tick.
         let Some(guest) = self.guests.get_mut(key) else {
             return;
         };
         guest.connection.note(edge);
         if !guest.left_over {
-            let turn = guest.advance(&mut self.sites, &mut self.desk, self.hurry, now);
+            let turn = guest.advance(&mut self.house, now);
             self.settle(key, &turn, now);
         }
     }
@@ -133,7 +132,7 @@ impl<S: Socket> Table<S> {
             // It may have been closed meanwhile, by its deadline or at the cut.
             if let Some(guest) = self.guests.get_mut(key) {
                 guest.left_over = false;
-                let turn = guest.advance(&mut self.sites, &mut self.desk, self.hurry, now);
+                let turn = guest.advance(&mut self.house, now);
                 self.settle(key, &turn, now);
             }
         }
@@ -178,7 +177,7 @@ impl<S: Socket> Table<S> {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
             let lane = guest.connection.lane();
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
+            let mut turn = guest.look_once_more(&mut self.house, now);
             if turn.is_without_change() {
                 if guest.connection.lingers_on() {
                     self.deadlines.arm(key, lane, now);
@@ -187,10 +186,9 @@ impl<S: Socket> Table<S> {
                 // An answer that is given in time is nobody's fault.
                 if lane != Lane::Delayed {
                     debug!(target: "onepoll", "Connection {key} is overdue: {}", lane.name());
-                    self.desk.counters.overdue[lane as usize] += 1;
+                    self.house.desk.counters.overdue[lane as usize] += 1;
                 }
-                let site = &mut self.sites[guest.service as usize];
-                turn = guest.connection.expire(&mut self.desk, site);
+                turn = guest.expire(&mut self.house);
             }
             self.settle(key, &turn, now);
         }
@@ -204,7 +202,7 @@ impl<S: Socket> Table<S> {
                 break;
             };
             let guest = &mut self.guests[key];
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
+            let mut turn = guest.look_once_more(&mut self.house, now);
             if turn.is_without_change() {
                 debug!(target: "onepoll", "Connection {key} is idle at the last call");
                 turn = guest.connection.dismiss();
@@ -222,10 +220,9 @@ impl<S: Socket> Table<S> {
             let guest = &mut self.guests[key];
             let entered = guest.entered;
             guest.connection.hurry();
-            let mut turn = guest.look_once_more(&mut self.sites, &mut self.desk, self.hurry, now);
+            let mut turn = guest.look_once_more(&mut self.house, now);
             if guest.connection.lane() == Lane::Held {
-                let site = &mut self.sites[guest.service as usize];
-                turn = guest.connection.expire(&mut self.desk, site);
+                turn = guest.expire(&mut self.house);
             }
             // What is closed with something unread in it is reset.
             let is_lost = guest.connection.has_unread();
@@ -248,9 +245,8 @@ impl<S: Socket> Table<S> {
     /// Closes a connection that loses by it.
     fn lose(&mut self, key: usize, lane: Lane, time: Duration, tally: &mut Tally) {
         let guest = &mut self.guests[key];
-        guest
-            .connection
-            .hand_out(&self.sites[guest.service as usize]);
+        let site = &self.house.sites[guest.service as usize];
+        guest.connection.hand_out(site);
         let peer = guest.connection.peer();
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
         let (time, phase) = (time.as_millis(), lane.name());

@@ -37,7 +37,8 @@ pub use target::Resource;
 /// What [`serve`] did with its input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Bytes that need not be seen again; the rest is the beginning of a head.
+    /// Bytes that need not be seen again; the rest is the beginning of a head, or comes behind
+    /// an answer that has to wait.
     pub consumed: usize,
     /// Answers appended to the output, refusals included.
     pub answered: u64,
@@ -127,7 +128,7 @@ pub fn serve(
                 if mem::take(&mut answer.is_delayed) {
                     break Next::Delayed(answer.into());
                 }
-                if site.is_closing() && is_last(rest, behind) && answer.persists {
+                if site.is_closing() && answer.persists && is_last(rest, behind) {
                     if behind == Behind::Perhaps || behind == Behind::Nothing && answered > 0 {
                         break Next::Held(answer.into());
                     }

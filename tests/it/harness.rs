@@ -154,6 +154,19 @@ impl Process {
         waitpid(Some(self.pid()), WaitOptions::UNTRACED).expect("the process is there");
     }
 
+    /// Has 200 requests wait when SIGTERM comes, each on a connection that nobody has accepted:
+    /// a stopped process accepts nobody, and the kernel takes connections and requests for it.
+    pub(crate) fn terminate_with_a_queue(&self) -> Vec<Peer> {
+        self.pause();
+        let mut peers: Vec<Peer> = (0..200).map(|_| self.connect()).collect();
+        for peer in &mut peers {
+            peer.send(HELLO);
+        }
+        self.signal(Signal::TERM);
+        self.resume();
+        peers
+    }
+
     /// Lets a process go on that has been paused.
     pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);

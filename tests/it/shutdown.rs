@@ -153,14 +153,7 @@ fn a_second_signal_leaves_at_once() {
 #[test]
 fn the_queue_is_served_before_the_listeners_close() {
     let mut server = Process::start(&[]);
-    // A stopped process accepts nobody: the kernel takes connections and requests for it.
-    server.pause();
-    let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
-    for peer in &mut peers {
-        peer.send(HELLO);
-    }
-    server.signal(Signal::TERM);
-    server.resume();
+    let mut peers = server.terminate_with_a_queue();
     for peer in &mut peers {
         let answer = peer.rest();
         assert_eq!(status(&answer), 200);
@@ -176,13 +169,7 @@ fn the_queue_is_served_before_the_listeners_close() {
 #[test]
 fn without_any_time_those_in_the_queue_count_as_cut() {
     let server = Process::start(&["--drain", "0s"]);
-    server.pause();
-    let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
-    for peer in &mut peers {
-        peer.send(HELLO);
-    }
-    server.signal(Signal::TERM);
-    server.resume();
+    let mut peers = server.terminate_with_a_queue();
     let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
     let answered = answers.filter(Result::is_ok).count();
     let exited = server.wait();

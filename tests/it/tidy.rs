@@ -38,6 +38,7 @@ const IMPORTS: &[(&str, &str)] = &[
         "src/connection.rs",
         "deadlines desk http limits outgoing phase turn wire",
     ),
+    ("src/connection/tests.rs", "http limits script"),
     (
         "src/connection/patience.rs",
         "deadlines desk http phase turn wire",
@@ -81,7 +82,12 @@ const IMPORTS: &[(&str, &str)] = &[
 ];
 
 /// The files that are there for tests alone.
-const TESTS: &[&str] = &["src/script.rs", "src/http/rules.rs", "src/http/tests.rs"];
+const TESTS: &[&str] = &[
+    "src/script.rs",
+    "src/connection/tests.rs",
+    "src/http/rules.rs",
+    "src/http/tests.rs",
+];
 
 struct Source {
     name: String,
