@@ -7,13 +7,15 @@
 //! usually nothing. An idle one owns no memory but itself.
 
 pub mod patience;
+mod withholding;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use crate::counters::Moved;
 use crate::deadlines::Lane;
 use crate::desk::Desk;
-use crate::http::{Behind, Head, Next, Served, Site, Tail, serve};
+use crate::http::{Behind, Head, Next, Site, Tail, serve};
 use crate::limits::STEPS_PER_TURN;
 use crate::outgoing::{Outgoing, Sent};
 use crate::phase::Phase;
@@ -77,8 +79,9 @@ impl<S: Socket> Connection<S> {
                     }
                     self.converse(desk, site)
                 }
-                Phase::Queued => self.go_on(desk, site),
-                Phase::Writing(next) => self.flush(next, site),
+                Phase::Unwritten if !site.has_text() => Ok(Step::Blocked),
+                Phase::Queued | Phase::Unwritten => self.go_on(desk, site),
+                Phase::Writing(next) => self.flush(next, desk, site),
                 // Who has reset the connection waits for nothing; a FIN may be half of a close.
                 Phase::Delayed(_) if self.wire.is_broken() => {
                     Ok(Step::Over(Reason::Failed(ErrorKind::ConnectionReset)))
@@ -101,6 +104,14 @@ impl<S: Socket> Connection<S> {
         self.takes_long
     }
 
+    /// The page that it waits for, if that has to be written first, and the query.
+    pub fn awaits_page(&self, site: &Site) -> Option<(&'static str, &str)> {
+        let is_unwritten = self.phase == Phase::Unwritten;
+        let (head, _) = Head::parse(&self.carry).ok().filter(|_| is_unwritten)??;
+        let query = head.target.split_once('?').map_or("", |(_, query)| query);
+        Some((site.path(&head)?, query))
+    }
+
     /// Whether the peer has sent something that was not read, as far as is known.
     pub fn has_unread(&self) -> bool {
         self.wire.is_readable()
@@ -111,7 +122,10 @@ impl<S: Socket> Connection<S> {
     fn converse(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
         let held = self.carry_in(desk);
         let len = match self.wire.receive(&mut desk.inbox[held..])? {
-            Received::Bytes(len) => held + len,
+            Received::Bytes(len) => {
+                desk.moved.received += len as u64;
+                held + len
+            }
             Received::Nothing => return Ok(Step::Blocked),
             Received::Eof => return self.end(desk, site),
         };
@@ -153,11 +167,17 @@ impl<S: Socket> Connection<S> {
             self.behind = self.behind.max(Behind::Perhaps);
         }
         self.carry_out(rest);
-        desk.counters.answered += served.answered;
+        desk.moved.answers += served.answered;
         if site.is_closing() && self.has_to_withhold(&served) {
-            self.withhold(&desk.outbox, served.next, site)?;
+            self.withhold(desk, served.next, site)?;
         } else {
-            self.send(&desk.outbox, served.tail, served.next, site)?;
+            self.send(
+                &desk.outbox,
+                served.tail,
+                served.next,
+                site,
+                &mut desk.moved,
+            )?;
         }
         let (lane, answered) = (self.lane(), served.answered > 0);
         Ok(Step::Done(match lane {
@@ -176,7 +196,7 @@ impl<S: Socket> Connection<S> {
         match self.phase {
             Phase::Idle => Ok(Step::Over(Reason::Finished)),
             Phase::Held(Next::Held(_)) => self.respond(0, Behind::Nothing, desk, site),
-            Phase::Held(_) => self.release(Next::Close, site),
+            Phase::Held(_) => self.release(Next::Close, desk, site),
             _ => Ok(Step::Over(Reason::Truncated)),
         }
     }
@@ -197,52 +217,27 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether answers are to be withheld in a stop. They are for as long as nobody knows which
-    /// of them is the last: a client that has a certain number of requests on their way sends
-    /// no more until it is answered.
-    fn has_to_withhold(&mut self, served: &Served) -> bool {
-        self.takes_long |= !served.tail.is_over();
-        match served.next {
-            Next::Held(_) => true,
-            Next::Head | Next::Body(_) | Next::Delayed(_) => {
-                let began = served.answered > 0 || matches!(self.phase, Phase::Held(_));
-                began && self.behind == Behind::Perhaps
-            }
-            // Long bodies are not copied, and so not withheld.
-            Next::Queued | Next::Close => false,
-        }
-    }
-
-    /// Withholds answers, or sends all of them where there is no room.
-    fn withhold(&mut self, answers: &[u8], next: Next, site: &Site) -> io::Result<()> {
-        if !self.outgoing.has_room_for(answers.len()) {
-            return self.send(answers, Tail::NONE, next, site);
-        }
-        self.outgoing.withhold(answers);
-        self.phase = match next {
-            Next::Delayed(unread) => Phase::Delayed(unread),
-            _ => Phase::Held(next),
-        };
-        Ok(())
-    }
-
-    /// Sends what was withheld.
-    fn release(&mut self, next: Next, site: &Site) -> io::Result<Step> {
-        self.send(&[], Tail::NONE, next, site)?;
-        Ok(self.entered())
-    }
-
     /// Sends answers and goes on as `next` says; or has it wait for the kernel.
-    fn send(&mut self, answers: &[u8], tail: Tail, next: Next, site: &Site) -> io::Result<()> {
-        match self.outgoing.send(answers, tail, site, &mut self.wire)? {
+    fn send(
+        &mut self,
+        answers: &[u8],
+        tail: Tail,
+        next: Next,
+        site: &Site,
+        moved: &mut Moved,
+    ) -> io::Result<()> {
+        match self
+            .outgoing
+            .send(answers, tail, site, &mut self.wire, moved)?
+        {
             Sent::All => return self.proceed(next),
             Sent::Some | Sent::None => self.phase = Phase::Writing(next),
         }
         Ok(())
     }
 
-    fn flush(&mut self, next: Next, site: &Site) -> io::Result<Step> {
-        match self.outgoing.flush(site, &mut self.wire)? {
+    fn flush(&mut self, next: Next, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+        match self.outgoing.flush(site, &mut self.wire, &mut desk.moved)? {
             Sent::All => self.proceed(next).map(|()| self.entered()),
             // A long body may take long; all else has one patience, however it dribbles.
             Sent::Some if self.outgoing.has_tail() => {
@@ -255,7 +250,8 @@ impl<S: Socket> Connection<S> {
 
     fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
         Ok(match self.wire.receive(&mut desk.inbox)? {
-            Received::Bytes(_) => {
+            Received::Bytes(len) => {
+                desk.moved.received += len as u64;
                 self.phase.hear();
                 Step::Done(Change::None)
             }
@@ -271,7 +267,7 @@ impl<S: Socket> Connection<S> {
     /// Enters the phase in which the bytes after the last answer are met.
     fn proceed(&mut self, next: Next) -> io::Result<()> {
         // Nearly always, and worth a shorter way.
-        if next == Next::Head && self.carry.is_empty() {
+        if matches!(next, Next::Head) && self.carry.is_empty() {
             self.phase = Phase::Idle;
             return Ok(());
         }
@@ -281,6 +277,7 @@ impl<S: Socket> Connection<S> {
             Next::Body(unread) => Phase::Body(unread),
             Next::Delayed(unread) => Phase::Delayed(unread),
             Next::Queued => Phase::Queued,
+            Next::Unwritten => Phase::Unwritten,
             Next::Held(_) => Phase::Held(next),
             Next::Close => {
                 self.wire.finish()?;

@@ -197,6 +197,12 @@ impl Deadlines {
         Some(at - ANCHORS)
     }
 
+    /// The key that is due first in a lane, and when that is.
+    pub fn earliest(&self, lane: Lane) -> Option<(usize, Moment)> {
+        let at = self.first(lane)?;
+        Some((at - ANCHORS, self.links[at].due))
+    }
+
     fn first(&self, lane: Lane) -> Option<usize> {
         let anchor = lane as usize;
         let first = self.links[anchor].next as usize;

@@ -5,7 +5,7 @@
 //! the outbox, which in general is for all that fits into the inbox; so answering never
 //! allocates.
 
-use crate::counters::Counters;
+use crate::counters::Moved;
 use crate::limits::{INBOX, OUTBOX};
 
 /// What a connection borrows for a turn.
@@ -15,8 +15,8 @@ pub struct Desk {
     pub inbox: Box<[u8]>,
     /// The answers of the present turn that have not been sent.
     pub outbox: Vec<u8>,
-    /// What is counted while connections have their turns.
-    pub counters: Counters,
+    /// What the present turn has moved.
+    pub moved: Moved,
 }
 
 impl Desk {
@@ -26,7 +26,7 @@ impl Desk {
         Desk {
             inbox,
             outbox: Vec::with_capacity(OUTBOX),
-            counters: Counters::default(),
+            moved: Moved::default(),
         }
     }
 }

@@ -3,12 +3,16 @@
 //!
 //! The invariant: whoever is late is hurried before anything else is done with it.
 
+use std::mem;
+
 use crate::connection::Connection;
+use crate::counters::{Counters, Moved};
 use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::Site;
 use crate::limits::HELD_MAX;
 use crate::moment::Moment;
+use crate::recorder::{Number, Place, Recorder};
 use crate::service::Service;
 use crate::turn::Turn;
 use crate::wire::{Edge, Socket};
@@ -20,6 +24,10 @@ pub struct House {
     pub sites: [Site; Service::ALL.len()],
     /// The buffers.
     pub desk: Desk,
+    /// What has been counted.
+    pub counters: Counters,
+    /// What has happened to whom.
+    pub recorder: Recorder,
     /// From when on nobody is waited for who takes long bodies and may ask for more and more.
     pub hurry: Moment,
 }
@@ -27,11 +35,15 @@ pub struct House {
 /// A connection and the service that it came to.
 #[derive(Debug)]
 pub struct Guest<S> {
+    /// Which one it is.
+    pub number: Number,
     /// The service that it came to.
     pub service: Service,
     /// The conversation itself.
     pub connection: Connection<S>,
-    /// When it entered the phase that it is in.
+    /// The lane that it is in, as far as has been recorded.
+    pub lane: Lane,
+    /// When it entered that.
     pub entered: Moment,
     /// It is among those that are left over.
     pub left_over: bool,
@@ -39,10 +51,12 @@ pub struct Guest<S> {
 
 impl<S: Socket> Guest<S> {
     /// One that has just come.
-    pub fn new(service: Service, socket: S, now: Moment) -> Guest<S> {
+    pub fn new(number: Number, service: Service, socket: S, now: Moment) -> Guest<S> {
         Guest {
+            number,
             service,
             connection: Connection::new(socket),
+            lane: Lane::Idle,
             entered: now,
             left_over: false,
         }
@@ -69,6 +83,18 @@ impl<S: Socket> Guest<S> {
     pub fn look_once_more(&mut self, house: &mut House, now: Moment) -> Turn {
         self.connection.note(Edge::READABLE);
         self.advance(house, now)
+    }
+
+    /// Enters a lane, perhaps the one that it was in, and has that recorded.
+    pub fn enter(&mut self, lane: Lane, moved: &Moved, recorder: &mut Recorder, now: Moment) {
+        let from = mem::replace(&mut self.lane, lane);
+        self.entered = now;
+        recorder.note(now, self.identity(), Some(from), Place::In(lane), moved);
+    }
+
+    /// Which connection this is, and whose.
+    pub fn identity(&self) -> (Number, Service) {
+        (self.number, self.service)
     }
 
     /// Tells the connection that its patience has ended.

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -143,7 +143,13 @@ pub fn hand_on() {
     }
 }
 
+/// How many lines have been dropped since the start.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 static HELD: AtomicBool = AtomicBool::new(false);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata) -> bool {
@@ -157,7 +163,7 @@ impl Log for Logger {
                 self.hand_on(&mut page);
             }
             if page.is_full() {
-                page.dropped += 1;
+                page.lose(1);
             } else {
                 self.print(&mut page, record);
             }
@@ -216,6 +222,12 @@ impl Page {
         is_full(self.len)
     }
 
+    /// Counts lines that nobody will read.
+    fn lose(&mut self, lines: usize) {
+        self.dropped += lines;
+        DROPPED.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
     /// Finds out how long it is.
     fn measure(&mut self) {
         self.len = self.memory.stream_position().unwrap_or(self.len);
@@ -239,7 +251,7 @@ impl Page {
                     self.lines -= chunk[..taken].iter().filter(|&&byte| byte == b'\n').count();
                 }
                 Err(_) => {
-                    self.dropped += self.lines;
+                    self.lose(self.lines);
                     flows = false;
                     break;
                 }

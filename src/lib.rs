@@ -65,23 +65,30 @@
 
 pub mod address;
 pub mod bound;
+pub mod budget;
 pub mod command;
 pub mod connection;
 pub mod counters;
 pub mod deadlines;
 pub mod desk;
 pub mod doors;
+pub mod figures;
 pub mod guest;
+pub mod histogram;
 pub mod http;
 pub mod journal;
 pub mod limits;
 pub mod listener;
+pub mod live;
+pub mod meter;
+pub mod minute;
 pub mod moment;
 pub mod options;
 pub mod outgoing;
 pub mod outlet;
 pub mod phase;
 pub mod probe;
+pub mod recorder;
 pub mod runtime;
 #[cfg(test)]
 mod script;
@@ -91,5 +98,7 @@ pub mod signals;
 pub mod stop;
 pub mod supervisor;
 pub mod table;
+pub mod timeline;
 pub mod turn;
+pub mod view;
 pub mod wire;

@@ -43,6 +43,18 @@ pub const BODY_COPIED_MAX: usize = 4 * 1024;
 /// Longest answer in the outbox, with its head.
 pub const ANSWER_MAX: usize = BODY_COPIED_MAX + 256;
 
+/// Longest text of a page that is written anew for each request. It has the outbox for itself.
+pub const TEXT_MAX: usize = 128 * 1024;
+
+/// Changes that are remembered of all connections together, for those who look back.
+pub const RECORDS_MAX: usize = 4096;
+
+/// Most lines of the story of a connection that is cut, in the log.
+pub const STORY_MAX: usize = 16;
+
+/// Most lines of such a story, and most connections, on a page.
+pub const ROWS_MAX: usize = 500;
+
 /// Most that is withheld from one connection in a stop: a few hundred answers. Behind deeper
 /// windows than that, the close may come while requests are still on their way.
 pub const WITHHELD_MAX: usize = 64 * 1024;
@@ -67,6 +79,10 @@ pub const ACCEPTS_PER_TICK: usize = 64;
 
 /// Events taken from the kernel at once; what is left comes with the next wait.
 pub const EVENTS_PER_TICK: usize = 1024;
+
+/// Pages that are written in one tick, each in a fraction of a millisecond; others wait for the
+/// next one.
+pub const PAGES_PER_TICK: usize = 4;
 
 /// Connections open at once on both listeners together; more wait in the kernel's queue.
 /// The limit on descriptors (`ulimit -n`) is usually met first.
@@ -177,6 +193,7 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const VERSION_MAX: usize = 64;
 
 const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read");
+const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a text must fit");
 const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use crate::counters::Moved;
 use crate::http::{Site, Tail};
 use crate::limits::WITHHELD_MAX;
 use crate::wire::{Socket, Wire};
@@ -71,37 +72,45 @@ impl Outgoing {
         mut tail: Tail,
         site: &Site,
         wire: &mut Wire<S>,
+        moved: &mut Moved,
     ) -> io::Result<Sent> {
         if self.0.is_some() {
             self.keep(answers, tail);
-            return self.flush(site, wire);
+            return self.flush(site, wire, moved);
         }
         if answers.is_empty() {
             return Ok(Sent::All);
         }
         let sent = wire.send(answers, site.tail(tail))?;
+        moved.sent += sent as u64;
         if sent == answers.len() && tail.is_over() {
             return Ok(Sent::All);
         }
         let copied = sent.min(answers.len());
         tail.skip(sent - copied);
         self.keep(&answers[copied..], tail);
-        Ok(self.outcome(sent))
+        Ok(self.outcome(sent, moved))
     }
 
     /// Sends what is here, as far as the kernel takes it.
     ///
     /// # Errors
     /// Those of [`Wire::send`].
-    pub fn flush<S: Socket>(&mut self, site: &Site, wire: &mut Wire<S>) -> io::Result<Sent> {
+    pub fn flush<S: Socket>(
+        &mut self,
+        site: &Site,
+        wire: &mut Wire<S>,
+        moved: &mut Moved,
+    ) -> io::Result<Sent> {
         let Some(Unsent { bytes, tail }) = self.0.as_deref_mut() else {
             return Ok(Sent::All);
         };
         let sent = wire.send(bytes, site.tail(*tail))?;
+        moved.sent += sent as u64;
         let copied = sent.min(bytes.len());
         tail.skip(sent - copied);
         bytes.drain(..copied);
-        Ok(self.outcome(sent))
+        Ok(self.outcome(sent, moved))
     }
 
     /// Puts answers behind those that are here, none of which has a tail.
@@ -115,11 +124,12 @@ impl Outgoing {
     }
 
     /// Gives the memory back when nothing is left.
-    fn outcome(&mut self, sent: usize) -> Sent {
+    fn outcome(&mut self, sent: usize, moved: &mut Moved) -> Sent {
         if self.is_empty() && !self.has_tail() {
             self.0 = None;
             return Sent::All;
         }
+        moved.partial_writes += 1;
         if sent == 0 { Sent::None } else { Sent::Some }
     }
 }

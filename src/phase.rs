@@ -20,9 +20,9 @@
 //!                       patience of the lane ends
 //! ```
 //!
-//! Two more stand in the box for those whose requests have come and are not answered yet, so that
-//! nothing is read: `Delayed`, until it is time for the next answer, and `Queued`, until the
-//! answer ahead has been sent.
+//! Three more stand in the box for those whose requests have come and are not answered yet, so that
+//! nothing is read: `Delayed`, until it is time for the next answer, `Queued`, until the answer
+//! ahead has been sent, and `Unwritten`, until the page has been written that it asks for.
 
 use crate::deadlines::Lane;
 use crate::http::{Next, Unread};
@@ -45,6 +45,8 @@ pub enum Phase {
     Delayed(Unread),
     /// Whole requests wait for the answers ahead of theirs to be sent.
     Queued,
+    /// A whole request waits for its page to be written.
+    Unwritten,
     /// Answers wait for room in the kernel. Until they are sent nothing is read: a client that
     /// does not take its answers has to wait before it can ask for more.
     /// Then comes what is said here.
@@ -77,7 +79,7 @@ impl Phase {
             Phase::Body(_) => Lane::Body,
             Phase::Held(_) => Lane::Held,
             Phase::Delayed(_) => Lane::Delayed,
-            Phase::Queued | Phase::Writing(_) => Lane::Writing,
+            Phase::Queued | Phase::Unwritten | Phase::Writing(_) => Lane::Writing,
             Phase::Lingering { .. } => Lane::Lingering,
             Phase::Farewell => Lane::Farewell,
         }

@@ -6,7 +6,7 @@
 //!   2 clock       one moment for the whole tick; a new Date if the second has changed
 //!   3 signals     begin the stop, so that the answers of this tick already announce it
 //!   4 events      connections take a turn; listeners are only noted
-//!   5 left over   connections that ran out of steps in the last tick
+//!   5 left over   connections that ran out of steps in the last tick, and live pages
 //!   6 accept      from each listener, within a budget
 //!   7 deadlines   of connections, of the last call, of the drain
 //! ```
@@ -15,26 +15,32 @@
 //! that tick are over, so no event can reach the wrong connection. That is why accepting
 //! comes after them; and those who are here already go before those who come.
 
+mod ending;
+
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::SocketAddr;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::bound::Bound;
+use crate::budget::Budget;
 use crate::doors::Doors;
 use crate::journal;
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
+use crate::limits::{
+    ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE, PAGES_PER_TICK,
+};
 use crate::listener::Accepted;
+use crate::meter::{Meter, Step};
 use crate::moment::{self, Moment};
 use crate::options::Options;
 use crate::service::Service;
-use crate::signals::{Signal, Signals};
-use crate::stop::{Outcome, Stage, Stop, Tally};
-use crate::supervisor::{self, Inherited};
+use crate::signals::Signals;
+use crate::stop::{Stage, Stop, Tally};
+use crate::supervisor::Inherited;
 use crate::table::Table;
+use crate::view::View;
 
 /// Connections have their slot for a token, so all others are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
@@ -48,6 +54,7 @@ pub struct Server {
     signals: Signals,
     doors: Doors,
     table: Table<TcpStream>,
+    meter: Meter,
     now: Moment,
     /// When the date in the replies is no longer true.
     restamp: Moment,
@@ -84,6 +91,7 @@ impl Server {
             signals,
             doors,
             table: Table::new(&options.content),
+            meter: Meter::new(now),
             now,
             restamp: now,
             stop: Stop::new(options.schedule),
@@ -117,9 +125,10 @@ impl Server {
         self.read_clock();
         self.take_signals(events);
         self.take_events(events);
-        self.table.take_left_over(self.now);
+        self.take_left_over();
         self.accept();
         self.keep_deadlines();
+        self.read_meter(events);
         Ok(())
     }
 
@@ -136,53 +145,29 @@ impl Server {
         }
     }
 
-    /// The only look at the clock: what happens in a tick happens at one moment.
+    /// The look at the clock that counts: what happens in a tick happens at one moment.
     fn read_clock(&mut self) {
         self.now = Moment::now();
+        self.table.begin_tick();
         if self.now >= self.restamp {
             let (seconds, left) = moment::date();
             self.table.stamp(seconds);
+            self.meter.pass(self.now);
             self.restamp = self.now + left;
+            self.charge(Step::Clock, self.now);
         }
     }
 
-    fn take_signals(&mut self, events: &Events) {
-        if events.iter().any(|event| event.token() == SIGNALS) {
-            while let Some(signal) = self.signals.take() {
-                info!(target: "onepoll", "Signal '{}' received", signal.name());
-                match signal {
-                    Signal::Terminate => self.stop.retire(self.now),
-                    Signal::Interrupt => self.stop.drain(self.now),
-                }
-            }
-        }
-        if self.stop.has_begun() {
-            self.follow_stop();
-        }
+    /// Charges a step with the time since it has begun.
+    fn charge(&mut self, step: Step, since: Moment) {
+        self.meter.charge(step, Moment::now() - since);
     }
 
-    /// Does what the stop asks for when it has come further.
-    fn follow_stop(&mut self) {
-        self.stop.advance(self.now);
-        let stage = self.stop.stage();
-        let before = mem::replace(&mut self.followed, stage);
-        if before == stage {
-            return;
-        }
-        let begins = before == Stage::Serving;
-        if begins {
-            self.answered_before = self.table.counters().answered;
-            self.table.retire();
-            self.table.announce_close(Service::Main, self.now);
-        }
-        if self.stop.is_draining() {
-            self.table.announce_close(Service::Diag, self.now);
-            self.doors.close(self.poll.registry(), self.now);
-        }
-        if begins {
-            // The last thing, as it may take a moment.
-            supervisor::tell_stopping();
-        }
+    fn read_meter(&mut self, events: &Events) {
+        let counters = self.table.counters();
+        let busy = Moment::now() - self.now;
+        let found = events.iter().count();
+        self.meter.end_tick(busy, found, counters.answered());
     }
 
     fn take_events(&mut self, events: &Events) {
@@ -197,17 +182,39 @@ impl Server {
         }
     }
 
+    fn take_left_over(&mut self) {
+        if !self.table.has_left_over() {
+            return;
+        }
+        let start = Moment::now();
+        self.meter
+            .exhaust(Budget::Steps, self.table.take_unfinished());
+        self.table.take_left_over(self.now);
+        for _ in 0..PAGES_PER_TICK {
+            let Some((key, path, query)) = self.table.next_reader() else {
+                break;
+            };
+            let (table, meter, stage) = (&self.table, &self.meter, self.stop.stage());
+            let view = View {
+                table,
+                meter,
+                stage,
+                now: self.now,
+            };
+            let text = view.write(path, &query);
+            self.table.hand_over(key, text, self.now);
+        }
+        self.meter
+            .exhaust(Budget::Pages, u64::from(self.table.has_readers()));
+        self.charge(Step::LeftOver, start);
+    }
+
     /// When the next attempt to accept makes sense.
     fn next_accept(&self) -> Moment {
         if !self.doors.are_stirring() || self.table.len() == CONNECTIONS_MAX {
             return Moment::NEVER;
         }
         self.doors.next(self.now, self.somebody_stays())
-    }
-
-    /// Whether the process has to stay for somebody, so that doors may as well.
-    fn somebody_stays(&self) -> bool {
-        !self.table.is_empty() && !self.stop.dismisses_idle(self.now)
     }
 
     fn accept(&mut self) {
@@ -217,10 +224,16 @@ impl Server {
         if self.next_accept() > self.now {
             return;
         }
+        let start = Moment::now();
         for service in Service::ALL {
-            let mut budget = 0..ACCEPTS_PER_TICK;
-            while budget.next().is_some() && self.accept_one(service) {}
+            let mut accepted = 0;
+            while accepted < ACCEPTS_PER_TICK && self.accept_one(service) {
+                accepted += 1;
+            }
+            let is_exhausted = accepted == ACCEPTS_PER_TICK;
+            self.meter.exhaust(Budget::Accepts, u64::from(is_exhausted));
         }
+        self.charge(Step::Accept, start);
     }
 
     /// Accepts a connection to a service; says whether there may be another one.
@@ -253,8 +266,8 @@ impl Server {
         let registry = self.poll.registry();
         match registry.register(&mut stream, Token(key), interest) {
             Ok(()) => {
-                debug!(target: service.name(), "Connection {key} accepted from {peer}");
-                self.table.admit(service, stream, self.now);
+                let number = self.table.admit(service, stream, self.now);
+                debug!(target: service.name(), "Connection {number} accepted from {peer}");
             }
             Err(error) => {
                 warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
@@ -263,7 +276,13 @@ impl Server {
     }
 
     fn keep_deadlines(&mut self) {
-        self.table.expire(self.now);
+        if self.table.is_anybody_due(self.now) {
+            let start = Moment::now();
+            self.table.expire(self.now);
+            let (answers, time) = self.table.take_delayed();
+            self.meter.delay(answers, time);
+            self.charge(Step::Deadlines, start);
+        }
         if self.stop.dismisses_idle(self.now) {
             self.table.dismiss_idle(self.now, &mut self.tally);
         }
@@ -271,28 +290,5 @@ impl Server {
             self.table.cut(self.now, &mut self.tally);
             self.tally.cut += self.doors.turn_away();
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.stop.is_draining() && self.doors.are_closed() && self.table.is_empty()
-    }
-
-    /// Logs what the stop came to, once it is over.
-    pub fn sum_up(&mut self) -> Outcome {
-        for service in Service::ALL {
-            info!(target: service.name(), "{} exited", service.title());
-        }
-        if let Some(overdue) = self.table.counters().overdue() {
-            info!(target: "onepoll", "Overdue since the start: {overdue}");
-        }
-        self.tally.answered = self.table.counters().answered - self.answered_before;
-        let outcome = self.tally.outcome();
-        let ended = match outcome {
-            Outcome::Drained | Outcome::Failed => "Drained in",
-            Outcome::Cut => "Cut off after",
-        };
-        let millis = self.stop.lasted(self.now).as_millis();
-        info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);
-        outcome
     }
 }

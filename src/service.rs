@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::http::{Route, Site};
+use crate::http::{Route, Site, Status};
 use crate::limits::{BODY_SIZE, DELAY, VERSION_MAX};
+use crate::live;
 
 /// The version that is served: `ONEPOLL_VERSION` in the environment of the build, or that of
 /// the package.
@@ -15,6 +16,9 @@ const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
 
 /// What `/hello` says, over and over again if that is not enough.
 const GREETING: &[u8] = b"Hello world.\n";
+
+/// The pages of diagnostics that are written anew for each request.
+const LIVE: [&str; 3] = ["/metrics", "/loop", "/trace"];
 
 /// What `/hello` is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,23 +78,33 @@ impl Service {
 
     /// What it serves.
     pub fn site(self, content: &Content) -> Site {
-        let route = match self {
-            Service::Diag => Route::new("/ready", format!("Version: {VERSION}")),
+        let routes = match self {
+            Service::Diag => {
+                let ready = Route::new("/ready", format!("Version: {VERSION}"));
+                let page = Route {
+                    fields: live::FIELDS,
+                    ..Route::new("/", live::PAGE)
+                };
+                [ready, page]
+                    .into_iter()
+                    .chain(LIVE.map(Route::live))
+                    .collect()
+            }
             Service::Main => {
                 let greeting = GREETING.iter().copied().cycle().take(content.body_size);
-                Route {
+                vec![Route {
                     is_delayed: !content.delay.is_zero(),
                     ..Route::new("/hello", greeting.collect::<Vec<u8>>())
-                }
+                }]
             }
         };
-        Site::new(self.name(), vec![route])
+        Site::new(self.name(), routes)
     }
 
     /// Changes what it serves once the server is going to end.
     pub fn retire(self, site: &mut Site) {
         match self {
-            Service::Diag => site.replace("/ready", "503 Service Unavailable", "draining"),
+            Service::Diag => site.replace("/ready", Status::UNAVAILABLE, "draining"),
             Service::Main => {}
         }
     }

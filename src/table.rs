@@ -4,20 +4,23 @@
 //!
 //! The invariant: every connection in the table has a deadline, so none stays for ever.
 
+mod ending;
+
+use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 
-use log::{debug, trace, warn};
+use log::debug;
 use slab::Slab;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Moved};
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::guest::{Guest, House};
-use crate::limits::HELD_MAX;
+use crate::http::{Site, Text};
 use crate::moment::Moment;
+use crate::recorder::{Number, Place, Recorder};
 use crate::service::{Content, Service};
-use crate::stop::Tally;
 use crate::turn::{Change, Reason, Turn};
 use crate::wire::{Edge, Socket};
 
@@ -27,8 +30,11 @@ pub struct Table<S> {
     house: House,
     guests: Slab<Guest<S>>,
     deadlines: Deadlines,
+    last_number: Number,
     /// Connections that want another turn although no event will come for them, each once.
     left_over: Vec<usize>,
+    /// Connections that ask for a page which has to be written.
+    readers: VecDeque<usize>,
     /// A connection has been closed since this was last asked.
     freed: bool,
 }
@@ -40,11 +46,15 @@ impl<S: Socket> Table<S> {
             house: House {
                 sites: Service::ALL.map(|service| service.site(content)),
                 desk: Desk::new(),
+                counters: Counters::default(),
+                recorder: Recorder::new(),
                 hurry: Moment::NEVER,
             },
             guests: Slab::new(),
             deadlines: Deadlines::new(content.delay),
+            last_number: 0,
             left_over: Vec::new(),
+            readers: VecDeque::new(),
             freed: false,
         }
     }
@@ -61,7 +71,33 @@ impl<S: Socket> Table<S> {
 
     /// What has been counted so far.
     pub fn counters(&self) -> &Counters {
-        &self.house.desk.counters
+        &self.house.counters
+    }
+
+    /// What has happened to whom.
+    pub fn recorder(&self) -> &Recorder {
+        &self.house.recorder
+    }
+
+    /// What a service serves, and has given.
+    pub fn site(&self, service: Service) -> &Site {
+        &self.house.sites[service as usize]
+    }
+
+    /// What is in each slot, up to the last one that has been used.
+    pub fn slots(&self) -> impl Iterator<Item = Option<&Guest<S>>> {
+        (0..self.guests.capacity()).map(|key| self.guests.get(key))
+    }
+
+    /// Who is due first in a lane, and when.
+    pub fn first_due(&self, lane: Lane) -> Option<(Number, Moment)> {
+        let (key, due) = self.deadlines.earliest(lane)?;
+        Some((self.guests.get(key)?.number, due))
+    }
+
+    /// A tick begins.
+    pub fn begin_tick(&mut self) {
+        self.house.recorder.begin_tick();
     }
 
     /// Whether a connection has been closed, and a descriptor freed, since the last call.
@@ -69,13 +105,23 @@ impl<S: Socket> Table<S> {
         mem::take(&mut self.freed)
     }
 
+    /// Whether somebody's patience may have ended.
+    pub fn is_anybody_due(&self, now: Moment) -> bool {
+        self.deadlines.next() <= now
+    }
+
     /// Until when nothing has to be done unless an event comes.
     pub fn next_turn(&self, now: Moment) -> Moment {
-        if self.left_over.is_empty() {
-            self.deadlines.next()
-        } else {
+        if self.has_left_over() {
             now
+        } else {
+            self.deadlines.next()
         }
+    }
+
+    /// Whether somebody wants another turn, or a page, although no event will come.
+    pub fn has_left_over(&self) -> bool {
+        !self.left_over.is_empty() || !self.readers.is_empty()
     }
 
     /// Writes the date, in seconds since 1970, into everything that is served.
@@ -85,28 +131,63 @@ impl<S: Socket> Table<S> {
         }
     }
 
-    /// Says on every page that is there for it that the server will end.
-    pub fn retire(&mut self) {
-        for service in Service::ALL {
-            service.retire(&mut self.house.sites[service as usize]);
-        }
-    }
-
-    /// From now on, the last answer that a client of `service` gets announces the close.
-    pub fn announce_close(&mut self, service: Service, now: Moment) {
-        self.house.sites[service as usize].announce_close();
-        self.house.hurry = self.house.hurry.min(now + HELD_MAX);
-    }
-
     /// The key under which the next connection will be admitted.
     pub fn next_key(&self) -> usize {
         self.guests.vacant_key()
     }
 
-    /// Adds a connection that has come to `service`.
-    pub fn admit(&mut self, service: Service, socket: S, now: Moment) {
-        let key = self.guests.insert(Guest::new(service, socket, now));
+    /// Adds a connection that has come to `service`, and says which number it has been given.
+    pub fn admit(&mut self, service: Service, socket: S, now: Moment) -> Number {
+        self.house.counters.accepted[service as usize] += 1;
+        // After four thousand million connections the numbers begin anew.
+        self.last_number = self.last_number.wrapping_add(1);
+        let number = self.last_number;
+        let key = self.guests.insert(Guest::new(number, service, socket, now));
         self.deadlines.arm(key, Lane::Idle, now);
+        let (of, to) = ((number, service), Place::In(Lane::Idle));
+        self.house
+            .recorder
+            .note(now, of, None, to, &Moved::default());
+        number
+    }
+
+    /// How many turns have ended for want of steps since the last call.
+    pub fn take_unfinished(&mut self) -> u64 {
+        mem::take(&mut self.house.counters.unfinished)
+    }
+
+    /// How many answers were given after a delay since the last call, and how long all of these
+    /// delays were together.
+    pub fn take_delayed(&mut self) -> (u64, Duration) {
+        mem::take(&mut self.house.counters.delayed)
+    }
+
+    /// The next connection that waits for a page, the path of that, and the query.
+    pub fn next_reader(&mut self) -> Option<(usize, &'static str, String)> {
+        loop {
+            let key = self.readers.pop_front()?;
+            // It may have gone since, and somebody else may be in its place.
+            let page = self.guests.get(key).and_then(|guest| {
+                let site = &self.house.sites[guest.service as usize];
+                guest.connection.awaits_page(site)
+            });
+            if let Some((path, query)) = page {
+                return Some((key, path, query.to_owned()));
+            }
+        }
+    }
+
+    /// Whether there is another one.
+    pub fn has_readers(&self) -> bool {
+        !self.readers.is_empty()
+    }
+
+    /// Answers the connection that waits for a page.
+    pub fn hand_over(&mut self, key: usize, text: Text, now: Moment) {
+        let guest = &mut self.guests[key];
+        self.house.sites[guest.service as usize].put(text);
+        let turn = guest.advance(&mut self.house, now);
+        self.settle(key, &turn, now);
     }
 
     /// Remembers what an event reported about a connection and gives it a turn, unless one that
@@ -141,6 +222,9 @@ impl<S: Socket> Table<S> {
 
     /// Does what the end of a turn asks for.
     fn settle(&mut self, key: usize, turn: &Turn, now: Moment) {
+        let moved = mem::take(&mut self.house.desk.moved);
+        let guest = &mut self.guests[key];
+        self.house.counters.moved[guest.service as usize] += moved;
         match *turn {
             Turn::Open { change, unfinished } => {
                 match change {
@@ -148,26 +232,38 @@ impl<S: Socket> Table<S> {
                     Change::Progress(lane) => self.deadlines.renew(key, lane, now),
                     Change::Again(lane) => {
                         self.deadlines.renew(key, lane, now);
-                        self.guests[key].entered = now;
+                        guest.enter(lane, &moved, &mut self.house.recorder, now);
                     }
                     Change::Entered(lane) => {
-                        trace!(target: "onepoll", "Connection {key} enters {}", lane.name());
                         self.deadlines.arm(key, lane, now);
-                        self.guests[key].entered = now;
+                        guest.enter(lane, &moved, &mut self.house.recorder, now);
+                        // Whether it waits for a page shows when its turn has come.
+                        if lane == Lane::Writing && guest.service == Service::Diag {
+                            self.readers.push_back(key);
+                        }
                     }
                 }
-                if unfinished && !mem::replace(&mut self.guests[key].left_over, true) {
-                    self.left_over.push(key);
+                if unfinished {
+                    self.house.counters.unfinished += 1;
+                    if !mem::replace(&mut guest.left_over, true) {
+                        self.left_over.push(key);
+                    }
                 }
             }
-            Turn::Over(reason) => self.close(key, reason),
+            Turn::Over(reason) => self.close(key, reason, now),
         }
     }
 
     /// Closes the descriptor, which also takes it out of the poll (epoll(7)).
-    fn close(&mut self, key: usize, reason: Reason) {
-        debug!(target: "onepoll", "Connection {key} closed: {reason}");
-        self.guests.remove(key);
+    fn close(&mut self, key: usize, reason: Reason, now: Moment) {
+        let guest = self.guests.remove(key);
+        debug!(target: "onepoll", "Connection {} closed: {reason}", guest.number);
+        let (from, to) = (Some(guest.lane), Place::Gone(reason));
+        let moved = mem::take(&mut self.house.desk.moved);
+        self.house.counters.moved[guest.service as usize] += moved;
+        self.house
+            .recorder
+            .note(now, guest.identity(), from, to, &moved);
         self.deadlines.disarm(key);
         self.freed = true;
     }
@@ -185,77 +281,19 @@ impl<S: Socket> Table<S> {
                 }
                 // An answer that is given in time is nobody's fault.
                 if lane != Lane::Delayed {
-                    debug!(target: "onepoll", "Connection {key} is overdue: {}", lane.name());
-                    self.house.desk.counters.overdue[lane as usize] += 1;
+                    let number = guest.number;
+                    debug!(target: "onepoll", "Connection {number} is overdue: {}", lane.name());
+                    self.house.counters.overdue[lane as usize] += 1;
                 }
                 turn = guest.expire(&mut self.house);
+                if lane == Lane::Delayed {
+                    // None if they are withheld.
+                    let answers = self.house.desk.moved.answers;
+                    self.house.counters.delay(answers, now - guest.entered);
+                }
             }
             self.settle(key, &turn, now);
         }
-    }
-
-    /// Dismisses the connections that are idle at the end of the last call. Closing a socket
-    /// that holds a request would answer that with an RST.
-    pub fn dismiss_idle(&mut self, now: Moment, tally: &mut Tally) {
-        for _ in 0..self.guests.len() {
-            let Some(key) = self.deadlines.pop(Lane::Idle) else {
-                break;
-            };
-            let guest = &mut self.guests[key];
-            let mut turn = guest.look_once_more(&mut self.house, now);
-            if turn.is_without_change() {
-                debug!(target: "onepoll", "Connection {key} is idle at the last call");
-                turn = guest.connection.dismiss();
-                tally.idle += 1;
-            }
-            self.settle(key, &turn, now);
-        }
-    }
-
-    /// Closes everything that is left at the drain's deadline, and names whoever loses by it.
-    /// Those that have had their last answer, or have been dismissed, do not.
-    pub fn cut(&mut self, now: Moment, tally: &mut Tally) {
-        // Nothing more can be waited for: these answers are the last.
-        while let Some(key) = self.deadlines.pop(Lane::Held) {
-            let guest = &mut self.guests[key];
-            let entered = guest.entered;
-            guest.connection.hurry();
-            let mut turn = guest.look_once_more(&mut self.house, now);
-            if guest.connection.lane() == Lane::Held {
-                turn = guest.expire(&mut self.house);
-            }
-            // What is closed with something unread in it is reset.
-            let is_lost = guest.connection.has_unread();
-            self.settle(key, &turn, now);
-            if is_lost && self.guests.contains(key) {
-                self.lose(key, Lane::Held, now - entered, tally);
-            }
-        }
-        for key in 0..self.guests.capacity() {
-            let Some(guest) = self.guests.get(key) else {
-                continue;
-            };
-            match guest.connection.lane() {
-                Lane::Lingering | Lane::Farewell => self.close(key, Reason::Cut),
-                lane => self.lose(key, lane, now - guest.entered, tally),
-            }
-        }
-    }
-
-    /// Closes a connection that loses by it.
-    fn lose(&mut self, key: usize, lane: Lane, time: Duration, tally: &mut Tally) {
-        let guest = &mut self.guests[key];
-        let site = &self.house.sites[guest.service as usize];
-        guest.connection.hand_out(site);
-        let peer = guest.connection.peer();
-        let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-        let (time, phase) = (time.as_millis(), lane.name());
-        warn!(
-            target: guest.service.name(),
-            "Connection {key} from {peer} is cut, after {time} ms in {phase}"
-        );
-        tally.cut += 1;
-        self.close(key, Reason::Cut);
     }
 }
 
@@ -272,6 +310,7 @@ mod tests {
         STEPS_PER_TURN, WRITING_PATIENCE,
     };
     use crate::script::{Act, Kernel, Script};
+    use crate::stop::Tally;
 
     const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 

@@ -29,11 +29,12 @@ impl<S: Socket> Connection<S> {
             Phase::Held(next) => {
                 // Half a request, and then silence: there may always be half a request.
                 self.hurry();
-                self.release(next, site)
+                self.release(next, desk, site)
             }
             Phase::Delayed(_) => self.wake(desk, site),
             Phase::Idle
             | Phase::Queued
+            | Phase::Unwritten
             | Phase::Writing(_)
             | Phase::Lingering { .. }
             | Phase::Farewell => return Turn::Over(Reason::Overdue),
@@ -74,24 +75,27 @@ impl<S: Socket> Connection<S> {
         let held = self.carry_in(desk);
         let space = &mut desk.inbox[held..];
         let len = match self.wire.receive(space)? {
-            Received::Bytes(len) => held + len,
+            Received::Bytes(len) => {
+                desk.moved.received += len as u64;
+                held + len
+            }
             Received::Nothing | Received::Eof => held,
         };
         self.respond(len, self.behind, desk, site)
     }
 
     /// Sends what was withheld, as far as the kernel takes it at once.
-    pub fn hand_out(&mut self, site: &Site) {
+    pub fn hand_out(&mut self, desk: &mut Desk, site: &Site) {
         // It is going to be closed anyway, and that cannot go wrong.
-        let _ = self.outgoing.flush(site, &mut self.wire);
+        let _ = self.outgoing.flush(site, &mut self.wire, &mut desk.moved);
     }
 
     /// Tells a client that its request has taken too long.
-    fn give_up(&mut self, fields_only: bool, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+    fn give_up(&mut self, fields_only: bool, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
         site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
-        desk.counters.answered += 1;
+        desk.moved.answers += 1;
         self.carry = Box::default();
-        self.send(&desk.outbox, Tail::NONE, Next::Close, site)?;
+        self.send(&desk.outbox, Tail::NONE, Next::Close, site, &mut desk.moved)?;
         Ok(self.entered())
     }
 }

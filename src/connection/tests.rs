@@ -538,7 +538,7 @@ fn overdue_requests_are_told_and_others_are_closed() {
         stage.readable([give(part)]);
         assert_eq!(stage.expire(), unfinished(Lane::Lingering), "{part:?}");
         assert!(stage.sent().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
-        assert_eq!(stage.desk.counters.answered, 1);
+        assert_eq!(stage.desk.moved.answers, 1);
         let turn = stage.expire();
         assert_eq!(turn, Turn::Over(Reason::Overdue), "lingering ends, too");
     }

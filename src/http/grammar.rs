@@ -142,6 +142,38 @@ pub(super) fn split_at_byte(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
+/// Whether `raw` is `path` once its needless percent-encoding is undone: only unreserved
+/// characters mean the same in either form (RFC 3986, section 2.3).
+pub(super) fn means(mut raw: &[u8], path: &[u8]) -> bool {
+    if raw == path {
+        return true;
+    }
+    for &expected in path {
+        let (byte, rest) = match raw {
+            [b'%', high, low, rest @ ..] => match hex_octet(*high, *low) {
+                Some(octet) if is_unreserved(octet) => (octet, rest),
+                _ => return false,
+            },
+            [byte, rest @ ..] => (*byte, rest),
+            [] => return false,
+        };
+        if byte != expected {
+            return false;
+        }
+        raw = rest;
+    }
+    raw.is_empty()
+}
+
+fn hex_octet(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

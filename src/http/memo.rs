@@ -77,7 +77,8 @@ mod tests {
         for (len, is_kept) in [(MEMO_MAX, true), (MEMO_MAX + 1, false)] {
             let input = request(len);
             let (head, len) = Head::parse(input.as_bytes()).expect("fine").expect("whole");
-            let answer = site.answer(&head, &input.as_bytes()[..len]);
+            let page = site.page(&head);
+            let answer = site.answer(page, &head, &input.as_bytes()[..len]);
             let mut memo = Memo::new();
             memo.remember(input.as_bytes(), answer, Some(head.target));
             assert_eq!(memo.recall().is_some(), is_kept);

@@ -16,6 +16,7 @@ use std::mem;
 
 use crate::limits::{ANSWER_MAX, OUTBOX};
 
+mod answer;
 mod body;
 mod date;
 mod fields;
@@ -25,13 +26,17 @@ mod memo;
 mod page;
 mod refusal;
 mod site;
+mod status;
 mod target;
 
+pub use answer::{Answer, Given, Tail};
 pub use body::{Body, Chunked};
 pub use date::{DATE_LEN, imf_fixdate};
 pub use head::{Head, Version};
+pub use page::{Route, TEXT, TEXT_NOT_SNIFFED, Text};
 pub use refusal::Refusal;
-pub use site::{Answer, Route, Site, Tail};
+pub use site::Site;
+pub use status::Status;
 pub use target::Resource;
 
 /// What [`serve`] did with its input.
@@ -59,6 +64,9 @@ pub enum Next {
     Delayed(Unread),
     /// Not wanted yet: there are whole requests, which wait for room to answer them.
     Queued,
+    /// Not wanted yet: the next request asks for a page that is written anew each time. Once the
+    /// site [has the text](Site::put), it can be answered.
+    Unwritten,
     /// Another request, or nothing: then the answer that is held was the last one. What was
     /// answered before it had better wait, too: a client that is told something may go on.
     Held(Unread),
@@ -82,7 +90,7 @@ impl Next {
     pub fn unread(self) -> Option<Unread> {
         match self {
             Next::Body(unread) | Next::Held(unread) | Next::Delayed(unread) => Some(unread),
-            Next::Head | Next::Queued | Next::Close => None,
+            Next::Head | Next::Queued | Next::Unwritten | Next::Close => None,
         }
     }
 }
@@ -123,18 +131,20 @@ pub fn serve(
         };
         match progress {
             Ok(Progress::Head) => break Next::Head,
+            Ok(Progress::Unwritten) => break Next::Unwritten,
             Ok(Progress::Body(unread)) => break Next::Body(unread),
             Ok(Progress::Whole(mut answer)) => {
                 if mem::take(&mut answer.is_delayed) {
                     break Next::Delayed(answer.into());
                 }
                 if site.is_closing() && answer.persists && is_last(rest, behind) {
-                    if behind == Behind::Perhaps || behind == Behind::Nothing && answered > 0 {
+                    answer.persists = is_in_doubt(behind, answered);
+                    // A text that was written for now cannot be held.
+                    if answer.persists && !site.writes(&answer) {
                         break Next::Held(answer.into());
                     }
-                    answer.persists = false;
                 }
-                out.extend_from_slice(site.reply(&answer));
+                site.give(&answer, out);
                 answered += 1;
                 tail = site.tail_of(&answer);
                 if !answer.persists {
@@ -163,9 +173,20 @@ fn is_last(rest: &[u8], behind: Behind) -> bool {
     !Head::begins_in(rest) || behind == Behind::TooLate && !is_whole()
 }
 
+/// Whether nobody can know if the last request that has come is the last one that will.
+fn is_in_doubt(behind: Behind, answered: u64) -> bool {
+    match behind {
+        Behind::Nothing => answered > 0,
+        Behind::Perhaps => true,
+        Behind::TooLate => false,
+    }
+}
+
 /// How far the next request has come.
 enum Progress {
     Head,
+    /// A whole head has come, and its answer has to be written first.
+    Unwritten,
     Body(Unread),
     Whole(Answer),
 }
@@ -187,7 +208,14 @@ fn begin(site: &mut Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
     let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
         return Ok(Progress::Head);
     };
-    let mut answer = site.answer(&head, &rest[..len]);
+    let page = site.page(&head);
+    if site.is_unwritten(page) {
+        return Ok(Progress::Unwritten);
+    }
+    if site.is_live(page) && !head.body.is_over() {
+        return Err(refused(Refusal::Content));
+    }
+    let mut answer = site.answer(page, &head, &rest[..len]);
     *rest = &rest[len..];
     if head.body.is_over() {
         return Ok(Progress::Whole(answer));

@@ -4,15 +4,62 @@
 //!
 //! The invariant: every reply is as long as it says, and says so in `Content-Length`.
 
-use super::Version;
 use super::date::DATE_LEN;
+use super::{Status, Version};
 use crate::limits::BODY_COPIED_MAX;
 
 /// The fields of a text.
-pub(super) const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
+pub const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 /// The same for one in which no browser is to look for anything else.
-pub(super) const TEXT_NOT_SNIFFED: &str =
+pub const TEXT_NOT_SNIFFED: &str =
     "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
+
+/// A path and the text found there.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The path, as in `/hello`, without any percent-encoding.
+    pub path: &'static str,
+    /// The body of the page; none if it is live.
+    pub body: Vec<u8>,
+    /// What the head says of the body, each field with its line end.
+    pub fields: &'static str,
+    /// Whether the page is to be answered with after a while only.
+    pub is_delayed: bool,
+    /// Whether the page is written anew for each request.
+    pub is_live: bool,
+}
+
+impl Route {
+    /// A route to a text that is answered with at once.
+    pub fn new(path: &'static str, body: impl Into<Vec<u8>>) -> Route {
+        Route {
+            path,
+            body: body.into(),
+            fields: TEXT,
+            is_delayed: false,
+            is_live: false,
+        }
+    }
+
+    /// A route to a page that is written anew for each request.
+    pub fn live(path: &'static str) -> Route {
+        Route {
+            is_live: true,
+            ..Route::new(path, Vec::new())
+        }
+    }
+}
+
+/// A live page, as it is at one moment.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Whether there is such a thing.
+    pub status: Status,
+    /// What the head says of the body, each field with its line end.
+    pub fields: &'static str,
+    /// The body, of at most [`TEXT_MAX`] bytes.
+    pub body: Vec<u8>,
+}
 
 /// A page, finished but for the date.
 #[derive(Debug)]
@@ -21,8 +68,12 @@ pub(super) struct Page {
     replies: [Reply; 4],
     /// The body that all of them share, if it is too long to be in each.
     body: Vec<u8>,
+    /// What its replies say of it.
+    pub(super) status: Status,
     /// Whether it is to be answered with after a while only.
     pub(super) is_delayed: bool,
+    /// Whether it is written anew for each request, so that there are no replies to it here.
+    pub(super) is_live: bool,
 }
 
 /// The bytes of one reply, ready to send but for the date and for a long body.
@@ -36,7 +87,7 @@ pub(super) struct Reply {
 /// The beginning of a page.
 pub(super) struct Draft<'a> {
     /// Code and reason.
-    pub(super) status: &'a str,
+    pub(super) status: Status,
     /// What stands behind the status line, each field with its line end.
     pub(super) fields: &'a str,
 }
@@ -96,14 +147,25 @@ impl Draft<'_> {
         Page {
             replies,
             body: if is_long { body } else { Vec::new() },
+            status: self.status,
             is_delayed: false,
+            is_live: false,
         }
     }
 
-    /// Renders one reply, without its body if that is long. The default of each version goes
+    /// Renders one reply, without its body if that is long.
+    fn render(&self, version: Version, persists: bool, body: &[u8]) -> Reply {
+        let mut reply = self.head(version, persists, body.len());
+        if body.len() <= BODY_COPIED_MAX {
+            reply.bytes.extend_from_slice(body);
+        }
+        reply
+    }
+
+    /// Renders the head of a reply with a body of that length. The default of each version goes
     /// without saying, but for a close in HTTP/1.0, which costs nothing to say and helps those
     /// who read along.
-    pub(super) fn render(&self, version: Version, persists: bool, body: &[u8]) -> Reply {
+    pub(super) fn head(&self, version: Version, persists: bool, len: usize) -> Reply {
         let protocol = if version == Version::Http11 {
             "HTTP/1.1"
         } else {
@@ -114,17 +176,16 @@ impl Draft<'_> {
             (Version::Http10, true) => "Connection: keep-alive\r\n",
             (_, false) => "Connection: close\r\n",
         };
-        let Draft { status, fields } = self;
+        let (status, fields) = (self.status.line(), self.fields);
         let start = format!("{protocol} {status}\r\n{fields}Date: ");
         let hole = " ".repeat(DATE_LEN);
-        let end = format!("\r\nContent-Length: {}\r\n{connection}\r\n", body.len());
-        let (date_at, body_at) = (start.len(), start.len() + hole.len() + end.len());
-        let is_long = body.len() > BODY_COPIED_MAX;
-        let body = if is_long { b"" } else { body };
+        let end = format!("\r\nContent-Length: {len}\r\n{connection}\r\n");
+        let date_at = start.len();
+        let bytes = [start, hole, end].concat().into_bytes();
         Reply {
-            bytes: [start.as_bytes(), hole.as_bytes(), end.as_bytes(), body].concat(),
+            body_at: bytes.len(),
+            bytes,
             date_at,
-            body_at,
         }
     }
 }

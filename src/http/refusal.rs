@@ -1,6 +1,8 @@
 //! Why a request is not served. Every refusal ends its connection: where the framing is in
 //! doubt, a second guess about what follows is how requests are smuggled.
 
+use super::Status;
+
 /// What was wrong with a request; each has its status and a line that tells the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -26,6 +28,9 @@ pub enum Refusal {
     Chunk,
     /// The request did not arrive in time (RFC 9110, section 15.5.9).
     Overdue,
+    /// A request with a body for a page that is written anew each time (RFC 9110, section
+    /// 15.5.14).
+    Content,
     /// A request line beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
     /// 15.5.15).
     TargetTooLong,
@@ -45,8 +50,56 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status code and its reason phrase.
-    pub fn status(self) -> &'static str {
+    /// All of them. Each is at the index that it converts to.
+    pub const ALL: [Refusal; 19] = [
+        Refusal::RequestLine,
+        Refusal::Target,
+        Refusal::LineEnd,
+        Refusal::EmptyLines,
+        Refusal::Field,
+        Refusal::Host,
+        Refusal::ContentLength,
+        Refusal::TransferEncoding,
+        Refusal::TwoLengths,
+        Refusal::Chunk,
+        Refusal::Overdue,
+        Refusal::Content,
+        Refusal::TargetTooLong,
+        Refusal::Expectation,
+        Refusal::HeadTooLarge,
+        Refusal::TooManyFields,
+        Refusal::Coding,
+        Refusal::Tunnel,
+        Refusal::Version,
+    ];
+
+    /// What it is called where refusals are counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::RequestLine => "request_line",
+            Refusal::Target => "target",
+            Refusal::LineEnd => "line_end",
+            Refusal::EmptyLines => "empty_lines",
+            Refusal::Field => "field",
+            Refusal::Host => "host",
+            Refusal::ContentLength => "content_length",
+            Refusal::TransferEncoding => "transfer_encoding",
+            Refusal::TwoLengths => "two_lengths",
+            Refusal::Chunk => "chunk",
+            Refusal::Overdue => "overdue",
+            Refusal::Content => "content",
+            Refusal::TargetTooLong => "target_too_long",
+            Refusal::Expectation => "expectation",
+            Refusal::HeadTooLarge => "head_too_large",
+            Refusal::TooManyFields => "too_many_fields",
+            Refusal::Coding => "coding",
+            Refusal::Tunnel => "tunnel",
+            Refusal::Version => "version",
+        }
+    }
+
+    /// The status of the answer.
+    pub fn status(self) -> Status {
         match self {
             Refusal::RequestLine
             | Refusal::Target
@@ -57,13 +110,14 @@ impl Refusal {
             | Refusal::ContentLength
             | Refusal::TransferEncoding
             | Refusal::TwoLengths
-            | Refusal::Chunk => "400 Bad Request",
-            Refusal::Overdue => "408 Request Timeout",
-            Refusal::TargetTooLong => "414 URI Too Long",
-            Refusal::Expectation => "417 Expectation Failed",
-            Refusal::HeadTooLarge | Refusal::TooManyFields => "431 Request Header Fields Too Large",
-            Refusal::Coding | Refusal::Tunnel => "501 Not Implemented",
-            Refusal::Version => "505 HTTP Version Not Supported",
+            | Refusal::Chunk => Status::BAD_REQUEST,
+            Refusal::Overdue => Status::REQUEST_TIMEOUT,
+            Refusal::Content => Status::CONTENT_TOO_LARGE,
+            Refusal::TargetTooLong => Status::URI_TOO_LONG,
+            Refusal::Expectation => Status::EXPECTATION_FAILED,
+            Refusal::HeadTooLarge | Refusal::TooManyFields => Status::HEAD_TOO_LARGE,
+            Refusal::Coding | Refusal::Tunnel => Status::NOT_IMPLEMENTED,
+            Refusal::Version => Status::VERSION_NOT_SUPPORTED,
         }
     }
 
@@ -81,6 +135,7 @@ impl Refusal {
             Refusal::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
             Refusal::Chunk => "malformed chunked body",
             Refusal::Overdue => "the request did not arrive in time",
+            Refusal::Content => "this page takes no request body",
             Refusal::TargetTooLong => "the request line is too long",
             Refusal::Expectation => "100-continue is the only expectation known here",
             Refusal::HeadTooLarge => "the request head is too large",

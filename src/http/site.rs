@@ -1,34 +1,17 @@
 //! What a listener serves: a table of paths with a [page](super::page) for each, and a memory of
-//! the request that came last.
+//! the request that came last. It also counts what it gives.
+//!
+//! A page may be live: written anew for each request, by somebody who knows more than this room
+//! may know. A request for it waits until its text has been [put](Site::put) here, and is then
+//! answered like any other.
 
+use super::answer::{Answer, Given, Tail};
 use super::date::{DATE_LEN, imf_fixdate};
-use super::grammar::is_unreserved;
+use super::grammar::means;
 use super::memo::Memo;
-use super::page::{Draft, Page, TEXT, TEXT_NOT_SNIFFED};
-use super::{Head, Refusal, Resource, Version};
-use crate::limits::{ANSWER_MAX, OUTBOX};
-
-/// A path and the text found there.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The path, as in `/hello`, without any percent-encoding.
-    pub path: &'static str,
-    /// The body of the page, sent as `text/plain; charset=utf-8`.
-    pub body: Vec<u8>,
-    /// Whether the page is to be answered with after a while only.
-    pub is_delayed: bool,
-}
-
-impl Route {
-    /// A route whose page is answered with at once.
-    pub fn new(path: &'static str, body: impl Into<Vec<u8>>) -> Route {
-        Route {
-            path,
-            body: body.into(),
-            is_delayed: false,
-        }
-    }
-}
+use super::page::{Draft, Page, Route, TEXT, TEXT_NOT_SNIFFED, Text};
+use super::{Head, Refusal, Resource, Status, Version};
+use crate::limits::{ANSWER_MAX, OUTBOX, TEXT_MAX};
 
 /// All that one listener serves.
 #[derive(Debug)]
@@ -38,59 +21,23 @@ pub struct Site {
     /// The pages of `paths`, in their order, then the two that no path leads to.
     pages: Vec<Page>,
     memo: Memo,
+    /// What the next request for a live page is answered with.
+    text: Option<Text>,
+    given: Given,
     date: [u8; DATE_LEN],
     /// The last answer that a client gets announces the close.
     closing: bool,
-}
-
-/// What a request gets, once it is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    page: u8,
-    version: Version,
-    /// `HEAD` gets the fields alone (RFC 9110, section 9.3.2).
-    pub fields_only: bool,
-    /// Whether the connection may go on after this answer.
-    pub persists: bool,
-    /// Whether it is to be given after a while only.
-    pub is_delayed: bool,
-}
-
-/// The end of a long answer: what is still to be sent of a body that is sent from where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tail {
-    page: u8,
-    left: u32,
-}
-
-impl Tail {
-    /// That of an answer which is whole.
-    pub const NONE: Tail = Tail { page: 0, left: 0 };
-
-    /// Whether nothing of it is left.
-    pub fn is_over(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Takes note that so many bytes of it have been sent.
-    ///
-    /// # Panics
-    /// If there were not as many.
-    pub fn skip(&mut self, sent: usize) {
-        let left = self.left as usize - sent;
-        self.left = u32::try_from(left).expect("it is getting less");
-    }
 }
 
 impl Site {
     /// Renders the replies for `routes`. The `name` says in the log where a request came to.
     pub fn new(name: &'static str, routes: Vec<Route>) -> Site {
         let ok = |fields| Draft {
-            status: "200 OK",
+            status: Status::OK,
             fields,
         };
         let not_found = Draft {
-            status: "404 Not Found",
+            status: Status::NOT_FOUND,
             fields: TEXT_NOT_SNIFFED,
         };
         let (not_found, server) = (
@@ -103,13 +50,15 @@ impl Site {
             pages: routes
                 .into_iter()
                 .map(|route| {
-                    let mut page = ok(TEXT).page(route.body);
-                    page.is_delayed = route.is_delayed;
+                    let mut page = ok(route.fields).page(route.body);
+                    (page.is_delayed, page.is_live) = (route.is_delayed, route.is_live);
                     page
                 })
                 .chain([not_found, server])
                 .collect(),
             memo: Memo::new(),
+            text: None,
+            given: Given::default(),
             date: imf_fixdate(0),
             closing: false,
         }
@@ -137,7 +86,7 @@ impl Site {
     ///
     /// # Panics
     /// If there is no route to `path`.
-    pub fn replace(&mut self, path: &str, status: &str, body: &str) {
+    pub fn replace(&mut self, path: &str, status: Status, body: &str) {
         let at = self.paths.iter().position(|route| *route == path);
         let at = at.expect("a page that is replaced has been there");
         let draft = Draft {
@@ -149,20 +98,59 @@ impl Site {
         self.memo.forget();
     }
 
-    /// Decides what a request gets, whose head has been understood from `bytes`.
-    pub fn answer(&mut self, head: &Head, bytes: &[u8]) -> Answer {
-        let route = match head.resource {
-            Resource::Path(path) => self
-                .paths
-                .iter()
-                .position(|route| means(path, route.as_bytes())),
-            Resource::Server => None,
-        };
+    /// What has been given so far.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// Puts down the text that the next request for a live page is answered with.
+    ///
+    /// # Panics
+    /// If it is longer than [`TEXT_MAX`].
+    pub fn put(&mut self, text: Text) {
+        assert!(text.body.len() <= TEXT_MAX, "a text fits into the outbox");
+        self.text = Some(text);
+    }
+
+    /// Whether there is such a text.
+    pub fn has_text(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// The page that a request is about.
+    pub(super) fn page(&self, head: &Head) -> usize {
         let (not_found, server) = (self.paths.len(), self.paths.len() + 1);
-        let page = match head.resource {
-            Resource::Path(_) => route.unwrap_or(not_found),
+        match head.resource {
+            Resource::Path(path) => {
+                let leads = |route: &&str| means(path, route.as_bytes());
+                self.paths.iter().position(leads).unwrap_or(not_found)
+            }
             Resource::Server => server,
-        };
+        }
+    }
+
+    /// The path of that page, if there is one.
+    pub fn path(&self, head: &Head) -> Option<&'static str> {
+        self.paths.get(self.page(head)).copied()
+    }
+
+    /// Whether a page is written anew for each request.
+    pub(super) fn is_live(&self, page: usize) -> bool {
+        self.pages[page].is_live
+    }
+
+    /// Whether that has to be done first.
+    pub(super) fn is_unwritten(&self, page: usize) -> bool {
+        self.text.is_none() && self.is_live(page)
+    }
+
+    /// Whether an answer is written for its request.
+    pub(super) fn writes(&self, answer: &Answer) -> bool {
+        self.is_live(usize::from(answer.page))
+    }
+
+    /// Decides what a request for a `page` gets, whose head has been understood from `bytes`.
+    pub(super) fn answer(&mut self, page: usize, head: &Head, bytes: &[u8]) -> Answer {
         let answer = Answer {
             page: u8::try_from(page).expect("there are few pages"),
             version: head.version,
@@ -170,12 +158,12 @@ impl Site {
             persists: head.persists,
             is_delayed: self.pages[page].is_delayed,
         };
-        let told = route.map(|_| head.target);
+        let told = (page < self.paths.len()).then_some(head.target);
         if let Some(target) = told {
             self.tell(target);
         }
-        let is_plain = answer.persists && !answer.is_delayed && self.tail_of(&answer).is_over();
-        if is_plain && head.body.is_over() {
+        let waits = answer.is_delayed || self.is_live(page) || !head.body.is_over();
+        if answer.persists && !waits && self.tail_of(&answer).is_over() {
             self.memo.remember(bytes, answer, told);
         }
         answer
@@ -183,11 +171,12 @@ impl Site {
 
     /// Answers requests off the front of `rest` for as long as each has the head that was
     /// understood last, and there is room; says how many those are.
-    pub fn repeat(&self, rest: &mut &[u8], out: &mut Vec<u8>) -> u64 {
+    pub fn repeat(&mut self, rest: &mut &[u8], out: &mut Vec<u8>) -> u64 {
         let Some((head, answer)) = self.memo.recall().filter(|_| !self.closing) else {
             return 0;
         };
-        let reply = self.reply(&answer);
+        let page = &self.pages[usize::from(answer.page)];
+        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
         let tells = log::log_enabled!(target: self.name, log::Level::Info);
         let mut answered = 0;
         while out.len() <= OUTBOX - ANSWER_MAX
@@ -200,6 +189,7 @@ impl Site {
             *rest = behind;
             answered += 1;
         }
+        self.given.answers[page.status.index()] += answered;
         answered
     }
 
@@ -208,15 +198,39 @@ impl Site {
         log::info!(target: self.name, "Request '{target}' received");
     }
 
-    /// The bytes of `answer`; it announces the end of the connection unless it persists. A
-    /// long body is not among them.
-    pub fn reply(&self, answer: &Answer) -> &[u8] {
+    /// Appends the bytes of `answer`; it announces the end of the connection unless it persists.
+    /// A long body is not among them.
+    pub(super) fn give(&mut self, answer: &Answer, out: &mut Vec<u8>) {
         let page = &self.pages[usize::from(answer.page)];
-        page.reply(answer.version, answer.persists, answer.fields_only)
+        let status = match self.text.take_if(|_| page.is_live) {
+            None => {
+                out.extend_from_slice(page.reply(
+                    answer.version,
+                    answer.persists,
+                    answer.fields_only,
+                ));
+                page.status
+            }
+            Some(Text {
+                status,
+                fields,
+                body,
+            }) => {
+                let draft = Draft { status, fields };
+                let mut head = draft.head(answer.version, answer.persists, body.len());
+                head.stamp(&self.date);
+                out.extend_from_slice(head.bytes(true));
+                if !answer.fields_only {
+                    out.extend_from_slice(&body);
+                }
+                status
+            }
+        };
+        self.given.answers[status.index()] += 1;
     }
 
     /// What belongs behind the bytes of `answer`.
-    pub fn tail_of(&self, answer: &Answer) -> Tail {
+    pub(super) fn tail_of(&self, answer: &Answer) -> Tail {
         let len = self.pages[usize::from(answer.page)].long_body().len();
         if answer.fields_only || len == 0 {
             return Tail::NONE;
@@ -238,46 +252,19 @@ impl Site {
 
     /// Appends the reply for a request that is not served. Refusals are rare and end their
     /// connection, so they are rendered when one is due.
-    pub fn refuse(&self, why: Refusal, fields_only: bool, out: &mut Vec<u8>) {
+    pub fn refuse(&mut self, why: Refusal, fields_only: bool, out: &mut Vec<u8>) {
         let draft = Draft {
             status: why.status(),
             fields: TEXT_NOT_SNIFFED,
         };
         let body = format!("{}\n", why.text());
-        let mut reply = draft.render(Version::Http11, false, body.as_bytes());
-        reply.stamp(&self.date);
-        out.extend_from_slice(reply.bytes(fields_only));
-    }
-}
-
-/// Whether `raw` is `path` once its needless percent-encoding is undone: only unreserved
-/// characters mean the same in either form (RFC 3986, section 2.3).
-fn means(mut raw: &[u8], path: &[u8]) -> bool {
-    if raw == path {
-        return true;
-    }
-    for &expected in path {
-        let (byte, rest) = match raw {
-            [b'%', high, low, rest @ ..] => match hex_octet(*high, *low) {
-                Some(octet) if is_unreserved(octet) => (octet, rest),
-                _ => return false,
-            },
-            [byte, rest @ ..] => (*byte, rest),
-            [] => return false,
-        };
-        if byte != expected {
-            return false;
+        let mut head = draft.head(Version::Http11, false, body.len());
+        head.stamp(&self.date);
+        out.extend_from_slice(head.bytes(true));
+        if !fields_only {
+            out.extend_from_slice(body.as_bytes());
         }
-        raw = rest;
+        self.given.answers[draft.status.index()] += 1;
+        self.given.refusals[why as usize] += 1;
     }
-    raw.is_empty()
-}
-
-fn hex_octet(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
-    };
-    Some(digit(high)? << 4 | digit(low)?)
 }

@@ -227,7 +227,7 @@ fn the_last_answer_announces_the_close() {
 #[test]
 fn a_page_that_is_replaced_has_its_own_status_and_the_same_date() {
     let mut site = site();
-    site.replace("/hello", "503 Service Unavailable", "draining");
+    site.replace("/hello", Status::UNAVAILABLE, "draining");
     let mut out = Vec::new();
     serve(&mut site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
     let answer = String::from_utf8(out).expect("text");
@@ -434,7 +434,7 @@ fn a_page_that_is_replaced_is_forgotten() {
     converse_with(&mut site, &[HELLO.as_bytes()]);
     site.replace(
         "/hello",
-        "503 Service Unavailable",
+        Status::UNAVAILABLE,
         &"x".repeat(BODY_COPIED_MAX + 1),
     );
     let (sent, _) = converse_with(&mut site, &[HELLO.as_bytes()]);

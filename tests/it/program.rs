@@ -102,10 +102,21 @@ fn the_environment_stands_in_for_flags() {
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3), "0s cuts at once");
     assert!(took.as_secs() < 2, "{took:?}");
-    let [line] = &exited.log[..] else {
-        panic!("one warning, and nothing else: {:#?}", exited.log);
+    let [line, story @ ..] = &exited.log[..] else {
+        panic!("a warning, and nothing else: {:#?}", exited.log);
     };
-    assert!(line.contains("Connection 0 from 127.0.0.1:") && line.ends_with(" ms in head"));
+    assert!(line.contains("Connection 1 from 127.0.0.1:") && line.contains(" ms in head"));
+    // Then what happened to it: accepted, half a head, cut.
+    let ends = [
+        "what happened",
+        "accepted",
+        "beginning of a head",
+        "it is cut",
+    ];
+    assert_eq!(story.len(), ends.len(), "{story:#?}");
+    for (line, end) in story.iter().zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
 }
 
 #[test]
@@ -190,13 +201,13 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     let mut peer = server.connect();
     let address = peer.stream.local_addr().expect("an address");
     peer.send(&HELLO[..9]);
-    server.wait_for_log("Connection 0 enters head");
+    server.wait_for_log("Connection 1 from idle to head");
     peer.send(&HELLO[9..]);
-    server.wait_for_log("Connection 0 enters idle");
+    server.wait_for_log("Connection 1 from head to idle");
     assert_eq!(status(&peer.answer()), 200);
     drop(peer);
-    server.wait_for_log("Connection 0 closed: its peer closed it");
-    server.wait_for_log(&format!("[main] Connection 0 accepted from {address}"));
+    server.wait_for_log("Connection 1 closed: its peer closed it");
+    server.wait_for_log(&format!("[main] Connection 1 accepted from {address}"));
     let (exited, _) = server.stop(Signal::TERM);
     assert!(
         exited.log.iter().all(|line| !line.contains("mio")),

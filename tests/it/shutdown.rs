@@ -447,7 +447,7 @@ fn diagnostics_that_are_stuck_do_not_delay_the_main_listener() {
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(3));
     // Whoever is cut has a name, a phase, and a time in it.
-    let named = format!("[diag] Connection 0 from {peer} is cut, after 3");
+    let named = format!("[diag] Connection 1 from {peer} is cut, after 3");
     let line = exited.log.iter().find(|line| line.contains(&named));
     assert!(
         line.is_some_and(|line| line.ends_with(" ms in body")),

@@ -1,0 +1,19 @@
+//! The live page, for browsers: the loop as it goes round, drawn from `/metrics` and `/trace`. It
+//! is one file with its own script and style, which a text editor shows best: `live.html`.
+//!
+//! The invariant: nothing is loaded from anywhere, and nothing is run but what is in the file.
+
+/// The file.
+pub const PAGE: &str = include_str!("live.html");
+
+/// What the head says of it. The script and the style are named by their SHA-256 (CSP level 3,
+/// section 6.7.2); a browser tells on its console what they are when they have changed.
+pub const FIELDS: &str = concat!(
+    "Content-Type: text/html; charset=utf-8\r\n",
+    "Content-Security-Policy: default-src 'none'; ",
+    "script-src 'sha256-Ahtn6EVctFpUtytvTi+0KLXyKXBrTpOa3UDETGvgEWo='; ",
+    "style-src 'sha256-jWtt0DBHG5mlJ7QzIxN0D8sGWhHfKEEeFJ3RgOzS3Vk='; ",
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
+    "frame-ancestors 'none'\r\n",
+    "X-Content-Type-Options: nosniff\r\n",
+);

@@ -1,0 +1,344 @@
+//! How the loop is doing: how long its ticks take and what with, how many events each of them
+//! finds and how soon requests are answered; since the start, for programs that can subtract, and
+//! over the last second and the last minute, for people.
+//!
+//! The clock is read when a tick begins to work and when it has done so. A step that seldom has
+//! anything to do reads it twice more when it has; what is left of the tick is that of its events.
+//! An answer is said to have taken as long as its tick had been at work when that was over: none
+//! took longer.
+//!
+//! ```text
+//!       │◄──────────── busy ───────────────►│◄──── wait ────►│
+//!    ───┴─────────┬────────────┬────────────┴────────────────┴───
+//!      events     │  accept    │  events                        next tick
+//! ```
+//!
+//! The invariant: it is told what time it is. The seconds that it looks back on are whole ones.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::budget::Budget;
+use crate::histogram::{Histogram, bucket};
+use crate::limits::EVENTS_PER_TICK;
+use crate::minute::{MINUTE, Minute, Second, Window};
+use crate::moment::Moment;
+
+/// A step of the tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writing a new date, once a second. That the clock is read is in all others.
+    Clock,
+    /// Signals, and what a stop asks for.
+    Signals,
+    /// The events of connections, and what is charged to no other step.
+    Events,
+    /// Connections that ran out of steps, and pages that have to be written.
+    LeftOver,
+    /// Accepting.
+    Accept,
+    /// Deadlines.
+    Deadlines,
+}
+
+/// Events per tick are counted in this many doublings: 0, 1, 2, 4 and so on to all there can be.
+pub const EVENT_BUCKETS: usize = EVENTS_PER_TICK.ilog2() as usize + 2;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the loop has done since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Ticks by the number of their events.
+    pub events: [u64; EVENT_BUCKETS],
+    /// Events.
+    pub events_sum: u64,
+    /// Ticks by the time that they were at work.
+    pub busy: Histogram<u64>,
+    /// That time.
+    pub busy_sum: Duration,
+    /// Answers by the time that they took.
+    pub service: Histogram<u64>,
+    /// That time.
+    pub service_sum: Duration,
+    /// Answers.
+    pub answers: u64,
+    /// What each step but that of the events has been charged with, at its index.
+    pub charged: [Duration; Step::ALL.len()],
+    /// How often each budget was used up, at its index.
+    pub exhausted: [u64; Budget::ALL.len()],
+}
+
+/// The meter.
+#[derive(Debug)]
+pub struct Meter {
+    started: Moment,
+    totals: Totals,
+    /// The longest tick of the present second.
+    longest: Duration,
+    /// When the present second began, and the totals then.
+    second: Moment,
+    before: Box<Totals>,
+    minute: Minute,
+}
+
+impl Step {
+    /// All steps that take time but the wait. Each is at the index that it converts to.
+    pub const ALL: [Step; 6] = [
+        Step::Clock,
+        Step::Signals,
+        Step::Events,
+        Step::LeftOver,
+        Step::Accept,
+        Step::Deadlines,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Clock => "clock",
+            Step::Signals => "signals",
+            Step::Events => "events",
+            Step::LeftOver => "left_over",
+            Step::Accept => "accept",
+            Step::Deadlines => "deadlines",
+        }
+    }
+}
+
+impl Totals {
+    /// Ticks.
+    pub fn ticks(&self) -> u64 {
+        self.events.iter().sum()
+    }
+
+    /// The time that a step took.
+    pub fn step(&self, step: Step) -> Duration {
+        match step {
+            Step::Events => self.busy_sum.saturating_sub(self.charged.iter().sum()),
+            _ => self.charged[step as usize],
+        }
+    }
+}
+
+/// The bucket of ticks with so many events: up to none, 1, 2, 4 and so on.
+fn doubling(events: usize) -> usize {
+    let doubled = (2 * events).saturating_sub(1);
+    (usize::BITS - doubled.leading_zeros()) as usize
+}
+
+impl Meter {
+    /// A meter of a server that starts now.
+    pub fn new(now: Moment) -> Meter {
+        Meter {
+            started: now,
+            totals: Totals::default(),
+            longest: Duration::ZERO,
+            second: now,
+            before: Box::default(),
+            minute: Minute::new(),
+        }
+    }
+
+    /// When the server started.
+    pub fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// What there has been since then.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// A tick is over that was at work for the time `busy`, found so many events, and before the
+    /// end of which so many answers had been given since the start.
+    pub fn end_tick(&mut self, busy: Duration, events: usize, answers: u64) {
+        let totals = &mut self.totals;
+        totals.events[doubling(events)] += 1;
+        totals.events_sum += events as u64;
+        let nanos = nanos(busy);
+        let at = bucket(nanos);
+        totals.busy.add(at, 1);
+        totals.busy_sum += busy;
+        let given = answers - totals.answers;
+        totals.answers = answers;
+        totals.service_sum += Duration::from_nanos(nanos * given);
+        totals.service.add(at, given);
+        self.longest = self.longest.max(busy);
+        if events == EVENTS_PER_TICK {
+            self.exhaust(Budget::Events, 1);
+        }
+    }
+
+    /// In this tick, so many answers were given that had to be given after a while, which was so
+    /// long for all of them together.
+    pub fn delay(&mut self, answers: u64, time: Duration) {
+        if let Some(each) = nanos(time).checked_div(answers) {
+            let totals = &mut self.totals;
+            totals.service.add(bucket(each), answers);
+            totals.service_sum += time;
+            totals.answers += answers;
+        }
+    }
+
+    /// A step has taken time of its own.
+    pub fn charge(&mut self, step: Step, time: Duration) {
+        self.totals.charged[step as usize] += time;
+    }
+
+    /// A budget was used up so many times.
+    pub fn exhaust(&mut self, budget: Budget, times: u64) {
+        self.totals.exhausted[budget as usize] += times;
+    }
+
+    /// Lets time pass: when a second is over, it becomes the last one.
+    pub fn pass(&mut self, now: Moment) {
+        let passed = (now - self.second).as_secs();
+        if passed == 0 {
+            return;
+        }
+        self.second += SECOND * u32::try_from(passed).unwrap_or(u32::MAX);
+        let second = self.since_the_last();
+        self.minute.keep(second);
+        // In those that follow nothing has happened, or there would have been a tick.
+        for _ in 1..passed.min(MINUTE as u64 + 1) {
+            self.minute.keep(Second::default());
+        }
+    }
+
+    fn since_the_last(&mut self) -> Second {
+        let (totals, before) = (&self.totals, &mut self.before);
+        let mut exhausted = totals.exhausted;
+        for (count, before) in exhausted.iter_mut().zip(before.exhausted) {
+            *count -= before;
+        }
+        let second = Second {
+            ticks: totals.ticks() - before.ticks(),
+            events: totals.events_sum - before.events_sum,
+            busy: totals.busy_sum - before.busy_sum,
+            longest: mem::take(&mut self.longest),
+            answers: totals.answers - before.answers,
+            service: totals.service.since(&before.service),
+            exhausted,
+        };
+        (**before).clone_from(totals);
+        second
+    }
+
+    /// The last whole seconds, up to sixty of them; fewer if there have not been as many.
+    pub fn last(&self, seconds: usize) -> Window {
+        self.minute.last(seconds)
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MICRO: Duration = Duration::from_micros(1);
+
+    #[test]
+    fn events_are_counted_by_doublings() {
+        for (events, expected) in [
+            (0, 0),
+            (1, 1),
+            (2, 2),
+            (3, 3),
+            (4, 3),
+            (5, 4),
+            (8, 4),
+            (9, 5),
+        ] {
+            assert_eq!(doubling(events), expected, "{events}");
+        }
+        assert_eq!(doubling(EVENTS_PER_TICK), EVENT_BUCKETS - 1);
+    }
+
+    #[test]
+    fn windows_are_of_whole_seconds_and_forget() {
+        let start = Moment::FIRST + SECOND;
+        let mut meter = Meter::new(start);
+        let mut now = start;
+        // In each second a tick more than in the last one, each with two events and two answers.
+        let mut answers = 0;
+        for ticks in 1..=70_u64 {
+            for _ in 0..ticks {
+                answers += 2;
+                meter.end_tick(MICRO * 10 * u32::try_from(ticks).expect("few"), 2, answers);
+            }
+            meter.pass(now + SECOND - Duration::from_nanos(1));
+            assert_eq!(meter.last(1).ticks, ticks - 1, "it is not over yet");
+            now += SECOND;
+            meter.pass(now);
+            let last = meter.last(1);
+            assert_eq!(
+                (last.ticks, last.events, last.answers),
+                (ticks, 2 * ticks, 2 * ticks)
+            );
+            assert_eq!(
+                last.longest,
+                MICRO * 10 * u32::try_from(ticks).expect("few")
+            );
+            assert_eq!(last.busy, last.longest * u32::try_from(ticks).expect("few"));
+        }
+        let minute = meter.last(MINUTE);
+        assert_eq!((minute.seconds, minute.ticks), (60, (11..=70).sum()));
+        assert_eq!(minute.service.len(), minute.answers);
+        assert_eq!(minute.longest, MICRO * 700);
+        let p50 = minute.service.quantile(500);
+        assert!(p50 > MICRO * 450 && p50 < MICRO * 600, "{p50:?}");
+    }
+
+    #[test]
+    fn seconds_without_a_tick_are_empty() {
+        let mut meter = Meter::new(Moment::FIRST);
+        assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
+        meter.end_tick(MICRO, 1, 1);
+        meter.pass(Moment::FIRST + SECOND * 3);
+        assert_eq!((meter.last(1).ticks, meter.last(3).ticks), (0, 1));
+        assert_eq!(meter.last(MINUTE).seconds, 3);
+        meter.pass(Moment::FIRST + SECOND * 100_000);
+        assert_eq!(
+            (meter.last(MINUTE).ticks, meter.last(MINUTE).seconds),
+            (0, 60)
+        );
+        assert_eq!(meter.totals().ticks(), 1, "but it is not forgotten");
+    }
+
+    #[test]
+    fn what_is_charged_to_no_step_is_that_of_the_events() {
+        let mut meter = Meter::new(Moment::FIRST);
+        meter.charge(Step::Accept, MICRO * 3);
+        meter.charge(Step::Deadlines, MICRO);
+        meter.end_tick(MICRO * 10, 1, 0);
+        let steps = Step::ALL.map(|step| meter.totals().step(step));
+        assert_eq!(steps.iter().sum::<Duration>(), MICRO * 10);
+        assert_eq!(steps[Step::Events as usize], MICRO * 6);
+    }
+
+    #[test]
+    fn a_delay_is_a_part_of_the_time_that_an_answer_takes() {
+        let mut meter = Meter::new(Moment::FIRST);
+        let delay = Duration::from_millis(50);
+        meter.delay(2, delay * 2);
+        meter.end_tick(MICRO * 10, 1, 3);
+        let service = &meter.totals().service;
+        assert_eq!(service.len(), 3);
+        assert!(service.quantile(300) < MICRO * 12 && service.quantile(990) > delay);
+        assert_eq!(meter.totals().answers, 3);
+        assert_eq!(meter.totals().service_sum, delay * 2 + MICRO * 10);
+    }
+
+    #[test]
+    fn budgets_are_counted_when_they_are_used_up() {
+        let mut meter = Meter::new(Moment::FIRST);
+        meter.end_tick(MICRO, EVENTS_PER_TICK, 0);
+        meter.end_tick(MICRO, EVENTS_PER_TICK - 1, 0);
+        meter.exhaust(Budget::Steps, 7);
+        meter.pass(Moment::FIRST + SECOND);
+        assert_eq!(meter.last(1).exhausted, [7, 0, 1, 0]);
+    }
+}

@@ -1,0 +1,88 @@
+//! How a server ends: from the signal to the last line in the log. When which part of that is due
+//! is known to [`stop`](crate::stop); here it is done.
+//!
+//! The invariant: it is over once nobody is here, and nobody can come any more.
+
+use std::mem;
+
+use log::info;
+use mio::Events;
+
+use super::{SIGNALS, Server};
+use crate::meter::Step;
+use crate::moment::Moment;
+use crate::service::Service;
+use crate::signals::Signal;
+use crate::stop::{Outcome, Stage};
+use crate::supervisor;
+
+impl Server {
+    pub(super) fn take_signals(&mut self, events: &Events) {
+        if events.iter().any(|event| event.token() == SIGNALS) {
+            while let Some(signal) = self.signals.take() {
+                info!(target: "onepoll", "Signal '{}' received", signal.name());
+                match signal {
+                    Signal::Terminate => self.stop.retire(self.now),
+                    Signal::Interrupt => self.stop.drain(self.now),
+                }
+            }
+        }
+        if self.stop.has_begun() {
+            let start = Moment::now();
+            self.follow_stop();
+            self.charge(Step::Signals, start);
+        }
+    }
+
+    /// Does what the stop asks for when it has come further.
+    pub(super) fn follow_stop(&mut self) {
+        self.stop.advance(self.now);
+        let stage = self.stop.stage();
+        let before = mem::replace(&mut self.followed, stage);
+        if before == stage {
+            return;
+        }
+        let begins = before == Stage::Serving;
+        if begins {
+            self.answered_before = self.table.counters().answered();
+            self.table.retire();
+            self.table.announce_close(Service::Main, self.now);
+        }
+        if self.stop.is_draining() {
+            self.table.announce_close(Service::Diag, self.now);
+            self.doors.close(self.poll.registry(), self.now);
+        }
+        if begins {
+            // The last thing, as it may take a moment.
+            supervisor::tell_stopping();
+        }
+    }
+
+    /// Whether the process has to stay for somebody, so that doors may as well.
+    pub(super) fn somebody_stays(&self) -> bool {
+        !self.table.is_empty() && !self.stop.dismisses_idle(self.now)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.is_draining() && self.doors.are_closed() && self.table.is_empty()
+    }
+
+    /// Logs what the stop came to, once it is over.
+    pub fn sum_up(&mut self) -> Outcome {
+        for service in Service::ALL {
+            info!(target: service.name(), "{} exited", service.title());
+        }
+        if let Some(overdue) = self.table.counters().overdue() {
+            info!(target: "onepoll", "Overdue since the start: {overdue}");
+        }
+        self.tally.answered = self.table.counters().answered() - self.answered_before;
+        let outcome = self.tally.outcome();
+        let ended = match outcome {
+            Outcome::Drained | Outcome::Failed => "Drained in",
+            Outcome::Cut => "Cut off after",
+        };
+        let millis = self.stop.lasted(self.now).as_millis();
+        info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);
+        outcome
+    }
+}

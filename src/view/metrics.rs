@@ -1,0 +1,299 @@
+//! `/metrics`: everything that is counted, in the text format of Prometheus, version 0.0.4. Times
+//! are in seconds, amounts in bytes; what only grows ends in `_total`.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::View;
+use super::process::Process;
+use crate::budget::Budget;
+use crate::deadlines::Lane;
+use crate::figures::Seconds;
+use crate::histogram::Histogram;
+use crate::http::{Refusal, Status};
+use crate::journal;
+use crate::meter::Step;
+use crate::moment;
+use crate::service::{Service, VERSION};
+use crate::stop::Stage;
+use crate::wire::Socket;
+
+/// A page in the making.
+struct Exposition(String);
+
+/// A family of samples: its name, its type and what it means.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+}
+
+impl Exposition {
+    /// Begins a family.
+    fn family(&mut self, family: &Family) {
+        let Family { name, kind, help } = family;
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A sample; the labels are given as they are written.
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    /// A family of one sample.
+    fn single(&mut self, family: &Family, value: impl Display) {
+        self.family(family);
+        self.sample(family.name, "", value);
+    }
+
+    /// A family with a sample for each value of one label.
+    fn by<V: Display>(
+        &mut self,
+        family: &Family,
+        label: &str,
+        samples: impl Iterator<Item = (&'static str, V)>,
+    ) {
+        self.family(family);
+        for (value, sample) in samples {
+            self.sample(family.name, &format!("{label}=\"{value}\""), sample);
+        }
+    }
+
+    /// The same for each listener, too.
+    fn by_listener_and<V: Display>(
+        &mut self,
+        family: &Family,
+        label: &str,
+        samples: impl Fn(Service) -> Vec<(&'static str, V)>,
+    ) {
+        self.family(family);
+        for service in Service::ALL {
+            for (value, sample) in samples(service) {
+                let listener = service.name();
+                let labels = format!("listener=\"{listener}\",{label}=\"{value}\"");
+                self.sample(family.name, &labels, sample);
+            }
+        }
+    }
+
+    /// A family whose samples are counts below bounds.
+    fn histogram<B: Display>(
+        &mut self,
+        family: &Family,
+        buckets: impl Iterator<Item = (B, u64)>,
+        (sum, count): (impl Display, u64),
+    ) {
+        self.family(family);
+        let name = family.name;
+        for (bound, below) in buckets {
+            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), below);
+        }
+        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", count);
+        self.sample(&format!("{name}_sum"), "", sum);
+        self.sample(&format!("{name}_count"), "", count);
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    let kind = "counter";
+    Family { name, kind, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    let kind = "gauge";
+    Family { name, kind, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    let kind = "histogram";
+    Family { name, kind, help }
+}
+
+/// The doublings that end between a microsecond and a second, which is where loops live.
+fn doublings(counts: &Histogram<u64>) -> impl Iterator<Item = (Seconds, u64)> {
+    let doublings = counts.doublings().take(21);
+    doublings.map(|(end, below)| (Seconds(end), below))
+}
+
+impl<S: Socket> View<'_, S> {
+    pub(super) fn metrics(&self) -> String {
+        let mut page = Exposition(String::with_capacity(16 * 1024));
+        self.requests(&mut page);
+        self.connections(&mut page);
+        self.ticks(&mut page);
+        self.program(&mut page);
+        process(
+            &mut page,
+            moment::since_1970() - (self.now - self.meter.started()),
+        );
+        page.0
+    }
+
+    fn requests(&self, page: &mut Exposition) {
+        let given = |service| self.table.site(service).given();
+        let requests = counter(
+            "onepoll_requests_total",
+            "Requests answered, by listener and status code.",
+        );
+        page.by_listener_and(&requests, "code", |service| {
+            let answers = given(service).answers;
+            let codes = Status::all().zip(answers).filter(|(status, count)| {
+                // A code that has not been given is left out, but for the usual ones.
+                *count > 0 || [Status::OK, Status::NOT_FOUND].contains(status)
+            });
+            codes
+                .map(|(status, count)| (status.code(), count))
+                .collect()
+        });
+        let refusals = counter(
+            "onepoll_refusals_total",
+            "Requests refused, by listener and reason; they are among those answered.",
+        );
+        page.by_listener_and(&refusals, "reason", |service| {
+            let reasons = Refusal::ALL.map(Refusal::name).into_iter();
+            reasons.zip(given(service).refusals).collect()
+        });
+        let service = histogram(
+            "onepoll_service_seconds",
+            "Time from readiness to the reply, to the end of the tick.",
+        );
+        let totals = self.meter.totals();
+        let sum = Seconds(totals.service_sum);
+        page.histogram(
+            &service,
+            doublings(&totals.service),
+            (sum, totals.service.len()),
+        );
+    }
+
+    fn connections(&self, page: &mut Exposition) {
+        let counters = self.table.counters();
+        let listeners = || Service::ALL.map(Service::name).into_iter();
+        let open = self.crowd();
+        let connections = gauge(
+            "onepoll_connections",
+            "Connections open, by listener and phase.",
+        );
+        page.by_listener_and(&connections, "phase", |service| {
+            let lanes = Lane::ALL.map(Lane::name).into_iter();
+            lanes.zip(open[service as usize]).collect()
+        });
+        let accepted = counter(
+            "onepoll_connections_accepted_total",
+            "Connections accepted, by listener.",
+        );
+        page.by(&accepted, "listener", listeners().zip(counters.accepted));
+        let overdue = counter(
+            "onepoll_connections_overdue_total",
+            "Times that a connection's patience ended, by the phase that it was in.",
+        );
+        let lanes = Lane::ALL.map(Lane::name).into_iter();
+        page.by(&overdue, "phase", lanes.zip(counters.overdue));
+        let moved = counters.moved;
+        let received = counter("onepoll_received_bytes_total", "Bytes read, by listener.");
+        let bytes = moved.map(|moved| moved.received);
+        page.by(&received, "listener", listeners().zip(bytes));
+        let sent = counter(
+            "onepoll_sent_bytes_total",
+            "Bytes that the kernel took, by listener.",
+        );
+        page.by(
+            &sent,
+            "listener",
+            listeners().zip(moved.map(|moved| moved.sent)),
+        );
+        let partial = counter(
+            "onepoll_partial_writes_total",
+            "Writes of which the kernel did not take all.",
+        );
+        let writes = moved.iter().map(|moved| moved.partial_writes).sum::<u64>();
+        page.single(&partial, writes);
+    }
+
+    fn ticks(&self, page: &mut Exposition) {
+        let totals = self.meter.totals();
+        let ticks = totals.ticks();
+        page.single(
+            &counter("onepoll_ticks_total", "Times round the loop."),
+            ticks,
+        );
+        let events = histogram("onepoll_events_per_tick", "Events that a tick found.");
+        let mut below = 0;
+        let buckets = totals.events.iter().enumerate().map(|(at, count)| {
+            below += count;
+            ((1_u64 << at) >> 1, below)
+        });
+        page.histogram(&events, buckets, (totals.events_sum, ticks));
+        let busy = histogram(
+            "onepoll_tick_busy_seconds",
+            "Time that a tick was at work, from the end of the wait.",
+        );
+        let sum = Seconds(totals.busy_sum);
+        page.histogram(&busy, doublings(&totals.busy), (sum, ticks));
+        let waiting = counter(
+            "onepoll_waiting_seconds_total",
+            "Time spent waiting for events.",
+        );
+        let elapsed = self.now - self.meter.started();
+        page.single(&waiting, Seconds(elapsed.saturating_sub(totals.busy_sum)));
+        let steps = counter(
+            "onepoll_step_seconds_total",
+            "Time at work, by the step of the tick.",
+        );
+        let seconds = Step::ALL.map(|step| (step.name(), Seconds(totals.step(step))));
+        page.by(&steps, "step", seconds.into_iter());
+        let exhausted = counter(
+            "onepoll_budget_exhausted_total",
+            "Times that a budget was used up, so that somebody had to wait for a later tick.",
+        );
+        let budgets = Budget::ALL.map(|budget| (budget.name(), totals.exhausted[budget as usize]));
+        page.by(&exhausted, "budget", budgets.into_iter());
+    }
+
+    fn program(&self, page: &mut Exposition) {
+        page.family(&gauge("onepoll_build_info", "The version that is running."));
+        page.sample("onepoll_build_info", &format!("version=\"{VERSION}\""), 1);
+        let dropped = counter(
+            "onepoll_log_lines_dropped_total",
+            "Log lines that standard error did not take.",
+        );
+        page.single(&dropped, journal::dropped());
+        let phases = gauge(
+            "onepoll_stop_phase",
+            "How far a stop has come: 1 for the present phase.",
+        );
+        let present = [
+            matches!(self.stage, Stage::Serving),
+            matches!(self.stage, Stage::LameDuck(_)),
+            matches!(self.stage, Stage::Draining(_)),
+        ];
+        let names = ["serving", "lame_duck", "draining"].into_iter();
+        page.by(&phases, "phase", names.zip(present.map(u8::from)));
+    }
+}
+
+fn process(page: &mut Exposition, start: Duration) {
+    let process = Process::read();
+    let name = "process_start_time_seconds";
+    page.single(
+        &gauge(name, "When the process started, since 1970."),
+        Seconds(start),
+    );
+    let cpu = counter("process_cpu_seconds_total", "Processor time taken.");
+    page.single(&cpu, Seconds(process.cpu));
+    if let Some((space, memory)) = process.memory {
+        let family = gauge("process_resident_memory_bytes", "Memory taken.");
+        page.single(&family, memory);
+        let family = gauge("process_virtual_memory_bytes", "Address space taken.");
+        page.single(&family, space);
+    }
+    if let Some(count) = process.descriptors {
+        page.single(&gauge("process_open_fds", "Descriptors open."), count);
+    }
+    if let Some(count) = process.descriptors_max {
+        page.single(&gauge("process_max_fds", "Descriptors allowed."), count);
+    }
+}

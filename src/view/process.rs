@@ -1,0 +1,51 @@
+//! What the kernel knows of the process (proc(5)). Where there is no `/proc`, as in an empty root,
+//! part of it is not known.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Figures of the process.
+pub(super) struct Process {
+    /// The processor time that it has taken.
+    pub(super) cpu: Duration,
+    /// The address space and the memory that it takes, in bytes.
+    pub(super) memory: Option<(u64, u64)>,
+    /// The descriptors that are open.
+    pub(super) descriptors: Option<u64>,
+    /// How many may be; `None` if there is no limit.
+    pub(super) descriptors_max: Option<u64>,
+}
+
+impl Process {
+    /// Asks the kernel.
+    pub(super) fn read() -> Process {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        Process {
+            cpu: cpu.try_into().unwrap_or_default(),
+            memory: memory(),
+            descriptors: descriptors(),
+            descriptors_max: getrlimit(Resource::Nofile).current,
+        }
+    }
+}
+
+fn memory() -> Option<(u64, u64)> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = statm.split(' ').map(|pages| pages.parse::<u64>().ok());
+    let bytes = |pages: u64| pages * page_size() as u64;
+    Some((bytes(pages.next()??), bytes(pages.next()??)))
+}
+
+/// Since Linux 6.2 the size of the folder is their number. Before, they have to be counted, and
+/// the folder itself is one of them.
+fn descriptors() -> Option<u64> {
+    let folder = "/proc/self/fd";
+    match fs::metadata(folder).ok()?.len() {
+        0 => Some(fs::read_dir(folder).ok()?.count() as u64 - 1),
+        count => Some(count),
+    }
+}
