@@ -23,8 +23,8 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "src/server.rs",
-        "bound budget doors journal limits listener meter moment options service signals stop supervisor table \
-         view",
+        "bound budget doors journal limits listener meter moment options service signals stop \
+         supervisor table view",
     ),
     (
         "src/server/ending.rs",
