@@ -65,7 +65,7 @@ fn main() {
         assert_eq!(&out[9..12], status.as_bytes(), "{name}");
 
         let mut group = criterion.benchmark_group("serve");
-        group.throughput(Throughput::Elements(answers));
+        group.throughput(Throughput::Elements(answers.into()));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 out.clear();

@@ -6,6 +6,7 @@
 //! The invariant: between turns a connection holds only what it could not finish, which is
 //! usually nothing. An idle one owns no memory but itself.
 
+mod parting;
 pub mod patience;
 mod withholding;
 
@@ -123,12 +124,19 @@ impl<S: Socket> Connection<S> {
         let held = self.carry_in(desk);
         let len = match self.wire.receive(&mut desk.inbox[held..])? {
             Received::Bytes(len) => {
-                desk.moved.received += len as u64;
+                desk.moved.receive(len);
                 held + len
             }
             Received::Nothing => return Ok(Step::Blocked),
             Received::Eof => return self.end(desk, site),
         };
+        // Nearly always, and worth a shorter way.
+        if matches!(self.phase, Phase::Idle)
+            && held == 0
+            && let Some(answers) = site.repeat_all(&desk.inbox[..len], &mut desk.outbox)
+        {
+            return self.repeat(answers, desk, site);
+        }
         let is_more = len == desk.inbox.len() && self.behind == Behind::Nothing;
         let behind = if is_more {
             Behind::Perhaps
@@ -136,6 +144,19 @@ impl<S: Socket> Connection<S> {
             self.behind
         };
         self.respond(len, behind, desk, site)
+    }
+
+    /// Sends answers to requests behind which nothing has come.
+    fn repeat(&mut self, answers: u32, desk: &mut Desk, site: &Site) -> io::Result<Step> {
+        if answers > 1 {
+            self.behind = self.behind.max(Behind::Perhaps);
+        }
+        desk.moved.answers += answers;
+        self.send(&desk.outbox, Tail::NONE, Next::Head, site, &mut desk.moved)?;
+        Ok(Step::Done(match self.lane() {
+            Lane::Idle => Change::Again(Lane::Idle),
+            lane => Change::Entered(lane),
+        }))
     }
 
     /// The same without reading: goes on with what has been read already.
@@ -191,16 +212,6 @@ impl<S: Socket> Connection<S> {
         }))
     }
 
-    /// Meets the peer's FIN.
-    fn end(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
-        match self.phase {
-            Phase::Idle => Ok(Step::Over(Reason::Finished)),
-            Phase::Held(Next::Held(_)) => self.respond(0, Behind::Nothing, desk, site),
-            Phase::Held(_) => self.release(Next::Close, desk, site),
-            _ => Ok(Step::Over(Reason::Truncated)),
-        }
-    }
-
     /// Puts what was carried along into the inbox, and says how long that is.
     fn carry_in(&self, desk: &mut Desk) -> usize {
         if !self.carry.is_empty() {
@@ -246,18 +257,6 @@ impl<S: Socket> Connection<S> {
             Sent::Some => Ok(Step::Done(Change::None)),
             Sent::None => Ok(Step::Blocked),
         }
-    }
-
-    fn discard(&mut self, desk: &mut Desk) -> io::Result<Step> {
-        Ok(match self.wire.receive(&mut desk.inbox)? {
-            Received::Bytes(len) => {
-                desk.moved.received += len as u64;
-                self.phase.hear();
-                Step::Done(Change::None)
-            }
-            Received::Nothing => Step::Blocked,
-            Received::Eof => Step::Over(Reason::Finished),
-        })
     }
 
     fn entered(&self) -> Step {

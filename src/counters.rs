@@ -10,9 +10,34 @@ use std::time::Duration;
 use crate::deadlines::Lane;
 use crate::service::Service;
 
-/// What has gone in and out, in one turn or in all of them.
+/// What one turn has moved. It is added up in few bytes, as that is done for every turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
+    /// Answers given, refusals included.
+    pub answers: u32,
+    /// Bytes read.
+    pub received: u32,
+    /// Bytes that the kernel took.
+    pub sent: u32,
+    /// Writes of which the kernel did not take all.
+    pub partial_writes: u32,
+}
+
+impl Moved {
+    /// So many bytes have been read. A turn cannot come near to what would be too much.
+    pub fn receive(&mut self, len: usize) {
+        self.received += u32::try_from(len).unwrap_or(0);
+    }
+
+    /// The kernel took so many.
+    pub fn send(&mut self, len: usize) {
+        self.sent += u32::try_from(len).unwrap_or(0);
+    }
+}
+
+/// The same for all turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
     /// Answers given, refusals included.
     pub answers: u64,
     /// Bytes read.
@@ -23,12 +48,12 @@ pub struct Moved {
     pub partial_writes: u64,
 }
 
-impl AddAssign for Moved {
-    fn add_assign(&mut self, more: Moved) {
-        self.answers += more.answers;
-        self.received += more.received;
-        self.sent += more.sent;
-        self.partial_writes += more.partial_writes;
+impl AddAssign<Moved> for Traffic {
+    fn add_assign(&mut self, moved: Moved) {
+        self.answers += u64::from(moved.answers);
+        self.received += u64::from(moved.received);
+        self.sent += u64::from(moved.sent);
+        self.partial_writes += u64::from(moved.partial_writes);
     }
 }
 
@@ -36,7 +61,7 @@ impl AddAssign for Moved {
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// What each service has moved, at its index.
-    pub moved: [Moved; Service::ALL.len()],
+    pub traffic: [Traffic; Service::ALL.len()],
     /// Connections that each service has accepted, at its index.
     pub accepted: [u64; Service::ALL.len()],
     /// Times that the patience of a lane ended, at its index.
@@ -55,14 +80,14 @@ pub struct Overdue<'a>(&'a Counters);
 impl Counters {
     /// Answers given by both services.
     pub fn answered(&self) -> u64 {
-        self.moved.iter().map(|moved| moved.answers).sum()
+        self.traffic.iter().map(|traffic| traffic.answers).sum()
     }
 
     /// Counts answers that have waited for so long.
-    pub fn delay(&mut self, answers: u64, time: Duration) {
+    pub fn delay(&mut self, answers: u32, time: Duration) {
         if answers > 0 {
-            self.delayed.0 += answers;
-            self.delayed.1 += time * u32::try_from(answers).unwrap_or(u32::MAX);
+            self.delayed.0 += u64::from(answers);
+            self.delayed.1 += time * answers;
         }
     }
 

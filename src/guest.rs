@@ -12,9 +12,9 @@ use crate::desk::Desk;
 use crate::http::Site;
 use crate::limits::HELD_MAX;
 use crate::moment::Moment;
-use crate::recorder::{Number, Place, Recorder};
+use crate::recorder::{Number, Place, Record, Recorder};
 use crate::service::Service;
-use crate::turn::Turn;
+use crate::turn::{Reason, Turn};
 use crate::wire::{Edge, Socket};
 
 /// What all connections share.
@@ -30,6 +30,16 @@ pub struct House {
     pub recorder: Recorder,
     /// From when on nobody is waited for who takes long bodies and may ask for more and more.
     pub hurry: Moment,
+}
+
+impl House {
+    /// Adds what a turn has moved to what has been moved before.
+    #[inline]
+    pub fn book(&mut self, service: Service) -> Moved {
+        let moved = mem::take(&mut self.desk.moved);
+        self.counters.traffic[service as usize] += moved;
+        moved
+    }
 }
 
 /// A connection and the service that it came to.
@@ -85,11 +95,43 @@ impl<S: Socket> Guest<S> {
         self.advance(house, now)
     }
 
+    /// Has it recorded that it has come.
+    pub fn arrive(&self, house: &mut House, now: Moment) {
+        self.record(None, Place::In(self.lane), house, now);
+    }
+
     /// Enters a lane, perhaps the one that it was in, and has that recorded.
-    pub fn enter(&mut self, lane: Lane, moved: &Moved, recorder: &mut Recorder, now: Moment) {
+    #[inline]
+    pub fn enter(&mut self, lane: Lane, house: &mut House, now: Moment) {
         let from = mem::replace(&mut self.lane, lane);
         self.entered = now;
-        recorder.note(now, self.identity(), Some(from), Place::In(lane), moved);
+        self.record(Some(from), Place::In(lane), house, now);
+    }
+
+    /// Has it recorded that it has gone.
+    pub fn leave(&self, reason: Reason, house: &mut House, now: Moment) {
+        self.record(Some(self.lane), Place::Gone(reason), house, now);
+    }
+
+    #[inline(always)]
+    fn record(&self, from: Option<Lane>, to: Place, house: &mut House, now: Moment) {
+        let Moved {
+            answers,
+            received,
+            sent,
+            ..
+        } = house.book(self.service);
+        house.recorder.note(Record {
+            at: now,
+            tick: house.recorder.tick(),
+            number: self.number,
+            service: self.service,
+            from,
+            to,
+            answers,
+            received,
+            sent,
+        });
     }
 
     /// Which connection this is, and whose.

@@ -54,16 +54,17 @@ pub struct Totals {
     pub events_sum: u64,
     /// Ticks by the time that they were at work.
     pub busy: Histogram<u64>,
-    /// That time.
-    pub busy_sum: Duration,
+    /// That time, in nanoseconds, as are all sums here: to add seconds and what is left of them
+    /// takes longer.
+    pub busy_sum: u64,
     /// Answers by the time that they took.
     pub service: Histogram<u64>,
     /// That time.
-    pub service_sum: Duration,
+    pub service_sum: u64,
     /// Answers.
     pub answers: u64,
     /// What each step but that of the events has been charged with, at its index.
-    pub charged: [Duration; Step::ALL.len()],
+    pub charged: [u64; Step::ALL.len()],
     /// How often each budget was used up, at its index.
     pub exhausted: [u64; Budget::ALL.len()],
 }
@@ -74,7 +75,7 @@ pub struct Meter {
     started: Moment,
     totals: Totals,
     /// The longest tick of the present second.
-    longest: Duration,
+    longest: u64,
     /// When the present second began, and the totals then.
     second: Moment,
     before: Box<Totals>,
@@ -113,10 +114,10 @@ impl Totals {
 
     /// The time that a step took.
     pub fn step(&self, step: Step) -> Duration {
-        match step {
+        Duration::from_nanos(match step {
             Step::Events => self.busy_sum.saturating_sub(self.charged.iter().sum()),
             _ => self.charged[step as usize],
-        }
+        })
     }
 }
 
@@ -132,7 +133,7 @@ impl Meter {
         Meter {
             started: now,
             totals: Totals::default(),
-            longest: Duration::ZERO,
+            longest: 0,
             second: now,
             before: Box::default(),
             minute: Minute::new(),
@@ -149,19 +150,18 @@ impl Meter {
         &self.totals
     }
 
-    /// A tick is over that was at work for the time `busy`, found so many events, and before the
-    /// end of which so many answers had been given since the start.
-    pub fn end_tick(&mut self, busy: Duration, events: usize, answers: u64) {
+    /// A tick is over that was at work for so many nanoseconds, found so many events, and before
+    /// the end of which so many answers had been given since the start.
+    pub fn end_tick(&mut self, busy: u64, events: usize, answers: u64) {
         let totals = &mut self.totals;
         totals.events[doubling(events)] += 1;
         totals.events_sum += events as u64;
-        let nanos = nanos(busy);
-        let at = bucket(nanos);
+        let at = bucket(busy);
         totals.busy.add(at, 1);
         totals.busy_sum += busy;
         let given = answers - totals.answers;
         totals.answers = answers;
-        totals.service_sum += Duration::from_nanos(nanos * given);
+        totals.service_sum += busy * given;
         totals.service.add(at, given);
         self.longest = self.longest.max(busy);
         if events == EVENTS_PER_TICK {
@@ -172,7 +172,8 @@ impl Meter {
     /// In this tick, so many answers were given that had to be given after a while, which was so
     /// long for all of them together.
     pub fn delay(&mut self, answers: u64, time: Duration) {
-        if let Some(each) = nanos(time).checked_div(answers) {
+        let time = nanos(time);
+        if let Some(each) = time.checked_div(answers) {
             let totals = &mut self.totals;
             totals.service.add(bucket(each), answers);
             totals.service_sum += time;
@@ -180,8 +181,8 @@ impl Meter {
         }
     }
 
-    /// A step has taken time of its own.
-    pub fn charge(&mut self, step: Step, time: Duration) {
+    /// A step has taken so many nanoseconds of its own.
+    pub fn charge(&mut self, step: Step, time: u64) {
         self.totals.charged[step as usize] += time;
     }
 
@@ -214,8 +215,8 @@ impl Meter {
         let second = Second {
             ticks: totals.ticks() - before.ticks(),
             events: totals.events_sum - before.events_sum,
-            busy: totals.busy_sum - before.busy_sum,
-            longest: mem::take(&mut self.longest),
+            busy: Duration::from_nanos(totals.busy_sum - before.busy_sum),
+            longest: Duration::from_nanos(mem::take(&mut self.longest)),
             answers: totals.answers - before.answers,
             service: totals.service.since(&before.service),
             exhausted,
@@ -267,7 +268,7 @@ mod tests {
         for ticks in 1..=70_u64 {
             for _ in 0..ticks {
                 answers += 2;
-                meter.end_tick(MICRO * 10 * u32::try_from(ticks).expect("few"), 2, answers);
+                meter.end_tick(10_000 * ticks, 2, answers);
             }
             meter.pass(now + SECOND - Duration::from_nanos(1));
             assert_eq!(meter.last(1).ticks, ticks - 1, "it is not over yet");
@@ -296,7 +297,7 @@ mod tests {
     fn seconds_without_a_tick_are_empty() {
         let mut meter = Meter::new(Moment::FIRST);
         assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
-        meter.end_tick(MICRO, 1, 1);
+        meter.end_tick(1000, 1, 1);
         meter.pass(Moment::FIRST + SECOND * 3);
         assert_eq!((meter.last(1).ticks, meter.last(3).ticks), (0, 1));
         assert_eq!(meter.last(MINUTE).seconds, 3);
@@ -311,9 +312,9 @@ mod tests {
     #[test]
     fn what_is_charged_to_no_step_is_that_of_the_events() {
         let mut meter = Meter::new(Moment::FIRST);
-        meter.charge(Step::Accept, MICRO * 3);
-        meter.charge(Step::Deadlines, MICRO);
-        meter.end_tick(MICRO * 10, 1, 0);
+        meter.charge(Step::Accept, 3000);
+        meter.charge(Step::Deadlines, 1000);
+        meter.end_tick(10_000, 1, 0);
         let steps = Step::ALL.map(|step| meter.totals().step(step));
         assert_eq!(steps.iter().sum::<Duration>(), MICRO * 10);
         assert_eq!(steps[Step::Events as usize], MICRO * 6);
@@ -324,19 +325,19 @@ mod tests {
         let mut meter = Meter::new(Moment::FIRST);
         let delay = Duration::from_millis(50);
         meter.delay(2, delay * 2);
-        meter.end_tick(MICRO * 10, 1, 3);
+        meter.end_tick(10_000, 1, 3);
         let service = &meter.totals().service;
         assert_eq!(service.len(), 3);
         assert!(service.quantile(300) < MICRO * 12 && service.quantile(990) > delay);
         assert_eq!(meter.totals().answers, 3);
-        assert_eq!(meter.totals().service_sum, delay * 2 + MICRO * 10);
+        assert_eq!(meter.totals().service_sum, 100_010_000);
     }
 
     #[test]
     fn budgets_are_counted_when_they_are_used_up() {
         let mut meter = Meter::new(Moment::FIRST);
-        meter.end_tick(MICRO, EVENTS_PER_TICK, 0);
-        meter.end_tick(MICRO, EVENTS_PER_TICK - 1, 0);
+        meter.end_tick(1000, EVENTS_PER_TICK, 0);
+        meter.end_tick(1000, EVENTS_PER_TICK - 1, 0);
         meter.exhaust(Budget::Steps, 7);
         meter.pass(Moment::FIRST + SECOND);
         assert_eq!(meter.last(1).exhausted, [7, 0, 1, 0]);

@@ -20,6 +20,11 @@ impl Moment {
     /// Later than every other moment.
     pub const NEVER: Moment = Moment(u64::MAX);
 
+    /// How many nanoseconds later this moment is; none if it is earlier.
+    pub fn nanos_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The present one, by the clock that nobody sets (`CLOCK_MONOTONIC`, time(7)).
     pub fn now() -> Moment {
         let time = clock_gettime(ClockId::Monotonic);
@@ -57,7 +62,7 @@ impl Sub for Moment {
 
     /// How much later this moment is; nothing if it is earlier.
     fn sub(self, earlier: Moment) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
     }
 }
 

@@ -82,7 +82,7 @@ impl Outgoing {
             return Ok(Sent::All);
         }
         let sent = wire.send(answers, site.tail(tail))?;
-        moved.sent += sent as u64;
+        moved.send(sent);
         if sent == answers.len() && tail.is_over() {
             return Ok(Sent::All);
         }
@@ -106,7 +106,7 @@ impl Outgoing {
             return Ok(Sent::All);
         };
         let sent = wire.send(bytes, site.tail(*tail))?;
-        moved.sent += sent as u64;
+        moved.send(sent);
         let copied = sent.min(bytes.len());
         tail.skip(sent - copied);
         bytes.drain(..copied);

@@ -160,12 +160,13 @@ impl Server {
 
     /// Charges a step with the time since it has begun.
     fn charge(&mut self, step: Step, since: Moment) {
-        self.meter.charge(step, Moment::now() - since);
+        let time = Moment::now().nanos_since(since);
+        self.meter.charge(step, time);
     }
 
     fn read_meter(&mut self, events: &Events) {
         let counters = self.table.counters();
-        let busy = Moment::now() - self.now;
+        let busy = Moment::now().nanos_since(self.now);
         let found = events.iter().count();
         self.meter.end_tick(busy, found, counters.answered());
     }

@@ -13,13 +13,13 @@ use std::time::Duration;
 use log::debug;
 use slab::Slab;
 
-use crate::counters::{Counters, Moved};
+use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::guest::{Guest, House};
 use crate::http::{Site, Text};
 use crate::moment::Moment;
-use crate::recorder::{Number, Place, Recorder};
+use crate::recorder::{Number, Recorder};
 use crate::service::{Content, Service};
 use crate::turn::{Change, Reason, Turn};
 use crate::wire::{Edge, Socket};
@@ -144,10 +144,7 @@ impl<S: Socket> Table<S> {
         let number = self.last_number;
         let key = self.guests.insert(Guest::new(number, service, socket, now));
         self.deadlines.arm(key, Lane::Idle, now);
-        let (of, to) = ((number, service), Place::In(Lane::Idle));
-        self.house
-            .recorder
-            .note(now, of, None, to, &Moved::default());
+        self.guests[key].arrive(&mut self.house, now);
         number
     }
 
@@ -201,7 +198,13 @@ impl<S: Socket> Table<S> {
         guest.connection.note(edge);
         if !guest.left_over {
             let turn = guest.advance(&mut self.house, now);
-            self.settle(key, &turn, now);
+            if let Some(lane) = turn.came_back_to() {
+                // Nearly always, and worth a shorter way: it asked and was answered.
+                self.deadlines.renew(key, lane, now);
+                guest.enter(lane, &mut self.house, now);
+            } else {
+                self.settle(key, &turn, now);
+            }
         }
     }
 
@@ -222,21 +225,24 @@ impl<S: Socket> Table<S> {
 
     /// Does what the end of a turn asks for.
     fn settle(&mut self, key: usize, turn: &Turn, now: Moment) {
-        let moved = mem::take(&mut self.house.desk.moved);
         let guest = &mut self.guests[key];
-        self.house.counters.moved[guest.service as usize] += moved;
         match *turn {
             Turn::Open { change, unfinished } => {
                 match change {
-                    Change::None => {}
-                    Change::Progress(lane) => self.deadlines.renew(key, lane, now),
+                    Change::None => {
+                        self.house.book(guest.service);
+                    }
+                    Change::Progress(lane) => {
+                        self.house.book(guest.service);
+                        self.deadlines.renew(key, lane, now);
+                    }
                     Change::Again(lane) => {
                         self.deadlines.renew(key, lane, now);
-                        guest.enter(lane, &moved, &mut self.house.recorder, now);
+                        guest.enter(lane, &mut self.house, now);
                     }
                     Change::Entered(lane) => {
                         self.deadlines.arm(key, lane, now);
-                        guest.enter(lane, &moved, &mut self.house.recorder, now);
+                        guest.enter(lane, &mut self.house, now);
                         // Whether it waits for a page shows when its turn has come.
                         if lane == Lane::Writing && guest.service == Service::Diag {
                             self.readers.push_back(key);
@@ -258,12 +264,7 @@ impl<S: Socket> Table<S> {
     fn close(&mut self, key: usize, reason: Reason, now: Moment) {
         let guest = self.guests.remove(key);
         debug!(target: "onepoll", "Connection {} closed: {reason}", guest.number);
-        let (from, to) = (Some(guest.lane), Place::Gone(reason));
-        let moved = mem::take(&mut self.house.desk.moved);
-        self.house.counters.moved[guest.service as usize] += moved;
-        self.house
-            .recorder
-            .note(now, guest.identity(), from, to, &moved);
+        guest.leave(reason, &mut self.house, now);
         self.deadlines.disarm(key);
         self.freed = true;
     }

@@ -94,7 +94,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::counters::Moved;
     use crate::moment::Moment;
     use crate::service::Service;
 
@@ -102,28 +101,26 @@ mod tests {
     fn a_timeline_is_aligned_and_reads_like_a_story() {
         let mut recorder = Recorder::new();
         let start = Moment::FIRST;
-        let moved = |answers, received, sent| Moved {
-            answers,
-            received,
-            sent,
-            ..Moved::default()
-        };
-        let idle = Place::In(Lane::Idle);
-        let (this, other) = ((7, Service::Main), (8, Service::Main));
-        recorder.note(start, this, None, idle, &moved(0, 0, 0));
-        recorder.note(start, other, None, idle, &moved(0, 0, 0));
-        let mut now = start + Duration::from_micros(21);
-        recorder.begin_tick();
-        recorder.note(now, this, Some(Lane::Idle), idle, &moved(1, 34, 148));
-        now += Duration::from_millis(1500);
-        recorder.begin_tick();
-        recorder.note(
-            now,
-            this,
-            Some(Lane::Idle),
-            Place::Gone(Reason::Cut),
-            &moved(0, 0, 0),
-        );
+        let micros = |micros| start + Duration::from_micros(micros);
+        let (idle, cut) = (Place::In(Lane::Idle), Place::Gone(Reason::Cut));
+        for (at, tick, number, from, to, [answers, received, sent]) in [
+            (start, 0, 7, None, idle, [0, 0, 0]),
+            (start, 0, 8, None, idle, [0, 0, 0]),
+            (micros(21), 1, 7, Some(Lane::Idle), idle, [1, 34, 148]),
+            (micros(1_500_021), 2, 7, Some(Lane::Idle), cut, [0, 0, 0]),
+        ] {
+            recorder.note(Record {
+                at,
+                tick,
+                number,
+                service: Service::Main,
+                from,
+                to,
+                answers,
+                received,
+                sent,
+            });
+        }
         let text = timeline(&recorder, 7, 9).expect("it is remembered");
         let expected = [
             "    after      tick      from -> to         received      sent answers  what happened",

@@ -21,6 +21,17 @@ pub enum Turn {
 }
 
 impl Turn {
+    /// The lane that the connection has left and come back to, if nothing more is to be done.
+    pub fn came_back_to(&self) -> Option<Lane> {
+        match *self {
+            Turn::Open {
+                change: Change::Again(lane),
+                unfinished: false,
+            } => Some(lane),
+            _ => None,
+        }
+    }
+
     /// Whether the connection is open and where it was before.
     pub fn is_without_change(&self) -> bool {
         let change = Change::None;

@@ -6,7 +6,6 @@
 use std::io;
 
 use super::{Connection, open};
-use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::{Behind, Head, Next, Refusal, Site, Tail};
 use crate::phase::Phase;
@@ -57,18 +56,6 @@ impl<S: Socket> Connection<S> {
         self.behind = Behind::TooLate;
     }
 
-    /// Half-closes a connection on which nothing is owed. Its peer sees the end and closes,
-    /// too; what the kernel still holds of earlier answers is delivered meanwhile.
-    pub fn dismiss(&mut self) -> Turn {
-        match self.wire.finish() {
-            Ok(()) => {
-                self.phase = Phase::Farewell;
-                open(Change::Entered(Lane::Farewell), false)
-            }
-            Err(error) => Turn::Over(Reason::Failed(error.kind())),
-        }
-    }
-
     /// Gives an answer whose time has come. What has come meanwhile is read first, as far as
     /// there is room, so that nobody is told the close who has asked for more.
     fn wake(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
@@ -76,7 +63,7 @@ impl<S: Socket> Connection<S> {
         let space = &mut desk.inbox[held..];
         let len = match self.wire.receive(space)? {
             Received::Bytes(len) => {
-                desk.moved.received += len as u64;
+                desk.moved.receive(len);
                 held + len
             }
             Received::Nothing | Received::Eof => held,

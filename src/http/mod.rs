@@ -46,7 +46,7 @@ pub struct Served {
     /// an answer that has to wait.
     pub consumed: usize,
     /// Answers appended to the output, refusals included.
-    pub answered: u64,
+    pub answered: u32,
     /// What belongs behind the output, and was too long to be copied there.
     pub tail: Tail,
     /// What the bytes after these will be.
@@ -174,7 +174,7 @@ fn is_last(rest: &[u8], behind: Behind) -> bool {
 }
 
 /// Whether nobody can know if the last request that has come is the last one that will.
-fn is_in_doubt(behind: Behind, answered: u64) -> bool {
+fn is_in_doubt(behind: Behind, answered: u32) -> bool {
     match behind {
         Behind::Nothing => answered > 0,
         Behind::Perhaps => true,

@@ -169,9 +169,34 @@ impl Site {
         answer
     }
 
+    /// Answers an input that is nothing but the head that was understood last, once or over and
+    /// over again, into `out`, and says how often it is; `None` if it is anything else.
+    pub fn repeat_all(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<u32> {
+        let (head, answer) = self.memo.recall().filter(|_| !self.closing)?;
+        let page = &self.pages[usize::from(answer.page)];
+        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
+        let times = input.len() / head.len();
+        let fits = times * head.len() == input.len() && times * reply.len() <= OUTBOX;
+        let tells = log::log_enabled!(target: self.name, log::Level::Info);
+        if !fits
+            || tells
+            || !input
+                .chunks_exact(head.len())
+                .all(|request| request == head)
+        {
+            return None;
+        }
+        out.clear();
+        for _ in 0..times {
+            out.extend_from_slice(reply);
+        }
+        self.given.answers[page.status.index()] += times as u64;
+        u32::try_from(times).ok()
+    }
+
     /// Answers requests off the front of `rest` for as long as each has the head that was
     /// understood last, and there is room; says how many those are.
-    pub fn repeat(&mut self, rest: &mut &[u8], out: &mut Vec<u8>) -> u64 {
+    pub fn repeat(&mut self, rest: &mut &[u8], out: &mut Vec<u8>) -> u32 {
         let Some((head, answer)) = self.memo.recall().filter(|_| !self.closing) else {
             return 0;
         };
@@ -189,7 +214,7 @@ impl Site {
             *rest = behind;
             answered += 1;
         }
-        self.given.answers[page.status.index()] += answered;
+        self.given.answers[page.status.index()] += u64::from(answered);
         answered
     }
 

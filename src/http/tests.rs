@@ -296,7 +296,7 @@ fn the_outbox_holds_what_it_can_and_the_rest_is_queued() {
     let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
     assert_eq!(served.next, Next::Queued);
     assert!(out.len() > OUTBOX - ANSWER_MAX);
-    assert_eq!(served.consumed as u64, served.answered * HELLO.len() as u64);
+    assert_eq!(served.consumed, served.answered as usize * HELLO.len());
     assert_eq!(out.capacity(), OUTBOX, "the outbox must not have grown");
     let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
     assert_eq!(
@@ -573,9 +573,91 @@ proptest! {
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
         // One answer for each request line, and one for what is none.
         let answers = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
-        prop_assert_eq!(answers as u64, served.answered);
+        prop_assert_eq!(answers, served.answered as usize);
         let lines = String::from_utf8_lossy(&input).matches(" HTTP/1.").count();
         prop_assert!(answers <= lines + 1, "{answers} answers to {lines} requests");
         prop_assert_eq!(converse(&cut(&input, &at), false), converse(&[&input], false));
     }
+}
+
+#[test]
+fn an_input_of_repetitions_is_answered_like_any_other() {
+    let mut site = site();
+    let mut out = Vec::new();
+    assert_eq!(
+        site.repeat_all(HELLO.as_bytes(), &mut out),
+        None,
+        "not understood yet"
+    );
+    serve(&mut site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
+    let one = out.clone();
+    for times in [1, 2, 17] {
+        let input = HELLO.repeat(times);
+        let answered = site.repeat_all(input.as_bytes(), &mut out);
+        assert_eq!(answered, u32::try_from(times).ok());
+        assert_eq!(out, one.repeat(times));
+    }
+    let other = HELLO.replace("Host: a", "Host: b");
+    let two = [HELLO, &other].concat();
+    for input in [&HELLO[1..], &HELLO[..9], &other, &two] {
+        assert_eq!(
+            site.repeat_all(input.as_bytes(), &mut out),
+            None,
+            "{input:?}"
+        );
+    }
+    let many = HELLO.repeat(OUTBOX / one.len() + 1);
+    assert_eq!(
+        site.repeat_all(many.as_bytes(), &mut out),
+        None,
+        "there is no room"
+    );
+    site.announce_close();
+    assert_eq!(site.repeat_all(HELLO.as_bytes(), &mut out), None);
+}
+
+#[test]
+fn a_live_page_is_written_before_it_is_answered_with() {
+    let text = |body: &str| Text {
+        status: Status::OK,
+        fields: TEXT,
+        body: body.into(),
+    };
+    let mut site = site_with(Route::live("/hello"));
+    let (mut out, input) = (Vec::new(), [HELLO, HELLO].concat());
+    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
+    assert_eq!((served.consumed, served.next), (0, Next::Unwritten));
+    site.put(text("one"));
+    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
+    assert_eq!(
+        (served.consumed, served.next),
+        (HELLO.len(), Next::Unwritten)
+    );
+    assert!(String::from_utf8_lossy(&out).ends_with("Content-Length: 3\r\n\r\none"));
+    out.clear();
+    site.put(text("another"));
+    let head = HELLO.replace("GET", "HEAD");
+    serve(&mut site, None, head.as_bytes(), Behind::Nothing, &mut out);
+    assert!(String::from_utf8_lossy(&out).ends_with("Content-Length: 7\r\n\r\n"));
+    // A body is not taken, and in a stop a text that was written for now is not held.
+    out.clear();
+    let body = HELLO.replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
+    site.put(text("another"));
+    let served = serve(&mut site, None, body.as_bytes(), Behind::Nothing, &mut out);
+    assert_eq!(served.next, Next::Close);
+    assert!(out.starts_with(b"HTTP/1.1 413 Content Too Large\r\n"));
+    for (behind, next, is_told) in [
+        (Behind::Nothing, Next::Close, true),
+        (Behind::Perhaps, Next::Head, false),
+    ] {
+        out.clear();
+        site.announce_close();
+        site.put(text("last"));
+        let served = serve(&mut site, None, HELLO.as_bytes(), behind, &mut out);
+        assert_eq!(served.next, next);
+        let out = String::from_utf8_lossy(&out);
+        assert_eq!(out.contains("Connection: close"), is_told, "{out}");
+    }
+    assert_eq!(site.given().answers[Status::OK.index()], 4);
+    assert_eq!(site.given().refusals[Refusal::Content as usize], 1);
 }

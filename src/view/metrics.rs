@@ -1,10 +1,10 @@
 //! `/metrics`: everything that is counted, in the text format of Prometheus, version 0.0.4. Times
 //! are in seconds, amounts in bytes; what only grows ends in `_total`.
 
-use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use super::View;
+use super::exposition::{Exposition, counter, gauge, histogram};
 use super::process::Process;
 use crate::budget::Budget;
 use crate::deadlines::Lane;
@@ -17,100 +17,6 @@ use crate::moment;
 use crate::service::{Service, VERSION};
 use crate::stop::Stage;
 use crate::wire::Socket;
-
-/// A page in the making.
-struct Exposition(String);
-
-/// A family of samples: its name, its type and what it means.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-}
-
-impl Exposition {
-    /// Begins a family.
-    fn family(&mut self, family: &Family) {
-        let Family { name, kind, help } = family;
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    /// A sample; the labels are given as they are written.
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
-    }
-
-    /// A family of one sample.
-    fn single(&mut self, family: &Family, value: impl Display) {
-        self.family(family);
-        self.sample(family.name, "", value);
-    }
-
-    /// A family with a sample for each value of one label.
-    fn by<V: Display>(
-        &mut self,
-        family: &Family,
-        label: &str,
-        samples: impl Iterator<Item = (&'static str, V)>,
-    ) {
-        self.family(family);
-        for (value, sample) in samples {
-            self.sample(family.name, &format!("{label}=\"{value}\""), sample);
-        }
-    }
-
-    /// The same for each listener, too.
-    fn by_listener_and<V: Display>(
-        &mut self,
-        family: &Family,
-        label: &str,
-        samples: impl Fn(Service) -> Vec<(&'static str, V)>,
-    ) {
-        self.family(family);
-        for service in Service::ALL {
-            for (value, sample) in samples(service) {
-                let listener = service.name();
-                let labels = format!("listener=\"{listener}\",{label}=\"{value}\"");
-                self.sample(family.name, &labels, sample);
-            }
-        }
-    }
-
-    /// A family whose samples are counts below bounds.
-    fn histogram<B: Display>(
-        &mut self,
-        family: &Family,
-        buckets: impl Iterator<Item = (B, u64)>,
-        (sum, count): (impl Display, u64),
-    ) {
-        self.family(family);
-        let name = family.name;
-        for (bound, below) in buckets {
-            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), below);
-        }
-        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", count);
-        self.sample(&format!("{name}_sum"), "", sum);
-        self.sample(&format!("{name}_count"), "", count);
-    }
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    let kind = "counter";
-    Family { name, kind, help }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    let kind = "gauge";
-    Family { name, kind, help }
-}
-
-const fn histogram(name: &'static str, help: &'static str) -> Family {
-    let kind = "histogram";
-    Family { name, kind, help }
-}
 
 /// The doublings that end between a microsecond and a second, which is where loops live.
 fn doublings(counts: &Histogram<u64>) -> impl Iterator<Item = (Seconds, u64)> {
@@ -161,7 +67,7 @@ impl<S: Socket> View<'_, S> {
             "Time from readiness to the reply, to the end of the tick.",
         );
         let totals = self.meter.totals();
-        let sum = Seconds(totals.service_sum);
+        let sum = Seconds(Duration::from_nanos(totals.service_sum));
         page.histogram(
             &service,
             doublings(&totals.service),
@@ -192,9 +98,9 @@ impl<S: Socket> View<'_, S> {
         );
         let lanes = Lane::ALL.map(Lane::name).into_iter();
         page.by(&overdue, "phase", lanes.zip(counters.overdue));
-        let moved = counters.moved;
+        let traffic = counters.traffic;
         let received = counter("onepoll_received_bytes_total", "Bytes read, by listener.");
-        let bytes = moved.map(|moved| moved.received);
+        let bytes = traffic.map(|traffic| traffic.received);
         page.by(&received, "listener", listeners().zip(bytes));
         let sent = counter(
             "onepoll_sent_bytes_total",
@@ -203,13 +109,16 @@ impl<S: Socket> View<'_, S> {
         page.by(
             &sent,
             "listener",
-            listeners().zip(moved.map(|moved| moved.sent)),
+            listeners().zip(traffic.map(|traffic| traffic.sent)),
         );
         let partial = counter(
             "onepoll_partial_writes_total",
             "Writes of which the kernel did not take all.",
         );
-        let writes = moved.iter().map(|moved| moved.partial_writes).sum::<u64>();
+        let writes = traffic
+            .iter()
+            .map(|traffic| traffic.partial_writes)
+            .sum::<u64>();
         page.single(&partial, writes);
     }
 
@@ -231,14 +140,15 @@ impl<S: Socket> View<'_, S> {
             "onepoll_tick_busy_seconds",
             "Time that a tick was at work, from the end of the wait.",
         );
-        let sum = Seconds(totals.busy_sum);
+        let busy_sum = Duration::from_nanos(totals.busy_sum);
+        let sum = Seconds(busy_sum);
         page.histogram(&busy, doublings(&totals.busy), (sum, ticks));
         let waiting = counter(
             "onepoll_waiting_seconds_total",
             "Time spent waiting for events.",
         );
         let elapsed = self.now - self.meter.started();
-        page.single(&waiting, Seconds(elapsed.saturating_sub(totals.busy_sum)));
+        page.single(&waiting, Seconds(elapsed.saturating_sub(busy_sum)));
         let steps = counter(
             "onepoll_step_seconds_total",
             "Time at work, by the step of the tick.",

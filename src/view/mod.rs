@@ -13,6 +13,7 @@ use crate::stop::Stage;
 use crate::table::Table;
 use crate::wire::Socket;
 
+mod exposition;
 mod metrics;
 mod overview;
 mod process;
