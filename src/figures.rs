@@ -27,34 +27,36 @@ impl fmt::Display for Seconds {
 
 impl fmt::Display for Span {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let nanos = self.0.as_nanos();
+        let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
         let (unit, name) = match nanos {
             0..1_000 => return out.pad(&format!("{nanos} ns")),
             1_000..1_000_000 => (1_000, "us"),
             1_000_000..1_000_000_000 => (1_000_000, "ms"),
             _ => (1_000_000_000, "s"),
         };
-        out.pad(&tenths(nanos * 10 / unit, name))
+        out.pad(&tenths(nanos / (unit / 10), name))
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let bytes = u128::from(self.0);
+        let bytes = self.0;
         let (unit, name) = match bytes {
             0..1_024 => return out.pad(&format!("{bytes} B")),
             1_024..1_048_576 => (1 << 10, "KiB"),
             1_048_576..1_073_741_824 => (1 << 20, "MiB"),
             _ => (1 << 30, "GiB"),
         };
-        out.pad(&tenths(bytes * 10 / unit, name))
+        out.pad(&tenths(bytes / unit * 10 + bytes % unit * 10 / unit, name))
     }
 }
 
 impl fmt::Display for Share {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let whole = self.1.as_nanos().max(1);
-        out.pad(&tenths(self.0.as_nanos() * 1000 / whole, "%"))
+        // Of microseconds, a thousand times as many are not too many for a few centuries.
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let share = micros(self.0).saturating_mul(1000) / micros(self.1).max(1);
+        out.pad(&tenths(share, "%"))
     }
 }
 
@@ -72,7 +74,7 @@ impl fmt::Display for Count {
     }
 }
 
-fn tenths(tenths: u128, unit: &str) -> String {
+fn tenths(tenths: u64, unit: &str) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
@@ -92,7 +94,7 @@ mod tests {
             (Bytes(1023).to_string(), "1023 B"),
             (Bytes(1792).to_string(), "1.7 KiB"),
             (Bytes(5 << 30).to_string(), "5.0 GiB"),
-            (Share(nanos(1), nanos(8)).to_string(), "12.5 %"),
+            (Share(nanos(1000), nanos(8000)).to_string(), "12.5 %"),
             (Share(nanos(0), nanos(0)).to_string(), "0.0 %"),
             (Count(0).to_string(), "0"),
             (Count(999).to_string(), "999"),

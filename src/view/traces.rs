@@ -2,7 +2,6 @@
 //! last; with `?conn=N`, the story of one; with `?slot=N`, that of the connection in a slot of the
 //! table; and with `?map`, a letter for each slot, which is how a browser draws thousands.
 
-use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::{View, found, nothing};
@@ -10,7 +9,7 @@ use crate::deadlines::Lane;
 use crate::figures::{Count, Span};
 use crate::http::{Status, TEXT, Text};
 use crate::limits::{RECORDS_MAX, ROWS_MAX};
-use crate::recorder::{Number, Record};
+use crate::recorder::Number;
 use crate::service::Service;
 use crate::timeline::{story, timeline};
 use crate::wire::Socket;
@@ -57,9 +56,12 @@ impl<S: Socket> View<'_, S> {
             "; one of them: /trace?conn=N\n\n{:>10}  {:<8} {:<9} {:>10} {:>10}  what happened last",
             "connection", "listener", "phase", "ago", "tick"
         );
-        let mut seen = HashSet::new();
-        let latest = |record: &&Record| seen.insert(record.number);
-        for record in recorder.latest_first().filter(latest).take(LATEST) {
+        let mut seen = Vec::with_capacity(LATEST);
+        for record in recorder.latest_first() {
+            if seen.len() == LATEST || seen.contains(&record.number) {
+                continue;
+            }
+            seen.push(record.number);
             let _ = writeln!(
                 page,
                 "{:>10}  {:<8} {:<9} {:>10} {:>10}  {}",

@@ -12,3 +12,4 @@ mod requests;
 mod shutdown;
 mod supervisor;
 mod tidy;
+mod view;

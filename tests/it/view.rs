@@ -1,0 +1,428 @@
+//! What there is to be seen of the loop, by way of the diagnostics listener. The browser's view of
+//! it has a file of its own.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::harness::{HELLO, PATIENCE, Peer, Process, field, status};
+
+/// A request for a page of diagnostics.
+fn ask(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// What the page at a path says, to somebody who connects for that.
+fn page(server: &Process, path: &str) -> String {
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&ask(path));
+    let answer = peer.answer();
+    assert_eq!(status(&answer), 200, "{answer}");
+    body(&answer).to_owned()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head").1
+}
+
+/// The samples on `/metrics`, by name and labels as they are written.
+fn samples(server: &Process) -> HashMap<String, f64> {
+    let page = page(server, "/metrics");
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        })
+        .collect()
+}
+
+/// What `/loop` says of the last minute.
+fn requests_in_the_last_minute(page: &str) -> f64 {
+    let row = page.lines().find(|line| line.starts_with("requests "));
+    let count = row.and_then(|line| line.split_whitespace().last());
+    let count = count.expect("a row").replace(',', "");
+    count.parse().expect("a number")
+}
+
+#[test]
+fn what_has_happened_is_counted() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    for _ in 0..7 {
+        peer.send(HELLO);
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    peer.send(&HELLO.replace("/hello", "/nowhere"));
+    assert_eq!(status(&peer.answer()), 404);
+    let mut halfway = server.connect();
+    halfway.send(&HELLO[..9]);
+    let mut refused = server.connect();
+    refused.send("GET /hello HTTP/1.1\nHost: a\r\n\r\n");
+    assert_eq!(status(&refused.rest()), 400);
+    drop(refused);
+
+    let samples = samples(&server);
+    for (name, expected) in [
+        (r#"onepoll_requests_total{listener="main",code="200"}"#, 7.0),
+        (r#"onepoll_requests_total{listener="main",code="404"}"#, 1.0),
+        (r#"onepoll_requests_total{listener="main",code="400"}"#, 1.0),
+        (
+            r#"onepoll_refusals_total{listener="main",reason="line_end"}"#,
+            1.0,
+        ),
+        (
+            r#"onepoll_refusals_total{listener="main",reason="host"}"#,
+            0.0,
+        ),
+        (r#"onepoll_connections{listener="main",phase="idle"}"#, 1.0),
+        (r#"onepoll_connections{listener="main",phase="head"}"#, 1.0),
+        (
+            r#"onepoll_connections{listener="diag",phase="writing"}"#,
+            1.0,
+        ),
+        (
+            r#"onepoll_connections_accepted_total{listener="main"}"#,
+            3.0,
+        ),
+        (
+            r#"onepoll_connections_accepted_total{listener="diag"}"#,
+            1.0,
+        ),
+        ("onepoll_service_seconds_count", 9.0),
+        ("onepoll_partial_writes_total", 0.0),
+        ("onepoll_log_lines_dropped_total", 0.0),
+        (r#"onepoll_stop_phase{phase="serving"}"#, 1.0),
+        (r#"onepoll_stop_phase{phase="draining"}"#, 0.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&expected), "{name}");
+    }
+    let asked = 8 * HELLO.len() + "/nowhere".len() - "/hello".len() + 9 + HELLO.len() - 1;
+    let received = samples[r#"onepoll_received_bytes_total{listener="main"}"#];
+    assert!(
+        (received - asked as f64).abs() < 0.5,
+        "{received} of {asked}"
+    );
+    let ticks = samples["onepoll_ticks_total"];
+    assert!(ticks >= 8.0 && samples["onepoll_events_per_tick_count"] >= ticks);
+    assert!(samples["onepoll_waiting_seconds_total"] > 0.0);
+    assert!(samples["process_resident_memory_bytes"] > 100_000.0);
+    // Three standard ones, three connections, two listeners, the poll and others.
+    assert!(samples["process_open_fds"] >= 9.0);
+}
+
+#[test]
+fn the_overdue_and_partial_writes_are_counted() {
+    let server = Process::start(&["--log", "warn", "--body-size", "8000000"]);
+    let mut peer = server.connect_with_little_room();
+    peer.send(HELLO);
+    let start = Instant::now();
+    while samples(&server)["onepoll_partial_writes_total"] < 1.0 {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the kernel cannot take all of it"
+        );
+    }
+    let writing = r#"onepoll_connections{listener="main",phase="writing"}"#;
+    assert_eq!(samples(&server)[writing], 1.0);
+    let sent = samples(&server)[r#"onepoll_sent_bytes_total{listener="main"}"#];
+    assert!(sent > 0.0 && sent < 8_000_000.0, "{sent}");
+}
+
+#[test]
+fn the_loop_is_shown_on_one_screen() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO.repeat(20));
+    for _ in 0..20 {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    // Whole seconds are told of, so they have to be over.
+    let start = Instant::now();
+    while requests_in_the_last_minute(&page(&server, "/loop")) < 20.0 {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let page = page(&server, "/loop");
+    for row in [
+        "ticks",
+        "events per tick",
+        "busy",
+        "longest tick",
+        "service time p50",
+        "             p99.9",
+        "out of steps",
+        "idle                              1              0",
+        "writing",
+        "all",
+    ] {
+        assert!(
+            page.lines().any(|line| line.starts_with(row)),
+            "{row:?} in {page}"
+        );
+    }
+    let tables = page.lines().skip(2).filter(|line| !line.is_empty());
+    let widths: Vec<usize> = tables.map(|line| line.chars().take(50).count()).collect();
+    assert!(widths.iter().all(|&width| width == 50), "aligned: {page}");
+    assert!(
+        page.lines().count() <= 30 && page.lines().all(|line| line.len() <= 80),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_connection_has_a_story() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO[..9]);
+    let start = Instant::now();
+    while !page(&server, "/trace?conn=1").contains("beginning of a head") {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    peer.send(&HELLO[9..]);
+    assert_eq!(status(&peer.answer()), 200);
+    let address = peer.stream.local_addr().expect("an address");
+    let story = page(&server, "/trace?conn=1");
+    assert!(
+        story.starts_with("Connection 1 on main, idle for "),
+        "{story}"
+    );
+    assert!(story.contains(&format!(", from {address}\n")), "{story}");
+    assert_eq!(
+        page(&server, "/trace?slot=0").lines().count(),
+        story.lines().count()
+    );
+    drop(peer);
+    let start = Instant::now();
+    let story = loop {
+        let story = page(&server, "/trace?conn=1");
+        if story.contains("its peer closes it") {
+            break story;
+        }
+        assert!(start.elapsed() < PATIENCE, "{story}");
+    };
+    let ends = [
+        "Connection 1",
+        "what happened",
+        "it is accepted",
+        "it has sent the beginning of a head",
+        "it asks and is answered",
+        "its peer closes it",
+    ];
+    assert_eq!(story.lines().count(), ends.len(), "{story}");
+    for (line, end) in story.lines().zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
+    assert!(page(&server, "/trace").contains("         1  main     gone "));
+}
+
+#[test]
+fn the_map_has_a_letter_for_each_slot() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peers: Vec<Peer> = (0..100).map(|_| server.connect()).collect();
+    peers[99].send(HELLO);
+    assert_eq!(status(&peers[99].answer()), 200, "all of them are here");
+    let map = page(&server, "/trace?map");
+    let (legend, letters) = map.split_once('\n').expect("lines");
+    assert!(
+        legend.starts_with("# ") && legend.contains("i idle"),
+        "{legend}"
+    );
+    let letters: String = letters.split('\n').collect();
+    assert_eq!(
+        (letters.matches('i').count(), letters.matches('W').count()),
+        (100, 1)
+    );
+}
+
+#[test]
+fn what_cannot_be_shown_is_explained() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = Peer::connect(server.diag);
+    for (path, code, says) in [
+        ("/trace?conn=99", 404, "connection 99 is not open"),
+        ("/trace?slot=99", 404, "nobody is in slot 99"),
+        ("/trace?conn=x", 400, "\"conn=x\" is not understood"),
+        ("/trace?conn=+1", 400, "\"conn=+1\" is not understood"),
+        ("/trace?conn=99999999999", 400, "is not understood"),
+        ("/trace?map=1", 400, "is not understood"),
+        ("/metric", 404, "404 page not found"),
+    ] {
+        peer.send(&ask(path));
+        let answer = peer.answer();
+        assert_eq!(status(&answer), code, "{path}");
+        assert!(body(&answer).contains(says), "{answer}");
+    }
+    // The ways in which the same may be written, and what only needs the head.
+    for path in ["/l%6Fop", "/loop?x", "http://a/loop"] {
+        peer.send(&ask(path));
+        assert!(peer.answer().contains("last second"), "{path}");
+    }
+    peer.send(&ask("/loop").replace("GET", "HEAD"));
+    assert_eq!(status(&peer.answer_to_head()), 200);
+    peer.send(&ask("/loop").replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx"));
+    let answer = peer.rest();
+    assert_eq!(status(&answer), 413);
+    assert!(answer.ends_with("this page takes no request body\n"));
+}
+
+#[test]
+fn many_who_look_are_answered_in_order_and_delay_nobody() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut readers: Vec<Peer> = (0..20).map(|_| Peer::connect(server.diag)).collect();
+    let batch = [
+        ask("/metrics"),
+        ask("/ready"),
+        ask("/loop"),
+        ask("/trace?map"),
+    ]
+    .concat();
+    for reader in &mut readers {
+        reader.send(&batch.repeat(5));
+    }
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    assert_eq!(status(&peer.answer()), 200);
+    for reader in &mut readers {
+        for _ in 0..5 {
+            for begins in ["# HELP onepoll_", "Version: ", "onepoll ", "# one letter"] {
+                let answer = reader.answer();
+                assert!(body(&answer).starts_with(begins), "{answer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stop_shows() {
+    let mut server = Process::start(&["--lame-duck", "1m", "--log", "info"]);
+    let mut peer = Peer::connect(server.diag);
+    server.signal(Signal::TERM);
+    server.wait_for_log("Signal 'terminated' received");
+    peer.send(&ask("/metrics"));
+    let answer = peer.answer();
+    assert!(
+        answer.contains("onepoll_stop_phase{phase=\"lame_duck\"} 1\n"),
+        "{answer}"
+    );
+    peer.send(&ask("/loop"));
+    assert!(peer.answer().contains(", lame duck for "));
+    // A second one would end it at once, so the drain has a server of its own.
+    let server = Process::start(&["--drain", "1m", "--last-call", "1m"]);
+    let mut halfway = server.connect();
+    halfway.send(&HELLO[..9]);
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&ask("/loop"));
+    assert!(peer.answer().contains(", serving,"));
+    server.signal(Signal::TERM);
+    let start = Instant::now();
+    while Peer::try_connect(server.main).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the doors close");
+    }
+    peer.send(&ask("/metrics"));
+    let answer = peer.rest();
+    assert!(
+        answer.contains("onepoll_stop_phase{phase=\"draining\"} 1\n"),
+        "{answer}"
+    );
+    assert_eq!(field(&answer, "Connection"), Some("close"));
+}
+
+#[test]
+fn the_live_page_loads_nothing_from_anywhere() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&ask("/"));
+    let answer = peer.answer();
+    let policy = field(&answer, "Content-Security-Policy").expect("a policy");
+    for part in [
+        "default-src 'none'",
+        "script-src 'sha256-",
+        "style-src 'sha256-",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"));
+    assert_eq!(
+        field(&answer, "Content-Type"),
+        Some("text/html; charset=utf-8")
+    );
+    let page = body(&answer);
+    assert!(page.len() < 24 * 1024, "{} bytes", page.len());
+    assert!(!page.contains("://"), "no outside resource");
+}
+
+#[test]
+#[ignore = "needs promtool, of Debian's package prometheus"]
+fn prometheus_has_nothing_to_remark() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send("nonsense\r\n\r\n");
+    assert_eq!(status(&peer.rest()), 400);
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped());
+    let piped = promtool.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("promtool can be run");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin
+        .write_all(page(&server, "/metrics").as_bytes())
+        .expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let remarks = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&remarks)
+    );
+    assert_eq!(String::from_utf8_lossy(&remarks), "");
+}
+
+#[test]
+#[ignore = "needs Debian's wrk"]
+fn wrk_and_both_pages_agree() {
+    let server = Process::start(&["--log", "warn"]);
+    let url = format!("http://{}/hello", server.main);
+    let mut wrk = Command::new("wrk");
+    let output = wrk
+        .args(["-t1", "-c16", "-d2s", &url])
+        .output()
+        .expect("wrk can be run");
+    let report = String::from_utf8(output.stdout).expect("text");
+    let told = report
+        .lines()
+        .find_map(|line| line.trim().split_once(" requests in "));
+    let told: f64 = told
+        .and_then(|(count, _)| count.parse().ok())
+        .expect("a count");
+    let samples = samples(&server);
+    let counted = samples[r#"onepoll_requests_total{listener="main",code="200"}"#];
+    // At its end, wrk does not wait for the answers to what it has just asked.
+    assert!(
+        counted >= told && counted <= told + 16.0,
+        "{counted} and {told}"
+    );
+    let sent = samples[r#"onepoll_sent_bytes_total{listener="main"}"#];
+    assert!(
+        (sent / counted - 129.0).abs() < 0.5,
+        "each answer has 129 bytes"
+    );
+    let start = Instant::now();
+    loop {
+        let page = page(&server, "/loop");
+        let looks = looks(&server);
+        let shown = requests_in_the_last_minute(&page);
+        if shown >= counted {
+            assert!(shown <= counted + looks, "{shown} and {counted}");
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{page}");
+    }
+}
+
+/// How many pages of diagnostics have been looked at.
+fn looks(server: &Process) -> f64 {
+    samples(server)[r#"onepoll_requests_total{listener="diag",code="200"}"#]
+}
