@@ -15,11 +15,16 @@ fn ask(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// What the page at a path says, to somebody who connects for that.
-fn page(server: &Process, path: &str) -> String {
+/// The answer to somebody who connects to ask for a page.
+fn look(server: &Process, path: &str) -> String {
     let mut peer = Peer::connect(server.diag);
     peer.send(&ask(path));
-    let answer = peer.answer();
+    peer.answer()
+}
+
+/// What a page says that is there.
+fn page(server: &Process, path: &str) -> String {
+    let answer = look(server, path);
     assert_eq!(status(&answer), 200, "{answer}");
     body(&answer).to_owned()
 }
@@ -178,7 +183,7 @@ fn a_connection_has_a_story() {
     let mut peer = server.connect();
     peer.send(&HELLO[..9]);
     let start = Instant::now();
-    while !page(&server, "/trace?conn=1").contains("beginning of a head") {
+    while !look(&server, "/trace?conn=1").contains("beginning of a head") {
         assert!(start.elapsed() < PATIENCE);
     }
     peer.send(&HELLO[9..]);
@@ -310,17 +315,14 @@ fn a_stop_shows() {
     peer.send(&ask("/loop"));
     assert!(peer.answer().contains(", lame duck for "));
     // A second one would end it at once, so the drain has a server of its own.
-    let server = Process::start(&["--drain", "1m", "--last-call", "1m"]);
+    let mut server = Process::start(&["--drain", "1m", "--last-call", "1m"]);
     let mut halfway = server.connect();
     halfway.send(&HELLO[..9]);
     let mut peer = Peer::connect(server.diag);
     peer.send(&ask("/loop"));
     assert!(peer.answer().contains(", serving,"));
     server.signal(Signal::TERM);
-    let start = Instant::now();
-    while Peer::try_connect(server.main).is_ok() {
-        assert!(start.elapsed() < PATIENCE, "the doors close");
-    }
+    server.wait_for_log("Signal 'terminated' received");
     peer.send(&ask("/metrics"));
     let answer = peer.rest();
     assert!(
