@@ -181,6 +181,9 @@ fn the_loop_is_shown_on_one_screen() {
 fn a_connection_has_a_story() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = server.connect();
+    // It is the first, whoever looks.
+    peer.send(HELLO);
+    assert_eq!(status(&peer.answer()), 200);
     peer.send(&HELLO[..9]);
     let start = Instant::now();
     while !look(&server, "/trace?conn=1").contains("beginning of a head") {
@@ -212,6 +215,7 @@ fn a_connection_has_a_story() {
         "Connection 1",
         "what happened",
         "it is accepted",
+        "it asks and is answered",
         "it has sent the beginning of a head",
         "it asks and is answered",
         "its peer closes it",
