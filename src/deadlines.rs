@@ -14,6 +14,18 @@
 //! The invariant: a key is in one ring at most; one that is in none is a ring by itself, so
 //! that unlinking needs no case for it. And nothing is due before `soonest`, so that most
 //! ticks look at that alone.
+//!
+//! # Try it
+//!
+//! Two clients that say nothing, one after the other, are due in the same order.
+//!
+//! ```sh
+//! onepoll --log warn & server=$!
+//! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
+//! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
+//! curl -s http://localhost:8081/loop # look for: next due in
+//! kill $server; kill %1 %2
+//! ```
 
 use std::time::Duration;
 

@@ -4,6 +4,27 @@
 //! The invariant: nothing outgrows the desk. Answers are given for as long as there is room in
 //! the outbox, which in general is for all that fits into the inbox; so answering never
 //! allocates.
+//!
+//! # Try it
+//!
+//! A client that sends sixteen requests at once is read and answered sixteen at a time, so as many
+//! ticks answer many times as many requests. Compare what wrk reports, and the stories.
+//!
+//! ```sh
+//! onepoll --log warn & server=$!
+//! cat > depth.lua <<'END'
+//! function request()
+//!     batch = batch or string.rep(wrk.format(), 16)
+//!     return batch
+//! end
+//! END
+//! for script in /dev/null depth.lua; do
+//!     wrk -t1 -c64 -d2s -s $script http://localhost:8080/hello & sleep 1
+//!     curl -s 'http://localhost:8081/trace?slot=3' | tail -3 # look for: it sends a batch of requests
+//!     wait %%
+//! done
+//! kill $server
+//! ```
 
 use crate::counters::Moved;
 use crate::limits::{INBOX, OUTBOX};

@@ -16,16 +16,19 @@
 //!     │
 //!     └──► server ──► doors ──► bound, listener       who is let in, and when
 //!             │  ├──► signals                         the pipe that they come by
-//!             │  └──► stop                            when to drain, to close and to leave
-//!             │
+//!             │  ├──► stop                            when to drain, to close and to leave
+//!             │  ├──► meter ──► histogram, minute     how the loop is doing
+//!             │  └──► view                            what there is to be seen of all this
+//!             │         │
 //!             └──► table ──► deadlines      who is here, and for how long
-//!                     │  └──► turn          what the end of a turn asks for
+//!                     │  ├──► turn          what the end of a turn asks for
+//!                     │  └──► recorder ──► timeline    what has happened to whom
 //!                     │
-//!                     └──► connection ──► wire    generic over a socket
-//!                                │  └──► desk, counters    what is lent for a turn
-//!                                │
-//!                                └──────► http    pure bytes: head, target, fields,
-//!                                                 body, site, refusal, grammar, date
+//!                     └──► guest ──► connection ──► wire    generic over a socket
+//!                                        │  └──► desk, counters    what is lent for a turn
+//!                                        │
+//!                                        └──────► http    pure bytes: head, target, fields,
+//!                                                         body, site, refusal, grammar, date
 //! ```
 //!
 //! Arrows lead from those who know to those who are known, never back. [`limits`], the
@@ -34,22 +37,38 @@
 //!
 //! # Reading order
 //!
-//! From the outside in, each module on its own page:
+//! From the outside in, each module on its own page, which begins with what it owns and the one
+//! invariant that it keeps:
 //!
 //! 1. [`server`]: the loop. Its tick names every other part once.
-//! 2. [`table`]: the connections, and what happens between their turns.
+//! 2. [`table`] and [`guest`]: the connections, and what happens between their turns.
 //! 3. [`phase`] and [`connection`]: one peer, where its conversation stands and how it goes
 //!    on; [`turn`]: what it tells the table.
-//! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: what it borrows for a turn, the
-//!    buffers and the [`counters`].
+//! 4. [`wire`]: its socket, and the memory of edges. [`desk`]: what it borrows for a turn;
+//!    [`outgoing`]: what it could not send.
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`moment`] and [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
 //! 8. [`doors`], [`bound`], [`listener`] and [`signals`]: how the outside gets in.
-//! 9. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
-//! 10. [`command`], [`options`] and [`address`]: what the user wants; [`supervisor`] and
+//! 9. [`counters`], [`meter`] with [`histogram`], [`minute`] and [`budget`], and [`recorder`] with
+//!    [`timeline`]: what is remembered of all this. [`view`], [`figures`] and [`live`]: how it is
+//!    shown.
+//! 10. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
+//! 11. [`command`], [`options`] and [`address`]: what the user wants; [`supervisor`] and
 //!     [`probe`]: what those want who look after the process.
-//! 11. [`service`] and [`limits`]: names and numbers.
+//! 12. [`service`], [`runtime`] and [`limits`]: names, beginnings and numbers.
+//!
+//! # Try it
+//!
+//! Some pages have a box of commands, and say what to look for in what they print. They want this
+//! first, and curl, strace and wrk, which Debian has:
+//!
+//! ```text
+//! cargo build --release && PATH=$PWD/target/release:$PATH
+//! ```
+//!
+//! A test runs every box. For a beginning, look at everything at once: open
+//! `http://localhost:8081/` in a browser while wrk runs, as [`live`] says.
 //!
 //! # A request's way
 //!

@@ -2,6 +2,17 @@
 //! is one file with its own script and style, which a text editor shows best: `live.html`.
 //!
 //! The invariant: nothing is loaded from anywhere, and nothing is run but what is in the file.
+//!
+//! # Try it
+//!
+//! Open `http://localhost:8081/` in a browser, and then:
+//!
+//! ```sh
+//! onepoll --log warn & server=$!
+//! curl -s http://localhost:8081/ # look for: <script>
+//! wrk -t1 -c500 -d5s http://localhost:8080/hello # look for: Requests/sec
+//! kill $server
+//! ```
 
 /// The file.
 pub const PAGE: &str = include_str!("live.html");

@@ -14,6 +14,18 @@
 //! ```
 //!
 //! The invariant: it is told what time it is. The seconds that it looks back on are whole ones.
+//!
+//! # Try it
+//!
+//! What a delay does to the service time, and what it does not do to the loop.
+//!
+//! ```sh
+//! onepoll --log warn --delay 20ms & server=$!
+//! wrk -t1 -c64 -d3s http://localhost:8080/hello & sleep 2.5
+//! curl -s http://localhost:8081/loop # look for: service time p50
+//! curl -s http://localhost:8081/metrics | grep onepoll_step_seconds # look for: step="deadlines"
+//! wait %1; kill $server
+//! ```
 
 use std::mem;
 use std::time::Duration;

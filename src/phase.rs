@@ -23,6 +23,20 @@
 //! Three more stand in the box for those whose requests have come and are not answered yet, so that
 //! nothing is read: `Delayed`, until it is time for the next answer, `Queued`, until the answer
 //! ahead has been sent, and `Unwritten`, until the page has been written that it asks for.
+//!
+//! # Try it
+//!
+//! Half a request, then the other half: the connection goes from idle to head and back.
+//!
+//! ```sh
+//! onepoll --log trace & server=$!
+//! (printf 'GET /hello HTTP/1.1\r\n'; sleep 1; printf 'Host: a\r\n\r\n'; sleep 1) |
+//!     curl -m3 -s telnet://localhost:8080 & sleep 0.5
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: it has sent the beginning of a head
+//! sleep 1
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: it asks and is answered
+//! wait %1; kill $server
+//! ```
 
 use crate::deadlines::Lane;
 use crate::http::{Next, Unread};

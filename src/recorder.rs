@@ -3,6 +3,16 @@
 //! happened.
 //!
 //! The invariant: to record allocates nothing and never fails; the oldest record makes room.
+//!
+//! # Try it
+//!
+//! ```sh
+//! onepoll --log trace & server=$!
+//! curl -s http://localhost:8080/hello http://localhost:8080/nowhere
+//! curl -s http://localhost:8081/trace # look for: its peer closes it
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: it asks and is answered
+//! kill $server
+//! ```
 
 use std::fmt;
 

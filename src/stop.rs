@@ -12,6 +12,25 @@
 //!
 //! The invariant: it only goes forward. What would end it early, a second signal, ends the
 //! process instead.
+//!
+//! # Try it
+//!
+//! A SIGTERM while an answer is waited for: the answer is given, says that it is the last one, and
+//! then the process ends.
+//!
+//! ```sh
+//! onepoll --delay 1s & server=$!
+//! curl -si http://localhost:8080/hello & sleep 0.5
+//! kill $server; wait %1 # look for: Connection: close
+//! ```
+//!
+//! And one while somebody takes longer than the drain: the log tells the story of who is cut.
+//!
+//! ```sh
+//! onepoll --drain 1s & server=$!
+//! (printf 'GET /hello HTTP/1.1\r\n'; sleep 3) | curl -s telnet://localhost:8080 & sleep 0.5
+//! kill $server; wait %1 # look in the log for: the drain's deadline has passed: it is cut
+//! ```
 
 use std::fmt;
 use std::time::Duration;

@@ -4,6 +4,19 @@
 //! change once. `readable` is therefore a memory: an event sets it, and only a read that
 //! shows there is nothing more clears it. Whoever stops reading for any other reason may
 //! come back whenever it suits them.
+//!
+//! # Try it
+//!
+//! One read and one write for a request, and for a batch of them, too. That a connection is
+//! registered once shows as well: `epoll_ctl` comes with `accept4` and never again.
+//!
+//! ```sh
+//! onepoll --log warn & server=$!
+//! timeout 3 strace -f -o calls.txt -e trace=accept4,epoll_ctl,recvfrom,sendto -p $server & sleep 1
+//! curl -s http://localhost:8080/hello http://localhost:8080/hello
+//! wait %1; cat calls.txt # look for: sendto(
+//! kill $server
+//! ```
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};

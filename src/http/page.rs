@@ -57,7 +57,7 @@ pub struct Text {
     pub status: Status,
     /// What the head says of the body, each field with its line end.
     pub fields: &'static str,
-    /// The body, of at most [`TEXT_MAX`] bytes.
+    /// The body, of at most [`TEXT_MAX`](crate::limits::TEXT_MAX) bytes.
     pub body: Vec<u8>,
 }
 

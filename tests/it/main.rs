@@ -12,4 +12,5 @@ mod requests;
 mod shutdown;
 mod supervisor;
 mod tidy;
+mod tour;
 mod view;

@@ -30,6 +30,7 @@ const IMPORTS: &[(&str, &str)] = &[
         "src/server/ending.rs",
         "meter moment service signals stop supervisor",
     ),
+    ("src/server/watching.rs", "budget limits meter moment view"),
     (
         "src/table/ending.rs",
         "deadlines limits moment service stop timeline turn wire",
@@ -211,7 +212,13 @@ fn the_protocol_knows_no_socket_and_no_clock() {
 #[test]
 fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
     for source in sources("src").iter().filter(|source| {
-        !["src/server.rs", "src/server/ending.rs", "src/probe.rs"].contains(&source.name.as_str())
+        ![
+            "src/server.rs",
+            "src/server/ending.rs",
+            "src/server/watching.rs",
+            "src/probe.rs",
+        ]
+        .contains(&source.name.as_str())
     }) {
         assert!(
             !source.code().contains("::now()"),
