@@ -20,7 +20,7 @@
 //! END
 //! for script in /dev/null depth.lua; do
 //!     wrk -t1 -c64 -d2s -s $script http://localhost:8080/hello & sleep 1
-//!     curl -s 'http://localhost:8081/trace?slot=3' | tail -3 # look for: it sends a batch of requests
+//!     curl -s "http://localhost:8081/trace?slot=3" | tail -1 # look for: it sends a batch
 //!     wait %%
 //! done
 //! kill $server
