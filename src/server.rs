@@ -266,11 +266,19 @@ impl Server {
             self.charge(Step::Deadlines, start);
         }
         if self.stop.dismisses_idle(self.now) {
-            self.table.dismiss_idle(self.now, &mut self.tally);
+            let main = Service::Main;
+            self.table.dismiss_idle(main, self.now, &mut self.tally);
+        }
+        if self.stop.dismisses_watchers(self.now) {
+            let diag = Service::Diag;
+            self.table.dismiss_idle(diag, self.now, &mut self.tally);
         }
         if self.stop.cuts(self.now) {
             self.table.cut(self.now, &mut self.tally);
             self.tally.cut += self.doors.turn_away();
+        }
+        if self.stop.has_begun() {
+            self.tell_watchers();
         }
     }
 }

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! A lame duck serves everybody and says that this will end. In a drain whoever is idle has
-//! until the last call is over, and whoever has begun to ask until the drain is.
+//! until the last call is over, and whoever has begun to ask until the drain is. Those who watch
+//! by way of diagnostics may do so until nobody is left on main; then they have a last call of
+//! their own.
 //!
 //! The invariant: it only goes forward. What would end it early, a second signal, ends the
 //! process instead.
@@ -42,6 +44,8 @@ use crate::moment::Moment;
 pub struct Stop {
     schedule: Schedule,
     stage: Stage,
+    /// Since when nobody is left on main.
+    deserted: Option<Moment>,
 }
 
 /// How long the parts of a stop take at most.
@@ -119,6 +123,7 @@ impl Stop {
         Stop {
             schedule,
             stage: Stage::Serving,
+            deserted: None,
         }
     }
 
@@ -169,6 +174,21 @@ impl Stop {
         self.is_draining() && self.lasted(now) >= self.last_call()
     }
 
+    /// Takes note that nobody is on main, and says whether that is new, and matters.
+    pub fn desert(&mut self, now: Moment) -> bool {
+        let is_new = self.is_draining() && self.deserted.is_none();
+        if is_new {
+            self.deserted = Some(now);
+        }
+        is_new
+    }
+
+    /// Whether a connection to diagnostics that is idle is to be dismissed.
+    pub fn dismisses_watchers(&self, now: Moment) -> bool {
+        let since = self.deserted;
+        since.is_some_and(|since| now >= since + self.last_call())
+    }
+
     /// Whether everything that is still open is to be cut.
     pub fn cuts(&self, now: Moment) -> bool {
         self.is_draining() && self.lasted(now) >= self.schedule.drain
@@ -178,10 +198,14 @@ impl Stop {
     pub fn next(&self, now: Moment) -> Moment {
         let changes = match self.stage {
             Stage::Serving => return Moment::NEVER,
-            Stage::LameDuck(since) => [since + self.schedule.lame_duck; 2],
-            Stage::Draining(since) => [since + self.last_call(), since + self.schedule.drain],
+            Stage::LameDuck(since) => [since + self.schedule.lame_duck; 3],
+            Stage::Draining(since) => {
+                let deserted = self.deserted.unwrap_or(since);
+                let last_calls = [since, deserted].map(|since| since + self.last_call());
+                [last_calls[0], last_calls[1], since + self.schedule.drain]
+            }
         };
-        let next = changes.into_iter().find(|&change| change > now);
+        let next = changes.into_iter().filter(|&change| change > now).min();
         next.unwrap_or(Moment::NEVER)
     }
 
@@ -212,6 +236,25 @@ mod tests {
     /// What a stop says at a moment: drains, dismisses the idle, cuts.
     fn says(stop: &Stop, now: Moment) -> [bool; 3] {
         [stop.is_draining(), stop.dismisses_idle(now), stop.cuts(now)]
+    }
+
+    #[test]
+    fn who_watches_has_a_last_call_once_nobody_is_left() {
+        let start = Moment::now();
+        let mut stop = Stop::new(SCHEDULE);
+        assert!(!stop.desert(start), "while it serves, that means nothing");
+        stop.drain(start);
+        let deserted = start + Duration::from_secs(2);
+        assert!(!stop.dismisses_watchers(deserted));
+        assert!(
+            stop.desert(deserted) && !stop.desert(deserted),
+            "it is new once"
+        );
+        let last_call = deserted + SCHEDULE.last_call;
+        assert_eq!(stop.next(deserted), last_call);
+        assert!(!stop.dismisses_watchers(last_call - NEARLY));
+        assert!(stop.dismisses_watchers(last_call));
+        assert_eq!(stop.next(last_call), start + SCHEDULE.drain);
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //! The invariant: every connection in the table has a deadline, so none stays for ever.
 
 mod ending;
+mod watching;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::time::Duration;
 
 use log::debug;
 use slab::Slab;
@@ -17,7 +17,6 @@ use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane};
 use crate::desk::Desk;
 use crate::guest::{Guest, House};
-use crate::http::{Site, Text};
 use crate::moment::Moment;
 use crate::recorder::{Number, Recorder};
 use crate::service::{Content, Service};
@@ -31,6 +30,8 @@ pub struct Table<S> {
     guests: Slab<Guest<S>>,
     deadlines: Deadlines,
     last_number: Number,
+    /// How many there are of each service, at its index.
+    present: [usize; Service::ALL.len()],
     /// Connections that want another turn although no event will come for them, each once.
     left_over: Vec<usize>,
     /// Connections that ask for a page which has to be written.
@@ -53,6 +54,7 @@ impl<S: Socket> Table<S> {
             guests: Slab::new(),
             deadlines: Deadlines::new(content.delay),
             last_number: 0,
+            present: [0; Service::ALL.len()],
             left_over: Vec::new(),
             readers: VecDeque::new(),
             freed: false,
@@ -64,6 +66,11 @@ impl<S: Socket> Table<S> {
         self.guests.len()
     }
 
+    /// Whether there is one to `service`.
+    pub fn has(&self, service: Service) -> bool {
+        self.present[service as usize] > 0
+    }
+
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.guests.is_empty()
@@ -72,27 +79,6 @@ impl<S: Socket> Table<S> {
     /// What has been counted so far.
     pub fn counters(&self) -> &Counters {
         &self.house.counters
-    }
-
-    /// What has happened to whom.
-    pub fn recorder(&self) -> &Recorder {
-        &self.house.recorder
-    }
-
-    /// What a service serves, and has given.
-    pub fn site(&self, service: Service) -> &Site {
-        &self.house.sites[service as usize]
-    }
-
-    /// What is in each slot, up to the last one that has been used.
-    pub fn slots(&self) -> impl Iterator<Item = Option<&Guest<S>>> {
-        (0..self.guests.capacity()).map(|key| self.guests.get(key))
-    }
-
-    /// Who is due first in a lane, and when.
-    pub fn first_due(&self, lane: Lane) -> Option<(Number, Moment)> {
-        let (key, due) = self.deadlines.earliest(lane)?;
-        Some((self.guests.get(key)?.number, due))
     }
 
     /// A tick begins.
@@ -139,6 +125,7 @@ impl<S: Socket> Table<S> {
     /// Adds a connection that has come to `service`, and says which number it has been given.
     pub fn admit(&mut self, service: Service, socket: S, now: Moment) -> Number {
         self.house.counters.accepted[service as usize] += 1;
+        self.present[service as usize] += 1;
         // After four thousand million connections the numbers begin anew.
         self.last_number = self.last_number.wrapping_add(1);
         let number = self.last_number;
@@ -146,45 +133,6 @@ impl<S: Socket> Table<S> {
         self.deadlines.arm(key, Lane::Idle, now);
         self.guests[key].arrive(&mut self.house, now);
         number
-    }
-
-    /// How many turns have ended for want of steps since the last call.
-    pub fn take_unfinished(&mut self) -> u64 {
-        mem::take(&mut self.house.counters.unfinished)
-    }
-
-    /// How many answers were given after a delay since the last call, and how long all of these
-    /// delays were together.
-    pub fn take_delayed(&mut self) -> (u64, Duration) {
-        mem::take(&mut self.house.counters.delayed)
-    }
-
-    /// The next connection that waits for a page, the path of that, and the query.
-    pub fn next_reader(&mut self) -> Option<(usize, &'static str, String)> {
-        loop {
-            let key = self.readers.pop_front()?;
-            // It may have gone since, and somebody else may be in its place.
-            let page = self.guests.get(key).and_then(|guest| {
-                let site = &self.house.sites[guest.service as usize];
-                guest.connection.awaits_page(site)
-            });
-            if let Some((path, query)) = page {
-                return Some((key, path, query.to_owned()));
-            }
-        }
-    }
-
-    /// Whether there is another one.
-    pub fn has_readers(&self) -> bool {
-        !self.readers.is_empty()
-    }
-
-    /// Answers the connection that waits for a page.
-    pub fn hand_over(&mut self, key: usize, text: Text, now: Moment) {
-        let guest = &mut self.guests[key];
-        self.house.sites[guest.service as usize].put(text);
-        let turn = guest.advance(&mut self.house, now);
-        self.settle(key, &turn, now);
     }
 
     /// Remembers what an event reported about a connection and gives it a turn, unless one that
@@ -263,6 +211,7 @@ impl<S: Socket> Table<S> {
     /// Closes the descriptor, which also takes it out of the poll (epoll(7)).
     fn close(&mut self, key: usize, reason: Reason, now: Moment) {
         let guest = self.guests.remove(key);
+        self.present[guest.service as usize] -= 1;
         debug!(target: "onepoll", "Connection {} closed: {reason}", guest.number);
         guest.leave(reason, &mut self.house, now);
         self.deadlines.disarm(key);
@@ -568,7 +517,7 @@ mod tests {
 
         let mut tally = Tally::default();
         table.announce_close(Service::Main, now);
-        table.dismiss_idle(now, &mut tally);
+        table.dismiss_idle(Service::Main, now, &mut tally);
         assert_eq!((tally.idle, table.len()), (2, 4));
         assert_eq!(silent.calls(), ["recv", "finish"]);
         assert_eq!(idle.calls(), ["recv", "finish"]);
@@ -578,7 +527,7 @@ mod tests {
             "it gets its answer first"
         );
         assert_eq!(halfway.calls(), [""; 0], "it may go on");
-        table.dismiss_idle(now, &mut tally);
+        table.dismiss_idle(Service::Main, now, &mut tally);
         assert_eq!(tally.idle, 2, "once is enough");
 
         table.expire(now + FAREWELL_PATIENCE);

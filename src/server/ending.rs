@@ -49,12 +49,19 @@ impl Server {
             self.table.announce_close(Service::Main, self.now);
         }
         if self.stop.is_draining() {
-            self.table.announce_close(Service::Diag, self.now);
             self.doors.close(self.poll.registry(), self.now);
+            self.tell_watchers();
         }
         if begins {
             // The last thing, as it may take a moment.
             supervisor::tell_stopping();
+        }
+    }
+
+    /// Once a drain has left nobody on main, those who watch it are served for the last time.
+    pub(super) fn tell_watchers(&mut self) {
+        if !self.table.has(Service::Main) && self.stop.desert(self.now) {
+            self.table.announce_close(Service::Diag, self.now);
         }
     }
 

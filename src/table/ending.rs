@@ -31,13 +31,18 @@ impl<S: Socket> Table<S> {
         self.house.hurry = self.house.hurry.min(now + HELD_MAX);
     }
 
-    /// Dismisses the connections that are idle at the end of the last call. Closing a socket
-    /// that holds a request would answer that with an RST.
-    pub fn dismiss_idle(&mut self, now: Moment, tally: &mut Tally) {
+    /// Dismisses the connections to `service` that are idle at the end of its last call. Closing
+    /// a socket that holds a request would answer that with an RST.
+    pub fn dismiss_idle(&mut self, service: Service, now: Moment, tally: &mut Tally) {
+        let mut others = Vec::new();
         for _ in 0..self.guests.len() {
             let Some(key) = self.deadlines.pop(Lane::Idle) else {
                 break;
             };
+            if self.guests[key].service != service {
+                others.push(key);
+                continue;
+            }
             let guest = &mut self.guests[key];
             let mut turn = guest.look_once_more(&mut self.house, now);
             if turn.is_without_change() {
@@ -46,6 +51,9 @@ impl<S: Socket> Table<S> {
                 tally.idle += 1;
             }
             self.settle(key, &turn, now);
+        }
+        for key in others {
+            self.deadlines.arm(key, Lane::Idle, now);
         }
     }
 
@@ -74,6 +82,11 @@ impl<S: Socket> Table<S> {
             };
             match guest.connection.lane() {
                 Lane::Lingering | Lane::Farewell => self.close(key, Reason::Cut, now),
+                // Who watches until the end has nothing to lose.
+                Lane::Idle => {
+                    tally.idle += 1;
+                    self.close(key, Reason::Cut, now);
+                }
                 lane => self.lose(key, lane, now - guest.entered, now, tally),
             }
         }

@@ -32,12 +32,16 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     ("src/server/watching.rs", "budget limits meter moment view"),
     (
+        "src/table/watching.rs",
+        "deadlines guest http moment recorder service wire",
+    ),
+    (
         "src/table/ending.rs",
         "deadlines limits moment service stop timeline turn wire",
     ),
     (
         "src/table.rs",
-        "counters deadlines desk guest http moment recorder service turn wire",
+        "counters deadlines desk guest moment recorder service turn wire",
     ),
     (
         "src/guest.rs",
