@@ -85,6 +85,8 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Meter {
     started: Moment,
+    /// The same since 1970. It is asked once: what is told of the past may not change.
+    date: Duration,
     totals: Totals,
     /// The longest tick of the present second.
     longest: u64,
@@ -140,10 +142,11 @@ fn doubling(events: usize) -> usize {
 }
 
 impl Meter {
-    /// A meter of a server that starts now.
-    pub fn new(now: Moment) -> Meter {
+    /// A meter of a server that starts now, so long after 1970.
+    pub fn new(now: Moment, date: Duration) -> Meter {
         Meter {
             started: now,
+            date,
             totals: Totals::default(),
             longest: 0,
             second: now,
@@ -155,6 +158,11 @@ impl Meter {
     /// When the server started.
     pub fn started(&self) -> Moment {
         self.started
+    }
+
+    /// How long after 1970 that was.
+    pub fn date(&self) -> Duration {
+        self.date
     }
 
     /// What there has been since then.
@@ -273,7 +281,7 @@ mod tests {
     #[test]
     fn windows_are_of_whole_seconds_and_forget() {
         let start = Moment::FIRST + SECOND;
-        let mut meter = Meter::new(start);
+        let mut meter = Meter::new(start, Duration::ZERO);
         let mut now = start;
         // In each second a tick more than in the last one, each with two events and two answers.
         let mut answers = 0;
@@ -307,7 +315,7 @@ mod tests {
 
     #[test]
     fn seconds_without_a_tick_are_empty() {
-        let mut meter = Meter::new(Moment::FIRST);
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
         assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
         meter.end_tick(1000, 1, 1);
         meter.pass(Moment::FIRST + SECOND * 3);
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_charged_to_no_step_is_that_of_the_events() {
-        let mut meter = Meter::new(Moment::FIRST);
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
         meter.charge(Step::Accept, 3000);
         meter.charge(Step::Deadlines, 1000);
         meter.end_tick(10_000, 1, 0);
@@ -334,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_a_part_of_the_time_that_an_answer_takes() {
-        let mut meter = Meter::new(Moment::FIRST);
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
         let delay = Duration::from_millis(50);
         meter.delay(2, delay * 2);
         meter.end_tick(10_000, 1, 3);
@@ -347,7 +355,7 @@ mod tests {
 
     #[test]
     fn budgets_are_counted_when_they_are_used_up() {
-        let mut meter = Meter::new(Moment::FIRST);
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
         meter.end_tick(1000, EVENTS_PER_TICK, 0);
         meter.end_tick(1000, EVENTS_PER_TICK - 1, 0);
         meter.exhaust(Budget::Steps, 7);

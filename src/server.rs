@@ -100,7 +100,7 @@ impl Server {
             signals,
             doors,
             table: Table::new(&options.content),
-            meter: Meter::new(now),
+            meter: Meter::new(now, moment::since_1970()),
             now,
             restamp: now,
             stop: Stop::new(options.schedule),

@@ -13,7 +13,6 @@ use crate::histogram::Histogram;
 use crate::http::{Refusal, Status};
 use crate::journal;
 use crate::meter::Step;
-use crate::moment;
 use crate::service::{Service, VERSION};
 use crate::stop::Stage;
 use crate::wire::Socket;
@@ -31,10 +30,7 @@ impl<S: Socket> View<'_, S> {
         self.connections(&mut page);
         self.ticks(&mut page);
         self.program(&mut page);
-        process(
-            &mut page,
-            moment::since_1970() - (self.now - self.meter.started()),
-        );
+        process(&mut page, self.meter.date());
         page.0
     }
 

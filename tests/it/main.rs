@@ -1,8 +1,10 @@
 //! The real binary over real sockets. Nothing here waits for time to pass: tests wait for
 //! bytes, for the end of a stream, for a log line or for the process to exit.
 
+mod browser;
 mod harness;
 mod hostile;
+mod live;
 mod load;
 mod log;
 mod pipelining;

@@ -79,7 +79,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/view/mod.rs", "http meter moment stop table wire"),
     (
         "src/view/metrics.rs",
-        "budget deadlines figures histogram http journal meter moment service stop wire",
+        "budget deadlines figures histogram http journal meter service stop wire",
     ),
     (
         "src/view/overview.rs",

@@ -124,7 +124,11 @@ fn bytes_ticks_and_the_process_are_measured() {
     assert!(samples["process_resident_memory_bytes"] > 100_000.0);
     // Three standard ones, two connections, two listeners, the poll and the signal pipe.
     assert!(samples["process_open_fds"] >= 9.0);
-    assert!(samples["process_start_time_seconds"] > 1.6e9);
+    let start = samples["process_start_time_seconds"];
+    assert!(start > 1.6e9);
+    // A browser tells a restart by that.
+    let again = self::samples(&server);
+    assert_eq!(again["process_start_time_seconds"], start);
 }
 
 #[test]

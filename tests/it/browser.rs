@@ -1,0 +1,235 @@
+//! A browser, told what to do by way of `WebDriver`: plain HTTP, with JSON that is read as the YAML
+//! that it is.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{self, Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::harness::PATIENCE;
+
+/// What headless Chromium is started with: as little as possible that is not ours.
+const ARGUMENTS: &str = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+    --disable-background-networking --disable-component-update --disable-sync";
+
+/// Chromium, with the driver that it is told by.
+pub(crate) struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// Starts both.
+    pub(crate) fn start(name: &str) -> Browser {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdin(Stdio::null());
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = piped.spawn().expect("chromedriver can be run");
+        let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+        let port = lines.by_ref().find_map(|line| {
+            let line = line.ok()?;
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        let profile = env::temp_dir().join(format!("onepoll-{name}-{}", process::id()));
+        let mut browser = Browser {
+            driver,
+            port: port.expect("it tells its port"),
+            session: String::new(),
+            profile,
+        };
+        let arguments = format!("{ARGUMENTS} --user-data-dir={}", browser.profile.display());
+        let arguments: Vec<_> = arguments
+            .split(' ')
+            .map(|one| format!("\"{one}\""))
+            .collect();
+        let wanted = format!(
+            "{{\"capabilities\":{{\"alwaysMatch\":{{\"goog:chromeOptions\":{{\"args\":[{}]}},\
+             \"goog:loggingPrefs\":{{\"browser\":\"ALL\"}}}}}}}}",
+            arguments.join(",")
+        );
+        let session = browser.ask("POST", "/session", &wanted);
+        let session = session["sessionId"].as_str().expect("a session").to_owned();
+        browser.session = session;
+        browser
+    }
+
+    /// Sends a command and returns its value.
+    fn ask(&self, method: &str, path: &str, body: &str) -> Yaml {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
+        stream
+            .set_read_timeout(Some(2 * PATIENCE))
+            .expect("a socket option");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream
+            .write_all((head + body).as_bytes())
+            .expect("the driver reads");
+        let (mut answer, mut space) = (Vec::new(), vec![0; 1 << 16]);
+        let answer = loop {
+            let len = stream.read(&mut space).expect("the driver answers");
+            answer.extend_from_slice(&space[..len]);
+            let text = String::from_utf8_lossy(&answer);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let lower = head.to_lowercase();
+                let (_, length) = lower.split_once("content-length:").expect("a length");
+                let length = length.lines().next().map_or("", str::trim);
+                if body.len() >= length.parse::<usize>().expect("a number") {
+                    break body.to_owned();
+                }
+            }
+            assert!(len > 0, "{text}");
+        };
+        let document = YamlLoader::load_from_str(&answer).expect("JSON").remove(0);
+        let value = document["value"].clone();
+        assert!(value["error"].is_badvalue(), "{path} {body}: {value:?}");
+        value
+    }
+
+    fn tell(&self, command: &str, body: &str) -> Yaml {
+        self.ask(
+            "POST",
+            &format!("/session/{}/{command}", self.session),
+            body,
+        )
+    }
+
+    /// Opens a page.
+    pub(crate) fn open(&self, url: &str) {
+        self.tell("url", &format!("{{\"url\":\"{url}\"}}"));
+    }
+
+    /// What a script in the page comes to. It has no double quotes and no backslashes.
+    pub(crate) fn run(&self, script: &str) -> String {
+        let script = format!("{{\"script\":\"return String({script})\",\"args\":[]}}");
+        self.tell("execute/sync", &script)
+            .into_string()
+            .expect("text")
+    }
+
+    /// The text of an element.
+    pub(crate) fn text(&self, id: &str) -> String {
+        self.run(&format!("document.getElementById('{id}').textContent"))
+    }
+
+    /// Waits until the text of an element is as it should be.
+    pub(crate) fn wait_for(&self, id: &str, is_right: impl Fn(&str) -> bool) -> String {
+        self.wait_until(
+            &format!("document.getElementById('{id}').textContent"),
+            is_right,
+        )
+    }
+
+    /// Waits until what a script comes to is as it should be.
+    pub(crate) fn wait_until(&self, script: &str, is_right: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let found = self.run(script);
+            if is_right(&found) {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "{script} is {found:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Gives a command to Chromium itself (Chrome `DevTools` Protocol).
+    pub(crate) fn command(&self, name: &str, parameters: &str) -> Yaml {
+        let body = format!("{{\"cmd\":\"{name}\",\"params\":{parameters}}}");
+        self.tell("goog/cdp/execute", &body)
+    }
+
+    /// Has the page look as on a screen of this size, for somebody with these preferences.
+    pub(crate) fn look(&self, (width, height): (u32, u32), scheme: &str, motion: &str) {
+        let size = format!("\"width\":{width},\"height\":{height}");
+        let size = format!("{{{size},\"deviceScaleFactor\":1,\"mobile\":false}}");
+        self.command("Emulation.setDeviceMetricsOverride", &size);
+        let preference =
+            |name, value| format!("{{\"name\":\"prefers-{name}\",\"value\":\"{value}\"}}");
+        let scheme = preference("color-scheme", scheme);
+        let features = [scheme, preference("reduced-motion", motion)].join(",");
+        self.command(
+            "Emulation.setEmulatedMedia",
+            &format!("{{\"features\":[{features}]}}"),
+        );
+    }
+
+    /// Presses a key.
+    pub(crate) fn press(&self, key: &str, code: u32) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let key =
+                format!("\"key\":\"{key}\",\"code\":\"{key}\",\"windowsVirtualKeyCode\":{code}");
+            self.command(
+                "Input.dispatchKeyEvent",
+                &format!("{{\"type\":\"{kind}\",{key}}}"),
+            );
+        }
+    }
+
+    /// Clicks at a place, in pixels from the corner of the window.
+    pub(crate) fn click(&self, x: u32, y: u32) {
+        for kind in ["mousePressed", "mouseReleased"] {
+            let at = format!("\"x\":{x},\"y\":{y},\"button\":\"left\",\"clickCount\":1");
+            self.command(
+                "Input.dispatchMouseEvent",
+                &format!("{{\"type\":\"{kind}\",{at}}}"),
+            );
+        }
+    }
+
+    /// What the console has said since the last call.
+    pub(crate) fn console(&self) -> Vec<Yaml> {
+        self.tell("se/log", "{\"type\":\"browser\"}")
+            .into_vec()
+            .expect("a list")
+    }
+
+    /// Keeps a picture of the window, if `ONEPOLL_SCREENSHOTS` says in which folder.
+    pub(crate) fn picture(&self, name: &str) {
+        if let Some(folder) = env::var_os("ONEPOLL_SCREENSHOTS") {
+            let picture = self.command("Page.captureScreenshot", "{\"format\":\"png\"}");
+            let picture = decode(picture["data"].as_str().expect("a picture"));
+            let path = PathBuf::from(folder).join(format!("{name}.png"));
+            fs::write(path, picture).expect("a folder that can be written to");
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !std::thread::panicking() {
+            self.ask("DELETE", &format!("/session/{}", self.session), "");
+        }
+        // The browser ends with its driver; there is nobody to tell about an error.
+        let _ = self.driver.kill().and_then(|()| self.driver.wait());
+        let _ = fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// The bytes that a text in base64 (RFC 4648, section 4) stands for.
+fn decode(text: &str) -> Vec<u8> {
+    let digits = text.bytes().filter_map(|byte| match byte {
+        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    });
+    let digits: Vec<u32> = digits.collect();
+    let whole = digits.chunks(4).flat_map(|four| {
+        let bits = four.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - four.len()));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        bytes.into_iter().take(four.len() - 1)
+    });
+    whole.collect()
+}

@@ -1,0 +1,178 @@
+//! The live page in a real browser, with wrk running.
+
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::browser::Browser;
+use crate::harness::Process;
+
+const DESKTOP: (u32, u32) = (1280, 900);
+const PHONE: (u32, u32) = (390, 844);
+/// What the pictures on the canvases are, for comparison.
+const PLOTS: &str = "['rates', 'times', 'bars'].map(id => document.getElementById(id).toDataURL())";
+const RING: &str = "document.getElementById('ring').toDataURL()";
+
+/// wrk, asking a server for as long as this is kept.
+struct Load(Child);
+
+impl Load {
+    fn on(server: &Process, connections: u32) -> Load {
+        let url = format!("http://{}/hello", server.main);
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", &format!("-c{connections}"), "-d60s", &url]);
+        let quiet = wrk.stdin(Stdio::null()).stdout(Stdio::null());
+        Load(quiet.spawn().expect("wrk can be run"))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // It may have ended; there is nobody to tell about an error.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// A server, and a browser that shows its page.
+fn shown(name: &str, options: &[&str]) -> (Process, Browser) {
+    let server = Process::start(options);
+    let browser = Browser::start(name);
+    browser.look(DESKTOP, "light", "no-preference");
+    browser.open(&format!("http://{}/", server.diag));
+    browser.wait_for("state", |state| state == "serving");
+    (server, browser)
+}
+
+/// A number as the page writes it.
+fn count(text: &str) -> u32 {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+/// The colours in the picture of the connections.
+fn colours(browser: &Browser) -> u32 {
+    // Of a copy, as Chromium remarks on canvases that are read again and again.
+    let picture = "(canvas => { \
+        const { width, height } = canvas; \
+        const copy = new OffscreenCanvas(width, height).getContext('2d'); \
+        copy.drawImage(canvas, 0, 0); \
+        const { data } = copy.getImageData(0, 0, width, height); \
+        return new Set(new Uint32Array(data.buffer)).size; \
+        })(document.getElementById('dots'))";
+    count(&browser.run(picture))
+}
+
+#[test]
+#[ignore = "needs Debian's chromium, chromium-driver and wrk"]
+fn the_page_moves_in_light_and_in_dark_on_any_screen() {
+    let (server, browser) = shown("moves", &["--log", "warn"]);
+    let _load = Load::on(&server, 300);
+    let mut backgrounds = Vec::new();
+    for scheme in ["light", "dark"] {
+        for (screen, name) in [(DESKTOP, "desktop"), (PHONE, "phone")] {
+            browser.look(screen, scheme, "no-preference");
+            browser.wait_for("rate", |rate| count(rate) > 1000);
+            for id in ["p50", "p99"] {
+                browser.wait_for(id, |time| time.ends_with("µs") || time.ends_with("ms"));
+            }
+            browser.wait_for("count", |text| count(text) >= 300);
+            let before = browser.run(PLOTS);
+            browser.wait_until(PLOTS, |plots| plots != before);
+            let ring = browser.run(RING);
+            browser.wait_until(RING, |now| now != ring);
+            assert!(colours(&browser) > 2, "dots, of more than one kind");
+            let width = "(root => root.scrollWidth - root.clientWidth)(document.documentElement)";
+            assert_eq!(
+                browser.run(width),
+                "0",
+                "nothing sticks out, {scheme} {name}"
+            );
+            browser.picture(&format!("{scheme}-{name}"));
+        }
+        backgrounds.push(browser.run("getComputedStyle(document.body).backgroundColor"));
+    }
+    assert_ne!(backgrounds[0], backgrounds[1]);
+    assert_eq!(browser.text("state"), "serving");
+    assert_eq!(browser.console(), [], "nothing is wrong");
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
+    let (server, browser) = shown("story", &["--log", "warn"]);
+    let _peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    browser.wait_for("count", |text| count(text) >= 20);
+    let is_open = "!document.getElementById('panel').hidden";
+    let corner = |side| {
+        let script =
+            format!("Math.ceil(document.getElementById('dots').getBoundingClientRect().{side})");
+        count(&browser.run(&script))
+    };
+    browser.run("document.getElementById('dots').scrollIntoView()");
+    browser.click(corner("left") + 5, corner("top") + 5);
+    browser.wait_for("timeline", |story| story.contains("it is accepted"));
+    browser.picture("story");
+    browser.press("Escape", 27);
+    assert_eq!(browser.run(is_open), "false");
+    // The way of those who use no mouse.
+    browser.run("document.getElementById('dots').focus()");
+    browser.press("ArrowRight", 39);
+    browser.wait_for("pointed", |text| text.starts_with("slot 1: "));
+    browser.press("Enter", 13);
+    browser.wait_for("timeline", |story| story.starts_with("Connection "));
+    assert_eq!(browser.text("about"), "Timeline of slot 1");
+    browser.press("Escape", 27);
+    assert_eq!(browser.run(is_open), "false");
+    assert_eq!(browser.console(), []);
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn the_page_tells_of_the_stop_and_of_the_end() {
+    let options = ["--log", "warn", "--lame-duck", "3s", "--drain", "3s"];
+    let (server, browser) = shown("stop", &options);
+    // Somebody who does not finish, so that the drain takes its time.
+    let mut halfway = server.connect();
+    halfway.send("GET /hello");
+    browser.wait_for("count", |text| count(text) > 0);
+    server.signal(Signal::TERM);
+    browser.wait_for("state", |state| state == "lame duck");
+    assert_eq!(browser.text("note"), "this will end");
+    browser.wait_for("state", |state| state == "draining");
+    browser.picture("draining");
+    browser.wait_for("state", |state| state == "gone");
+    assert!(browser.text("note").ends_with("; it has drained"));
+    browser.picture("gone");
+    assert_eq!(server.wait().status.code(), Some(3));
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn whoever_prefers_stillness_has_it() {
+    let (_server, browser) = shown("still", &["--log", "warn"]);
+    browser.wait_for("busy", |busy| busy.starts_with("busy"));
+    for (motion, is_drawn) in [("reduce", false), ("no-preference", true)] {
+        browser.look(DESKTOP, "light", motion);
+        // With nothing new, what is drawn is motion. So the answers are stopped first.
+        browser.run("(ask = async () => {}, 0)");
+        browser.run("(drawn = 0, drawRunner = () => { drawn++; }, 0)");
+        let frames = "new Promise(resolve => setTimeout(() => resolve(drawn), 500))";
+        let drawn = browser.command(
+            "Runtime.evaluate",
+            &format!("{{\"expression\":\"{frames}\",\"awaitPromise\":true}}"),
+        );
+        let drawn = drawn["result"]["value"].as_i64().expect("a number");
+        assert_eq!(drawn > 0, is_drawn, "{motion}: {drawn} times");
+    }
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn it_asks_at_most_twice_a_second() {
+    let (_server, browser) = shown("asks", &["--log", "warn"]);
+    browser.run("(performance.clearResourceTimings(), started = performance.now(), 0)");
+    let asked = "performance.getEntriesByType('resource').length";
+    browser.wait_until(asked, |asked| count(asked) >= 9);
+    let took = count(&browser.run("Math.floor(performance.now() - started)"));
+    assert!(took >= 4000, "nine times in {took} ms");
+}
