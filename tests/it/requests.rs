@@ -155,7 +155,13 @@ fn a_body_may_be_as_long_as_it_likes() {
         let (_, body) = first.split_once("\r\n\r\n").expect("a head");
         assert!(body.len() == size && "Hello world.\n".repeat(size / 13 + 1).starts_with(body));
         assert_eq!(status(&peer.answer_to_head()), 200);
-        assert!(peer.answer() == first, "and once more");
+        // The second may have changed meanwhile, and with it the head's date.
+        let once_more = peer.answer();
+        assert_eq!(
+            field(&once_more, "Content-Length"),
+            field(&first, "Content-Length")
+        );
+        assert!(once_more.ends_with(body), "and once more");
         peer.send(&READY.replace("/ready", "/other"));
         assert_eq!(status(&peer.answer()), 404, "all else is as ever");
         if size == 64 << 20 {
