@@ -4,8 +4,8 @@
 //!
 //! The clock is read when a tick begins to work and when it has done so. A step that seldom has
 //! anything to do reads it twice more when it has; what is left of the tick is that of its events.
-//! An answer is said to have taken as long as its tick had been at work when that was over: none
-//! took longer.
+//! An answer is said to have taken as long as its tick was at work: in that tick, none took longer.
+//! What it does not tell is how long a request has waited in the kernel before.
 //!
 //! ```text
 //!       │◄──────────── busy ───────────────►│◄──── wait ────►│
@@ -55,7 +55,6 @@ pub enum Step {
 
 /// Events per tick are counted in this many doublings: 0, 1, 2, 4 and so on to all there can be.
 pub const EVENT_BUCKETS: usize = EVENTS_PER_TICK.ilog2() as usize + 2;
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What the loop has done since the start.
 #[derive(Clone, Debug, Default)]
@@ -90,8 +89,8 @@ pub struct Meter {
     totals: Totals,
     /// The longest tick of the present second.
     longest: u64,
-    /// When the present second began, and the totals then.
-    second: Moment,
+    /// The present second, by the system's clock, and the totals when it began.
+    second: u64,
     before: Box<Totals>,
     minute: Minute,
 }
@@ -149,7 +148,7 @@ impl Meter {
             date,
             totals: Totals::default(),
             longest: 0,
-            second: now,
+            second: date.as_secs(),
             before: Box::default(),
             minute: Minute::new(),
         }
@@ -211,13 +210,14 @@ impl Meter {
         self.totals.exhausted[budget as usize] += times;
     }
 
-    /// Lets time pass: when a second is over, it becomes the last one.
-    pub fn pass(&mut self, now: Moment) {
-        let passed = (now - self.second).as_secs();
+    /// Lets time pass: it is another second since 1970 by now, so that the one before becomes the
+    /// last. If somebody has set the clock back, it goes on until then.
+    pub fn pass(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.second);
         if passed == 0 {
             return;
         }
-        self.second += SECOND * u32::try_from(passed).unwrap_or(u32::MAX);
+        self.second = now;
         let second = self.since_the_last();
         self.minute.keep(second);
         // In those that follow nothing has happened, or there would have been a tick.
@@ -280,9 +280,8 @@ mod tests {
 
     #[test]
     fn windows_are_of_whole_seconds_and_forget() {
-        let start = Moment::FIRST + SECOND;
-        let mut meter = Meter::new(start, Duration::ZERO);
-        let mut now = start;
+        let mut meter = Meter::new(Moment::FIRST, Duration::from_millis(7_300));
+        let mut now = 7;
         // In each second a tick more than in the last one, each with two events and two answers.
         let mut answers = 0;
         for ticks in 1..=70_u64 {
@@ -290,9 +289,9 @@ mod tests {
                 answers += 2;
                 meter.end_tick(10_000 * ticks, 2, answers);
             }
-            meter.pass(now + SECOND - Duration::from_nanos(1));
+            meter.pass(now);
             assert_eq!(meter.last(1).ticks, ticks - 1, "it is not over yet");
-            now += SECOND;
+            now += 1;
             meter.pass(now);
             let last = meter.last(1);
             assert_eq!(
@@ -318,10 +317,11 @@ mod tests {
         let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
         assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
         meter.end_tick(1000, 1, 1);
-        meter.pass(Moment::FIRST + SECOND * 3);
+        meter.pass(3);
         assert_eq!((meter.last(1).ticks, meter.last(3).ticks), (0, 1));
         assert_eq!(meter.last(MINUTE).seconds, 3);
-        meter.pass(Moment::FIRST + SECOND * 100_000);
+        meter.pass(100_000);
+        meter.pass(50_000);
         assert_eq!(
             (meter.last(MINUTE).ticks, meter.last(MINUTE).seconds),
             (0, 60)
@@ -359,7 +359,7 @@ mod tests {
         meter.end_tick(1000, EVENTS_PER_TICK, 0);
         meter.end_tick(1000, EVENTS_PER_TICK - 1, 0);
         meter.exhaust(Budget::Steps, 7);
-        meter.pass(Moment::FIRST + SECOND);
+        meter.pass(1);
         assert_eq!(meter.last(1).exhausted, [7, 0, 1, 0]);
     }
 }

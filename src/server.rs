@@ -161,7 +161,7 @@ impl Server {
         if self.now >= self.restamp {
             let (seconds, left) = moment::date();
             self.table.stamp(seconds);
-            self.meter.pass(self.now);
+            self.meter.pass(seconds);
             self.restamp = self.now + left;
             self.charge(Step::Clock, self.now);
         }

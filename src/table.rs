@@ -226,6 +226,7 @@ impl<S: Socket> Table<S> {
             let mut turn = guest.look_once_more(&mut self.house, now);
             if turn.is_without_change() {
                 if guest.connection.lingers_on() {
+                    self.house.book(guest.service);
                     self.deadlines.arm(key, lane, now);
                     continue;
                 }
@@ -433,6 +434,20 @@ mod tests {
         edge(&mut table, &peer, now);
         table.expire(now + LINGERING_PATIENCE);
         assert!(table.is_empty(), "nothing has come behind the answer");
+    }
+
+    #[test]
+    fn what_comes_while_somebody_lingers_is_booked_at_once() {
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default());
+        let peer = Peer::connect(&mut table, start);
+        peer.send("nonsense\r\n\r\n");
+        edge(&mut table, &peer, start);
+        // No event tells of this; its deadline finds it, and is put off.
+        peer.send("more of it");
+        table.expire(start + LINGERING_PATIENCE);
+        let traffic = table.counters().traffic;
+        assert_eq!(traffic[Service::Main as usize].received, 12 + 10);
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl<S: Socket> View<'_, S> {
     pub fn write(&self, path: &str, query: &str) -> Text {
         match path {
             "/metrics" => found(
-                "Content-Type: text/plain; version=0.0.4\r\n",
+                "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
                 self.metrics(),
             ),
             "/loop" => found(TEXT, self.overview()),
