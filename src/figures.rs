@@ -1,5 +1,6 @@
-//! How figures are written, for people and for programs: with their units, and without any
-//! arithmetic that would lose a digit.
+//! How figures are written, for people and for programs.
+//!
+//! The invariant: a figure has its unit, and what is cut off of it is less than its last digit.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What happened to one connection, as a story: a line for each change that is remembered, from
 //! the first to the last.
+//!
+//! The invariant: columns have fixed widths, so that stories can be laid beside each other.
 
 use std::fmt::Write;
 

@@ -27,7 +27,7 @@ impl<S: Socket> Table<S> {
         &self.house.sites[service as usize]
     }
 
-    /// What is in each slot, up to the last one that has been used.
+    /// What is in each slot, those included that nobody has been in yet.
     pub fn slots(&self) -> impl Iterator<Item = Option<&Guest<S>>> {
         (0..self.guests.capacity()).map(|key| self.guests.get(key))
     }

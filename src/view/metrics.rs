@@ -1,5 +1,7 @@
 //! `/metrics`: everything that is counted, in the text format of Prometheus, version 0.0.4. Times
 //! are in seconds, amounts in bytes; what only grows ends in `_total`.
+//!
+//! The invariant: what is told of the past never changes.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! `/loop`: how the loop is doing, on one screen, for curl and watch(1). What it did is told of the
 //! last whole second and of the last minute, or of as much as there has been of it.
+//!
+//! The invariant: it fits on a terminal of 80 columns and 30 lines.
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What the kernel knows of the process (proc(5)). Where there is no `/proc`, as in an empty root,
 //! part of it is not known.
+//!
+//! The invariant: what is not known is left out, and not told as nothing.
 
 use std::fs;
 use std::time::Duration;

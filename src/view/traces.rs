@@ -1,6 +1,8 @@
 //! `/trace`: what the recorder remembers. By itself, the connections that something happened to
 //! last; with `?conn=N`, the story of one; with `?slot=N`, that of the connection in a slot of the
 //! table; and with `?map`, a letter for each slot, which is how a browser draws thousands.
+//!
+//! The invariant: however many connections there are, a page is no longer than `TEXT_MAX`.
 
 use std::fmt::Write;
 

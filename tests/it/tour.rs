@@ -146,3 +146,22 @@ fn every_box_of_the_tour_shows_what_it_says() {
         );
     }
 }
+
+#[test]
+fn the_readme_leads_to_pages_of_the_book() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    let links = readme.split("(target/doc/onepoll/").skip(1);
+    let modules: Vec<&str> = links
+        .filter_map(|link| link.split("/index.html)").next())
+        .collect();
+    assert!(!modules.is_empty(), "it does lead there");
+    for module in modules {
+        let page = root.join("src").join(format!("{module}.rs"));
+        let text = fs::read_to_string(&page).expect("a module");
+        assert!(
+            text.contains("//! # Try it"),
+            "{module} has something to try"
+        );
+    }
+}
