@@ -23,7 +23,7 @@ pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "script-src 'sha256-Ahtn6EVctFpUtytvTi+0KLXyKXBrTpOa3UDETGvgEWo='; ",
-    "style-src 'sha256-jWtt0DBHG5mlJ7QzIxN0D8sGWhHfKEEeFJ3RgOzS3Vk='; ",
+    "style-src 'sha256-aHehZTAsPGDQUxljVVTFu4vzZO8hr1ZBK6d2gxsYuFk='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",

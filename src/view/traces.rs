@@ -113,7 +113,8 @@ impl<S: Socket> View<'_, S> {
     fn story_in(&self, slot: u32) -> Text {
         match self.table.slots().nth(slot as usize).flatten() {
             Some(guest) => self.story_of(guest.number),
-            None => nothing(Status::NOT_FOUND, format_args!("nobody is in slot {slot}")),
+            // Not an error: whoever saw it taken on the map has only asked too late.
+            None => found(TEXT, format!("nobody is in slot {slot}\n")),
         }
     }
 
