@@ -105,10 +105,15 @@ impl<S: Socket> Connection<S> {
         self.takes_long
     }
 
+    /// Whether it waits for a page to be written.
+    pub fn is_unwritten(&self) -> bool {
+        self.phase == Phase::Unwritten
+    }
+
     /// The page that it waits for, if that has to be written first, and the query.
     pub fn awaits_page(&self, site: &Site) -> Option<(&'static str, &str)> {
-        let is_unwritten = self.phase == Phase::Unwritten;
-        let (head, _) = Head::parse(&self.carry).ok().filter(|_| is_unwritten)??;
+        let head = Head::parse(&self.carry).ok();
+        let (head, _) = head.filter(|_| self.is_unwritten())??;
         let query = head.target.split_once('?').map_or("", |(_, query)| query);
         Some((site.path(&head)?, query))
     }

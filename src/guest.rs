@@ -57,6 +57,8 @@ pub struct Guest<S> {
     pub entered: Moment,
     /// It is among those that are left over.
     pub left_over: bool,
+    /// It is among those who wait for a page.
+    pub reads: bool,
 }
 
 impl<S: Socket> Guest<S> {
@@ -69,6 +71,7 @@ impl<S: Socket> Guest<S> {
             lane: Lane::Idle,
             entered: now,
             left_over: false,
+            reads: false,
         }
     }
 
@@ -85,7 +88,11 @@ impl<S: Socket> Guest<S> {
             self.connection.hurry();
         }
         let site = &mut house.sites[self.service as usize];
-        self.connection.advance(&mut house.desk, site)
+        let turn = self.connection.advance(&mut house.desk, site);
+        if turn.is_unfinished() {
+            house.counters.unfinished += 1;
+        }
+        turn
     }
 
     /// The same although no event has told of anything. It may do so later, as many come at

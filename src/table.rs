@@ -191,17 +191,13 @@ impl<S: Socket> Table<S> {
                     Change::Entered(lane) => {
                         self.deadlines.arm(key, lane, now);
                         guest.enter(lane, &mut self.house, now);
-                        // Whether it waits for a page shows when its turn has come.
-                        if lane == Lane::Writing && guest.service == Service::Diag {
-                            self.readers.push_back(key);
-                        }
                     }
                 }
-                if unfinished {
-                    self.house.counters.unfinished += 1;
-                    if !mem::replace(&mut guest.left_over, true) {
-                        self.left_over.push(key);
-                    }
+                if guest.connection.is_unwritten() && !mem::replace(&mut guest.reads, true) {
+                    self.readers.push_back(key);
+                }
+                if unfinished && !mem::replace(&mut guest.left_over, true) {
+                    self.left_over.push(key);
                 }
             }
             Turn::Over(reason) => self.close(key, reason, now),

@@ -32,6 +32,11 @@ impl Turn {
         }
     }
 
+    /// Whether it ran out of steps.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, Turn::Open { unfinished, .. } if *unfinished)
+    }
+
     /// Whether the connection is open and where it was before.
     pub fn is_without_change(&self) -> bool {
         let change = Change::None;

@@ -209,11 +209,12 @@ fn begin(site: &mut Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
         return Ok(Progress::Head);
     };
     let page = site.page(&head);
-    if site.is_unwritten(page) {
-        return Ok(Progress::Unwritten);
-    }
+    // Ahead of the other, so that nothing is written for a request which is then refused.
     if site.is_live(page) && !head.body.is_over() {
         return Err(refused(Refusal::Content));
+    }
+    if site.is_unwritten(page) {
+        return Ok(Progress::Unwritten);
     }
     let mut answer = site.answer(page, &head, &rest[..len]);
     *rest = &rest[len..];

@@ -112,6 +112,11 @@ impl Site {
         self.text = Some(text);
     }
 
+    /// Takes away the text, if it is still there: it was written for one client only.
+    pub fn withdraw(&mut self) {
+        self.text = None;
+    }
+
     /// Whether there is such a text.
     pub fn has_text(&self) -> bool {
         self.text.is_some()

@@ -54,7 +54,8 @@ impl<S: Socket> Table<S> {
         loop {
             let key = self.readers.pop_front()?;
             // It may have gone since, and somebody else may be in its place.
-            let page = self.guests.get(key).and_then(|guest| {
+            let page = self.guests.get_mut(key).and_then(|guest| {
+                guest.reads = false;
                 let site = &self.house.sites[guest.service as usize];
                 guest.connection.awaits_page(site)
             });
@@ -72,8 +73,10 @@ impl<S: Socket> Table<S> {
     /// Answers the connection that waits for a page.
     pub fn hand_over(&mut self, key: usize, text: Text, now: Moment) {
         let guest = &mut self.guests[key];
-        self.house.sites[guest.service as usize].put(text);
+        let service = guest.service as usize;
+        self.house.sites[service].put(text);
         let turn = guest.advance(&mut self.house, now);
+        self.house.sites[service].withdraw();
         self.settle(key, &turn, now);
     }
 }

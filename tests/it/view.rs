@@ -287,6 +287,36 @@ fn what_cannot_be_shown_is_explained() {
     let answer = peer.rest();
     assert_eq!(status(&answer), 413);
     assert!(answer.ends_with("this page takes no request body\n"));
+    // Nothing was written for that, which somebody else could be given.
+    assert!(page(&server, "/metrics").starts_with("# HELP "));
+}
+
+#[test]
+fn a_page_behind_long_answers_is_written_however_many_they_are() {
+    let server = Process::start(&["--log", "warn", "--delay", "1ms"]);
+    for long in 0..20 {
+        let mut peer = Peer::connect(server.diag);
+        peer.send(&[ask("/").repeat(long), ask("/loop"), ask("/ready")].concat());
+        for _ in 0..long {
+            assert!(body(&peer.answer()).starts_with("<!doctype html>"));
+        }
+        assert!(
+            body(&peer.answer()).starts_with("onepoll "),
+            "behind {long}"
+        );
+        assert!(body(&peer.answer()).starts_with("Version: "));
+    }
+    let before = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
+    let mut peer = server.connect();
+    for _ in 0..20 {
+        peer.send(HELLO);
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let after = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
+    assert_eq!(
+        after, before,
+        "an answer that had to wait is no want of steps"
+    );
 }
 
 #[test]
