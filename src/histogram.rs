@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Durations below `2^FIRST` nanoseconds, about a microsecond, are not told apart.
 const FIRST: u32 = 10;
-/// Nor are those of `2^LAST` nanoseconds, about 34 seconds, and more.
-const LAST: u32 = 35;
+/// Nor are those of `2^LAST` nanoseconds, about 39 hours, and more: a delay is a day at most.
+const LAST: u32 = 47;
 /// Each doubling is cut into `2^CUTS` buckets.
 const CUTS: u32 = 3;
 /// The number of buckets.
