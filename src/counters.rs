@@ -19,7 +19,7 @@ pub struct Moved {
     pub received: u32,
     /// Bytes that the kernel took.
     pub sent: u32,
-    /// Writes of which the kernel did not take all.
+    /// Writes of which the kernel took a part.
     pub partial_writes: u32,
 }
 
@@ -44,7 +44,7 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes that the kernel took.
     pub sent: u64,
-    /// Writes of which the kernel did not take all.
+    /// Writes of which the kernel took a part.
     pub partial_writes: u64,
 }
 

@@ -141,11 +141,6 @@ impl<S: Socket> Guest<S> {
         });
     }
 
-    /// Which connection this is, and whose.
-    pub fn identity(&self) -> (Number, Service) {
-        (self.number, self.service)
-    }
-
     /// Tells the connection that its patience has ended.
     pub fn expire(&mut self, house: &mut House) -> Turn {
         let site = &mut house.sites[self.service as usize];

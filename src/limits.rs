@@ -52,8 +52,11 @@ pub const RECORDS_MAX: usize = 4096;
 /// Most lines of the story of a connection that is cut, in the log.
 pub const STORY_MAX: usize = 16;
 
-/// Most lines of such a story, and most connections, on a page.
+/// Most lines of such a story on a page.
 pub const ROWS_MAX: usize = 500;
+
+/// Connections that `/trace` shows, the latest: as many as fit on a screen.
+pub const LATEST_MAX: usize = 40;
 
 /// Most that is withheld from one connection in a stop: a few hundred answers. Behind deeper
 /// windows than that, the close may come while requests are still on their way.

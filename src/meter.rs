@@ -13,7 +13,8 @@
 //!      events     │  accept    │  events                        next tick
 //! ```
 //!
-//! The invariant: it is told what time it is. The seconds that it looks back on are whole ones.
+//! The invariant: it is told what time it is. The seconds that it looks back on are over; they are
+//! those of the system's clock, and the first is what was left of one at the start.
 //!
 //! # Try it
 //!
@@ -34,7 +35,7 @@ use crate::budget::Budget;
 use crate::histogram::{Histogram, bucket};
 use crate::limits::EVENTS_PER_TICK;
 use crate::minute::{MINUTE, Minute, Second, Window};
-use crate::moment::Moment;
+use crate::moment::{Moment, nanos};
 
 /// A step of the tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ impl Meter {
     }
 
     /// In this tick, so many answers were given that had to be given after a while, which was so
-    /// long for all of them together.
+    /// long for all of them together. As they are due at the same time, the mean speaks for each.
     pub fn delay(&mut self, answers: u64, time: Duration) {
         let time = nanos(time);
         if let Some(each) = time.checked_div(answers) {
@@ -222,7 +223,10 @@ impl Meter {
         self.minute.keep(second);
         // In those that follow nothing has happened, or there would have been a tick.
         for _ in 1..passed.min(MINUTE as u64 + 1) {
-            self.minute.keep(Second::default());
+            self.minute.keep(Second {
+                seconds: 1,
+                ..Second::default()
+            });
         }
     }
 
@@ -233,6 +237,7 @@ impl Meter {
             *count -= before;
         }
         let second = Second {
+            seconds: 1,
             ticks: totals.ticks() - before.ticks(),
             events: totals.events_sum - before.events_sum,
             busy: Duration::from_nanos(totals.busy_sum - before.busy_sum),
@@ -245,14 +250,10 @@ impl Meter {
         second
     }
 
-    /// The last whole seconds, up to sixty of them; fewer if there have not been as many.
+    /// The last seconds that are over, up to sixty of them; fewer if there have not been as many.
     pub fn last(&self, seconds: usize) -> Window {
         self.minute.last(seconds)
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }
 
 #[cfg(test)]

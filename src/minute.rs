@@ -10,9 +10,9 @@ use crate::histogram::Histogram;
 /// How many seconds one can look back.
 pub(crate) const MINUTE: usize = 60;
 
-/// The same for a number of whole seconds.
+/// What the loop did in a number of seconds.
 #[derive(Clone, Debug, Default)]
-pub struct Window {
+pub struct Stretch<N: Copy + Default> {
     /// How many they are.
     pub seconds: usize,
     /// Ticks.
@@ -26,21 +26,29 @@ pub struct Window {
     /// Answers.
     pub answers: u64,
     /// Answers by the time that they took.
-    pub service: Histogram<u64>,
+    pub service: Histogram<N>,
     /// How often each budget was used up, at its index.
     pub exhausted: [u64; Budget::ALL.len()],
 }
 
-/// What one second added: as in [`Window`].
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Second {
-    pub(crate) ticks: u64,
-    pub(crate) events: u64,
-    pub(crate) busy: Duration,
-    pub(crate) longest: Duration,
-    pub(crate) answers: u64,
-    pub(crate) service: Histogram<u32>,
-    pub(crate) exhausted: [u64; Budget::ALL.len()],
+/// A single second, kept in half the space.
+pub type Second = Stretch<u32>;
+/// Some of them together.
+pub type Window = Stretch<u64>;
+
+impl Window {
+    fn add(&mut self, second: &Second) {
+        self.seconds += second.seconds;
+        self.ticks += second.ticks;
+        self.events += second.events;
+        self.busy += second.busy;
+        self.longest = self.longest.max(second.longest);
+        self.answers += second.answers;
+        self.service.merge(&second.service);
+        for (count, more) in self.exhausted.iter_mut().zip(second.exhausted) {
+            *count += more;
+        }
+    }
 }
 
 /// The ring of seconds.
@@ -69,31 +77,12 @@ impl Minute {
         self.seconds += 1;
     }
 
-    /// The last whole seconds, up to sixty of them; fewer if there have not been as many.
+    /// The last seconds, up to sixty of them; fewer if there have not been as many.
     pub(crate) fn last(&self, seconds: usize) -> Window {
-        let seconds = seconds.min(self.ring.len());
-        let mut window = Window {
-            seconds,
-            ..Window::default()
-        };
-        for back in 1..=seconds {
-            let second = &self.ring[(self.seconds - back) % MINUTE];
-            window.ticks += second.ticks;
-            window.events += second.events;
-            window.busy += second.busy;
-            window.longest = window.longest.max(second.longest);
-            window.answers += second.answers;
-            window.service.merge(&second.service);
-            for (count, more) in window.exhausted.iter_mut().zip(second.exhausted) {
-                *count += more;
-            }
+        let mut window = Window::default();
+        for back in 1..=seconds.min(self.ring.len()) {
+            window.add(&self.ring[(self.seconds - back) % MINUTE]);
         }
         window
-    }
-}
-
-impl Default for Minute {
-    fn default() -> Minute {
-        Minute::new()
     }
 }

@@ -82,7 +82,8 @@ pub fn date() -> (u64, Duration) {
     )
 }
 
-fn nanos(time: Duration) -> u64 {
+/// A duration in nanoseconds, of which a word holds five hundred years.
+pub fn nanos(time: Duration) -> u64 {
     time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }
 

@@ -15,7 +15,7 @@ use crate::stop::Schedule;
 pub struct Options {
     /// Where the main listener serves `/hello`.
     pub listen: Address,
-    /// Where the diagnostics listener serves `/ready`.
+    /// Where the diagnostics listener serves `/ready`, and the pages about the loop.
     pub diag: Address,
     /// Whether other processes may listen on the same ports.
     pub reuse_port: bool,
@@ -84,7 +84,7 @@ pub static SETTINGS: [Setting; 9] = [
         flag: "diag",
         value: "ADDR",
         variable: "ONEPOLL_DIAG",
-        help: "where /ready is served",
+        help: "where /ready is served, and the loop shown",
         accepted: ADDRESSES,
         set: |options, text| text.parse().ok().map(|address| options.diag = address),
         get: |options| options.diag.to_string(),

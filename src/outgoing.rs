@@ -129,7 +129,10 @@ impl Outgoing {
             self.0 = None;
             return Sent::All;
         }
+        if sent == 0 {
+            return Sent::None;
+        }
         moved.partial_writes += 1;
-        if sent == 0 { Sent::None } else { Sent::Some }
+        Sent::Some
     }
 }

@@ -258,27 +258,16 @@ impl Server {
     }
 
     fn keep_deadlines(&mut self) {
-        if self.table.is_anybody_due(self.now) {
-            let start = Moment::now();
-            self.table.expire(self.now);
-            let (answers, time) = self.table.take_delayed();
-            self.meter.delay(answers, time);
-            self.charge(Step::Deadlines, start);
+        if !self.table.is_anybody_due(self.now) && !self.stop.has_begun() {
+            return;
         }
-        if self.stop.dismisses_idle(self.now) {
-            let main = Service::Main;
-            self.table.dismiss_idle(main, self.now, &mut self.tally);
+        let start = Moment::now();
+        self.table.expire(self.now);
+        let (answers, time) = self.table.take_delayed();
+        self.meter.delay(answers, time);
+        if self.stop.is_draining() {
+            self.send_home();
         }
-        if self.stop.dismisses_watchers(self.now) {
-            let diag = Service::Diag;
-            self.table.dismiss_idle(diag, self.now, &mut self.tally);
-        }
-        if self.stop.cuts(self.now) {
-            self.table.cut(self.now, &mut self.tally);
-            self.tally.cut += self.doors.turn_away();
-        }
-        if self.stop.has_begun() {
-            self.tell_watchers();
-        }
+        self.charge(Step::Deadlines, start);
     }
 }

@@ -186,7 +186,7 @@ impl Stop {
     /// Whether a connection to diagnostics that is idle is to be dismissed.
     pub fn dismisses_watchers(&self, now: Moment) -> bool {
         let since = self.deserted;
-        since.is_some_and(|since| now >= since + self.last_call())
+        self.cuts(now) || since.is_some_and(|since| now >= since + self.last_call())
     }
 
     /// Whether everything that is still open is to be cut.
@@ -255,6 +255,11 @@ mod tests {
         assert!(!stop.dismisses_watchers(last_call - NEARLY));
         assert!(stop.dismisses_watchers(last_call));
         assert_eq!(stop.next(last_call), start + SCHEDULE.drain);
+
+        let mut crowded = Stop::new(SCHEDULE);
+        crowded.drain(start);
+        let cut = start + SCHEDULE.drain;
+        assert!(!crowded.dismisses_watchers(cut - NEARLY) && crowded.dismisses_watchers(cut));
     }
 
     #[test]

@@ -28,14 +28,14 @@ pub fn timeline(recorder: &Recorder, number: Number, lines: usize) -> Option<Str
     }
     let _ = writeln!(
         text,
-        "{:>9} {:>9} {:>9} -> {:<9} {:>9} {:>9} {:>7}  what happened",
+        "{:>9} {:>10} {:>9} -> {:<9} {:>10} {:>10} {:>7}  what happened",
         "after", "tick", "from", "to", "received", "sent", "answers"
     );
     let mut before = first.at;
     for record in told {
         let _ = writeln!(
             text,
-            "{:>9} {:>9} {:>9} -> {:<9} {:>9} {:>9} {:>7}  {}",
+            "{:>9} {:>10} {:>9} -> {:<9} {:>10} {:>10} {:>7}  {}",
             Span(record.at - before),
             record.tick,
             record.from.map_or("door", Lane::name),
@@ -63,6 +63,9 @@ pub fn story(record: &Record) -> &'static str {
 
 fn stays(from: Lane, to: Lane, answers: u32) -> &'static str {
     match (from, to) {
+        (Lane::Delayed, Lane::Delayed) => {
+            "the delay is over: it is answered, and the next one waits"
+        }
         (Lane::Delayed, Lane::Idle) => "the delay is over: it is answered",
         (Lane::Idle, Lane::Idle) if answers > 1 => "it sends a batch of requests and is answered",
         (_, Lane::Idle) if answers > 0 => "it asks and is answered",
@@ -125,10 +128,10 @@ mod tests {
         }
         let text = timeline(&recorder, 7, 9).expect("it is remembered");
         let expected = [
-            "    after      tick      from -> to         received      sent answers  what happened",
-            "     0 ns         0      door -> idle            0 B       0 B       0  it is",
-            "  21.0 us         1      idle -> idle           34 B     148 B       1  it asks and",
-            "    1.5 s         2      idle -> gone            0 B       0 B       0  the drain's",
+            "    after       tick      from -> to          received       sent answers  what",
+            "     0 ns          0      door -> idle             0 B        0 B       0  it",
+            "  21.0 us          1      idle -> idle            34 B      148 B       1  it asks",
+            "    1.5 s          2      idle -> gone             0 B        0 B       0  the",
         ];
         for (line, expected) in text.lines().zip(expected) {
             assert!(line.starts_with(expected), "{line}");

@@ -6,7 +6,7 @@ use std::mem;
 use std::rc::Rc;
 
 use super::*;
-use crate::http::Route;
+use crate::http::{Route, Status, Text};
 use crate::limits::INBOX;
 use crate::script::{Act, Kernel, Script};
 
@@ -698,4 +698,41 @@ fn delayed_answers_come_when_their_time_does_and_in_their_order() {
     assert_eq!(stage.expire(), unfinished(Lane::Held));
     assert_eq!(stage.expire(), unfinished(Lane::Lingering));
     assert_eq!((stage.answers(), closes(&stage)), (3, (1, true)));
+}
+
+#[test]
+fn a_request_for_a_live_page_waits_for_its_text() {
+    let mut stage = Stage::new();
+    stage.site = Site::new(
+        "diag",
+        vec![Route::live("/loop"), Route::new("/hello", "Hello.")],
+    );
+    let ask = HELLO.replace("/hello", "/l%6Fop?x");
+    assert_eq!(
+        stage.readable([give(&[&ask, HELLO].concat())]),
+        entered(Lane::Writing)
+    );
+    assert_eq!(
+        stage.connection.awaits_page(&stage.site),
+        Some(("/loop", "x"))
+    );
+    // Nothing is read meanwhile, and a turn does no harm.
+    stage.calls();
+    assert_eq!(stage.readable([give(HELLO)]), STILL);
+    assert_eq!(
+        (stage.calls(), stage.sent()),
+        (String::new(), String::new())
+    );
+    stage.site.put(Text {
+        status: Status::OK,
+        fields: "",
+        body: "Now.".into(),
+    });
+    stage.turn();
+    assert!(!stage.connection.is_unwritten());
+    let sent = stage.sent();
+    assert_eq!(
+        (sent.matches("Now.").count(), sent.matches("Hello.").count()),
+        (1, 2)
+    );
 }

@@ -109,7 +109,8 @@ pub struct Unread {
 /// The input begins with the rest of `unread`'s body, if there is one, and else with a
 /// head. Where the site announces the close, it does so in the last answer. Whether that is
 /// the one to the last request in the input depends on what is `behind` it; if that cannot
-/// be known, as with a client that has sent several requests at once, the answer is held.
+/// be known, as with a client that has sent several requests at once, the answer is held; but
+/// not that with a live page, which is given without any announcement.
 pub fn serve(
     site: &mut Site,
     unread: Option<Unread>,

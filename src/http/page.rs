@@ -155,17 +155,24 @@ impl Draft<'_> {
 
     /// Renders one reply, without its body if that is long.
     fn render(&self, version: Version, persists: bool, body: &[u8]) -> Reply {
-        let mut reply = self.head(version, persists, body.len());
-        if body.len() <= BODY_COPIED_MAX {
-            reply.bytes.extend_from_slice(body);
+        if body.len() > BODY_COPIED_MAX {
+            self.head(version, persists, body.len())
+        } else {
+            self.whole(version, persists, body)
         }
+    }
+
+    /// Renders one reply, with its body however long that is.
+    pub(super) fn whole(&self, version: Version, persists: bool, body: &[u8]) -> Reply {
+        let mut reply = self.head(version, persists, body.len());
+        reply.bytes.extend_from_slice(body);
         reply
     }
 
     /// Renders the head of a reply with a body of that length. The default of each version goes
     /// without saying, but for a close in HTTP/1.0, which costs nothing to say and helps those
     /// who read along.
-    pub(super) fn head(&self, version: Version, persists: bool, len: usize) -> Reply {
+    fn head(&self, version: Version, persists: bool, len: usize) -> Reply {
         let protocol = if version == Version::Http11 {
             "HTTP/1.1"
         } else {

@@ -177,37 +177,28 @@ impl Site {
     /// Answers an input that is nothing but the head that was understood last, once or over and
     /// over again, into `out`, and says how often it is; `None` if it is anything else.
     pub fn repeat_all(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<u32> {
-        let (head, answer) = self.memo.recall().filter(|_| !self.closing)?;
-        let page = &self.pages[usize::from(answer.page)];
-        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
+        let (head, reply, status) = self.recall().filter(|_| !self.tells())?;
         let times = input.len() / head.len();
         let fits = times * head.len() == input.len() && times * reply.len() <= OUTBOX;
-        let tells = log::log_enabled!(target: self.name, log::Level::Info);
-        if !fits
-            || tells
-            || !input
-                .chunks_exact(head.len())
-                .all(|request| request == head)
-        {
+        let mut requests = input.chunks_exact(head.len());
+        if !fits || !requests.all(|request| request == head) {
             return None;
         }
         out.clear();
         for _ in 0..times {
             out.extend_from_slice(reply);
         }
-        self.given.answers[page.status.index()] += times as u64;
+        self.given.answers[status.index()] += times as u64;
         u32::try_from(times).ok()
     }
 
     /// Answers requests off the front of `rest` for as long as each has the head that was
     /// understood last, and there is room; says how many those are.
     pub fn repeat(&mut self, rest: &mut &[u8], out: &mut Vec<u8>) -> u32 {
-        let Some((head, answer)) = self.memo.recall().filter(|_| !self.closing) else {
+        let Some((head, reply, status)) = self.recall() else {
             return 0;
         };
-        let page = &self.pages[usize::from(answer.page)];
-        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
-        let tells = log::log_enabled!(target: self.name, log::Level::Info);
+        let tells = self.tells();
         let mut answered = 0;
         while out.len() <= OUTBOX - ANSWER_MAX
             && let Some(behind) = rest.strip_prefix(head)
@@ -219,8 +210,21 @@ impl Site {
             *rest = behind;
             answered += 1;
         }
-        self.given.answers[page.status.index()] += u64::from(answered);
+        self.given.answers[status.index()] += u64::from(answered);
         answered
+    }
+
+    /// The head that was understood last, and the reply to it, unless that depends on more by now.
+    fn recall(&self) -> Option<(&[u8], &[u8], Status)> {
+        let (head, answer) = self.memo.recall().filter(|_| !self.closing)?;
+        let page = &self.pages[usize::from(answer.page)];
+        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
+        Some((head, reply, page.status))
+    }
+
+    /// Whether requests are logged.
+    fn tells(&self) -> bool {
+        log::log_enabled!(target: self.name, log::Level::Info)
     }
 
     /// Logs a request for which a route was found.
@@ -247,12 +251,9 @@ impl Site {
                 body,
             }) => {
                 let draft = Draft { status, fields };
-                let mut head = draft.head(answer.version, answer.persists, body.len());
-                head.stamp(&self.date);
-                out.extend_from_slice(head.bytes(true));
-                if !answer.fields_only {
-                    out.extend_from_slice(&body);
-                }
+                let mut reply = draft.whole(answer.version, answer.persists, &body);
+                reply.stamp(&self.date);
+                out.extend_from_slice(reply.bytes(answer.fields_only));
                 status
             }
         };
@@ -288,12 +289,9 @@ impl Site {
             fields: TEXT_NOT_SNIFFED,
         };
         let body = format!("{}\n", why.text());
-        let mut head = draft.head(Version::Http11, false, body.len());
-        head.stamp(&self.date);
-        out.extend_from_slice(head.bytes(true));
-        if !fields_only {
-            out.extend_from_slice(body.as_bytes());
-        }
+        let mut reply = draft.whole(Version::Http11, false, body.as_bytes());
+        reply.stamp(&self.date);
+        out.extend_from_slice(reply.bytes(fields_only));
         self.given.answers[draft.status.index()] += 1;
         self.given.refusals[why as usize] += 1;
     }

@@ -58,9 +58,28 @@ impl Server {
         }
     }
 
-    /// Once a drain has left nobody on main, those who watch it are served for the last time.
-    pub(super) fn tell_watchers(&mut self) {
-        if !self.table.has(Service::Main) && self.stop.desert(self.now) {
+    /// Dismisses those whose last call is over, and at the drain's deadline everybody.
+    pub(super) fn send_home(&mut self) {
+        let (now, tally) = (self.now, &mut self.tally);
+        if self.stop.dismisses_idle(now) {
+            self.table.dismiss_idle(Service::Main, now, tally);
+        }
+        self.tell_watchers();
+        let (now, tally) = (self.now, &mut self.tally);
+        if self.stop.dismisses_watchers(now) {
+            self.table.dismiss_idle(Service::Diag, now, tally);
+        }
+        if self.stop.cuts(now) {
+            self.table.cut(now, tally);
+            tally.cut += self.doors.turn_away();
+        }
+    }
+
+    /// Once a drain has left nobody on main, or no time, those who watch it are served for the
+    /// last time.
+    fn tell_watchers(&mut self) {
+        let is_time = !self.table.has(Service::Main) || self.stop.cuts(self.now);
+        if is_time && self.stop.desert(self.now) {
             self.table.announce_close(Service::Diag, self.now);
         }
     }

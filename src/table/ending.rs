@@ -82,11 +82,6 @@ impl<S: Socket> Table<S> {
             };
             match guest.connection.lane() {
                 Lane::Lingering | Lane::Farewell => self.close(key, Reason::Cut, now),
-                // Who watches until the end has nothing to lose.
-                Lane::Idle => {
-                    tally.idle += 1;
-                    self.close(key, Reason::Cut, now);
-                }
                 lane => self.lose(key, lane, now - guest.entered, now, tally),
             }
         }
@@ -95,7 +90,7 @@ impl<S: Socket> Table<S> {
     /// Closes a connection that loses by it, and tells its story.
     fn lose(&mut self, key: usize, lane: Lane, time: Duration, now: Moment, tally: &mut Tally) {
         let guest = &mut self.guests[key];
-        let (number, service) = guest.identity();
+        let (number, service) = (guest.number, guest.service);
         let site = &self.house.sites[service as usize];
         guest.connection.hand_out(&mut self.house.desk, site);
         let peer = guest.connection.peer();

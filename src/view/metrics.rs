@@ -111,7 +111,7 @@ impl<S: Socket> View<'_, S> {
         );
         let partial = counter(
             "onepoll_partial_writes_total",
-            "Writes of which the kernel did not take all.",
+            "Writes of which the kernel took a part.",
         );
         let writes = traffic
             .iter()

@@ -10,7 +10,7 @@ use super::{View, found, nothing};
 use crate::deadlines::Lane;
 use crate::figures::{Count, Span};
 use crate::http::{Status, TEXT, Text};
-use crate::limits::{RECORDS_MAX, ROWS_MAX};
+use crate::limits::{LATEST_MAX, RECORDS_MAX, ROWS_MAX};
 use crate::recorder::Number;
 use crate::service::Service;
 use crate::timeline::{story, timeline};
@@ -18,8 +18,6 @@ use crate::wire::Socket;
 
 /// What a query may be.
 const QUERIES: &str = "/trace, /trace?conn=N, /trace?slot=N and /trace?map are to be had";
-/// Connections that the first page shows.
-const LATEST: usize = 40;
 /// Slots in a line of the map.
 const ACROSS: usize = 64;
 
@@ -58,9 +56,9 @@ impl<S: Socket> View<'_, S> {
             "; one of them: /trace?conn=N\n\n{:>10}  {:<8} {:<9} {:>10} {:>10}  what happened last",
             "connection", "listener", "phase", "ago", "tick"
         );
-        let mut seen = Vec::with_capacity(LATEST);
+        let mut seen = Vec::with_capacity(LATEST_MAX);
         for record in recorder.latest_first() {
-            if seen.len() == LATEST || seen.contains(&record.number) {
+            if seen.len() == LATEST_MAX || seen.contains(&record.number) {
                 continue;
             }
             seen.push(record.number);
