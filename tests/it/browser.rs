@@ -5,13 +5,14 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, wait_for};
 
 /// What headless Chromium is started with: as little as possible that is not ours.
 const ARGUMENTS: &str = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
@@ -30,7 +31,11 @@ impl Browser {
     pub(crate) fn start(name: &str) -> Browser {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdin(Stdio::null());
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        // A group of its own, so that whatever it starts can be ended with it.
+        let piped = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0);
         let mut driver = piped.spawn().expect("chromedriver can be run");
         let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
         let port = lines.by_ref().find_map(|line| {
@@ -131,15 +136,18 @@ impl Browser {
 
     /// Waits until what a script comes to is as it should be.
     pub(crate) fn wait_until(&self, script: &str, is_right: impl Fn(&str) -> bool) -> String {
-        let start = Instant::now();
-        loop {
-            let found = self.run(script);
-            if is_right(&found) {
-                return found;
+        wait_for(script, || {
+            let found = Some(self.run(script)).filter(|found| is_right(found));
+            if found.is_none() {
+                // What the page shows can only change with its next frame.
+                let next = "requestAnimationFrame(() => arguments[0]())";
+                self.tell(
+                    "execute/async",
+                    &format!("{{\"script\":\"{next}\",\"args\":[]}}"),
+                );
             }
-            assert!(start.elapsed() < PATIENCE, "{script} is {found:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            found
+        })
     }
 
     /// Gives a command to Chromium itself (Chrome `DevTools` Protocol).
@@ -206,11 +214,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() && !std::thread::panicking() {
-            self.ask("DELETE", &format!("/session/{}", self.session), "");
-        }
-        // The browser ends with its driver; there is nobody to tell about an error.
-        let _ = self.driver.kill().and_then(|()| self.driver.wait());
+        // There is nobody to tell about an error.
+        let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
+        let _ = self.driver.wait();
         let _ = fs::remove_dir_all(&self.profile);
     }
 }

@@ -116,16 +116,12 @@ impl Process {
 
     /// Waits until a server listens that cannot say so.
     pub(crate) fn found_by_its_sockets(mut self) -> Process {
-        let start = Instant::now();
-        loop {
-            // The sockets are made in this order.
-            if let [(diag, _), (main, _)] = self.listening_sockets()[..] {
-                (self.diag, self.main) = (diag, main);
-                return self;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not listen");
-            thread::yield_now();
-        }
+        // The sockets are made in this order.
+        (self.diag, self.main) = wait_for("it listens", || match self.listening_sockets()[..] {
+            [(diag, _), (main, _)] => Some((diag, main)),
+            _ => None,
+        });
+        self
     }
 
     /// The sockets that the process listens with, in the order of their descriptors, and what
@@ -252,6 +248,18 @@ impl Exited {
     pub(crate) fn messages(&self) -> Vec<&str> {
         let message = |line: &String| line.find('[').unwrap_or(0);
         self.log.iter().map(|line| &line[message(line)..]).collect()
+    }
+}
+
+/// Looks until something is there that nothing else tells of.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
     }
 }
 

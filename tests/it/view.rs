@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::harness::{HELLO, PATIENCE, Peer, Process, field, status};
+use crate::harness::{HELLO, Peer, Process, field, status, wait_for};
 
 /// A request for a page of diagnostics.
 fn ask(path: &str) -> String {
@@ -136,13 +135,9 @@ fn the_overdue_and_partial_writes_are_counted() {
     let server = Process::start(&["--log", "warn", "--body-size", "8000000"]);
     let mut peer = server.connect_with_little_room();
     peer.send(HELLO);
-    let start = Instant::now();
-    while samples(&server)["onepoll_partial_writes_total"] < 1.0 {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "the kernel cannot take all of it"
-        );
-    }
+    wait_for("the kernel takes only a part", || {
+        (samples(&server)["onepoll_partial_writes_total"] >= 1.0).then_some(())
+    });
     let writing = r#"onepoll_connections{listener="main",phase="writing"}"#;
     assert_eq!(samples(&server)[writing], 1.0);
     let sent = samples(&server)[r#"onepoll_sent_bytes_total{listener="main"}"#];
@@ -158,11 +153,9 @@ fn the_loop_is_shown_on_one_screen() {
         assert_eq!(status(&peer.answer()), 200);
     }
     // Whole seconds are told of, so they have to be over.
-    let start = Instant::now();
-    while requests_in_the_last_minute(&page(&server, "/loop")) < 20.0 {
-        assert!(start.elapsed() < PATIENCE);
-    }
-    let page = page(&server, "/loop");
+    let page = wait_for("the requests are seen", || {
+        Some(page(&server, "/loop")).filter(|page| requests_in_the_last_minute(page) >= 20.0)
+    });
     for row in [
         "ticks",
         "events per tick",
@@ -197,32 +190,26 @@ fn a_connection_has_a_story() {
     peer.send(HELLO);
     assert_eq!(status(&peer.answer()), 200);
     peer.send(&HELLO[..9]);
-    let start = Instant::now();
-    while !look(&server, "/trace?conn=1").contains("beginning of a head") {
-        assert!(start.elapsed() < PATIENCE);
-    }
+    let story = |end| {
+        let story = || Some(page(&server, "/trace?conn=1")).filter(|story| story.contains(end));
+        wait_for(end, story)
+    };
+    story("beginning of a head");
     peer.send(&HELLO[9..]);
     assert_eq!(status(&peer.answer()), 200);
     let address = peer.stream.local_addr().expect("an address");
-    let story = page(&server, "/trace?conn=1");
+    let so_far = story("it is accepted");
     assert!(
-        story.starts_with("Connection 1 on main, idle for "),
-        "{story}"
+        so_far.starts_with("Connection 1 on main, idle for "),
+        "{so_far}"
     );
-    assert!(story.contains(&format!(", from {address}\n")), "{story}");
+    assert!(so_far.contains(&format!(", from {address}\n")), "{so_far}");
     assert_eq!(
         page(&server, "/trace?slot=0").lines().count(),
-        story.lines().count()
+        so_far.lines().count()
     );
     drop(peer);
-    let start = Instant::now();
-    let story = loop {
-        let story = page(&server, "/trace?conn=1");
-        if story.contains("its peer closes it") {
-            break story;
-        }
-        assert!(start.elapsed() < PATIENCE, "{story}");
-    };
+    let story = story("its peer closes it");
     let ends = [
         "Connection 1",
         "what happened",
@@ -465,17 +452,11 @@ fn wrk_and_both_pages_agree() {
         (sent / counted - 129.0).abs() < 0.5,
         "each answer has 129 bytes"
     );
-    let start = Instant::now();
-    loop {
-        let page = page(&server, "/loop");
-        let looks = looks(&server);
-        let shown = requests_in_the_last_minute(&page);
-        if shown >= counted {
-            assert!(shown <= counted + looks, "{shown} and {counted}");
-            break;
-        }
-        assert!(start.elapsed() < PATIENCE, "{page}");
-    }
+    let shown = wait_for("they are seen", || {
+        let shown = requests_in_the_last_minute(&page(&server, "/loop"));
+        Some(shown).filter(|&shown| shown >= counted)
+    });
+    assert!(shown <= counted + looks(&server), "{shown} and {counted}");
 }
 
 /// How many pages of diagnostics have been looked at.
