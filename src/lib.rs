@@ -56,7 +56,7 @@
 //! 10. [`journal`] and [`outlet`]: how a log is kept that cannot hold up anybody.
 //! 11. [`command`], [`options`] and [`address`]: what the user wants; [`supervisor`] and
 //!     [`probe`]: what those want who look after the process.
-//! 12. [`service`], [`runtime`] and [`limits`]: names, beginnings and numbers.
+//! 12. [`service`] and [`limits`]: names and numbers.
 //!
 //! # Try it
 //!
@@ -108,7 +108,6 @@ pub mod outlet;
 pub mod phase;
 pub mod probe;
 pub mod recorder;
-pub mod runtime;
 #[cfg(test)]
 mod script;
 pub mod server;

@@ -1,34 +1,21 @@
 //! From options to exit status; everything else is in the library.
 
-#![no_main]
-
 use std::env;
-use std::ffi::{c_char, c_int};
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use log::error;
 use onepoll::command::Command;
 use onepoll::journal::Journal;
 use onepoll::options::Options;
 use onepoll::probe;
-use onepoll::runtime;
 use onepoll::server::Server;
 use onepoll::service::{Service, VERSION};
 use onepoll::stop::Outcome;
 use onepoll::supervisor;
 
-/// Where the C library begins. It keeps the arguments for [`env::args_os`] by itself.
-#[allow(unsafe_code)] // The one exception: it has to find this name.
-// SAFETY: nothing else is called `main`.
-#[unsafe(no_mangle)]
-extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
-    runtime::prepare();
-    c_int::from(run())
-}
-
-/// Does what was asked for, and says with which status to exit.
-fn run() -> u8 {
-    match Command::parse(env::args_os().skip(1), |name| env::var_os(name)) {
+fn main() -> ExitCode {
+    let status = match Command::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(options)) => serve(&options),
         Ok(Command::Probe(target)) => match probe::probe(&target) {
             Ok(()) => 0,
@@ -39,7 +26,8 @@ fn run() -> u8 {
             let complaint = format!("onepoll: {error}\n");
             print(&mut io::stderr(), &complaint, error.status())
         }
-    }
+    };
+    status.into()
 }
 
 fn serve(options: &Options) -> u8 {

@@ -19,7 +19,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/lib.rs", ""),
     (
         "src/main.rs",
-        "command journal options probe runtime server service stop supervisor",
+        "command journal options probe server service stop supervisor",
     ),
     (
         "src/server.rs",
@@ -98,7 +98,6 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/doors.rs", "bound limits listener moment service"),
     ("src/bound.rs", "address limits listener service"),
     ("src/listener.rs", "limits service"),
-    ("src/runtime.rs", ""),
     ("src/signals.rs", ""),
     ("src/supervisor.rs", "bound limits service"),
     ("src/journal.rs", "limits moment outlet"),
