@@ -195,7 +195,7 @@ fn help() -> String {
     );
     let defaults = Options::default();
     let mut row = |option: &str, help: &str| {
-        writeln!(text, "  {option:<23} {help}").expect("a string takes any text");
+        writeln!(text, "  {option:<27} {help}").expect("a string takes any text");
     };
     for Setting {
         flag,
@@ -232,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
+    use crate::deadlines::Timeouts;
     use crate::service::{Content, Service};
     use crate::stop::Schedule;
 
@@ -253,9 +254,14 @@ mod tests {
         let variables = [
             ("ONEPOLL_DRAIN", "1s"),
             ("ONEPOLL_LAST_CALL", "2s"),
+            ("ONEPOLL_IDLE_TIMEOUT", "90s"),
             ("RUST_LOG", ""),
         ];
         let expected = Options {
+            timeouts: Timeouts {
+                idle: Duration::from_secs(90),
+                ..Timeouts::default()
+            },
             schedule: Schedule {
                 drain: Duration::from_secs(3),
                 last_call: Duration::from_secs(2),
@@ -279,6 +285,12 @@ mod tests {
                 body_size: 7,
                 delay: Duration::from_millis(3),
             },
+            timeouts: Timeouts {
+                idle: Duration::from_secs(90),
+                header: Duration::from_secs(1),
+                body: Duration::from_secs(2),
+                write: Duration::from_secs(3),
+            },
             schedule: Schedule {
                 drain: Duration::ZERO,
                 last_call: Duration::from_secs(120),
@@ -292,6 +304,10 @@ mod tests {
             "true",
             "7",
             "3ms",
+            "90s",
+            "1s",
+            "2s",
+            "3s",
             "0s",
             "2m",
             "5ms",
@@ -325,8 +341,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_quoted_with_what_would_be() {
-        let flags = "expected --listen, --diag, --reuse-port, --body-size, --delay, --drain, \
-                     --last-call, --lame-duck, \
+        let flags = "expected --listen, --diag, --reuse-port, --body-size, --delay, \
+                     --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
+                     --drain, --last-call, --lame-duck, \
                      --log, --probe, --help or --version";
         for (args, variables, message) in [
             (

@@ -29,7 +29,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{self, PATIENCE_GRAINS};
+use crate::limits::{self, TIMEOUT_PRECISION};
 use crate::moment::Moment;
 
 /// What a connection waits for, and so for how long it may.
@@ -80,17 +80,32 @@ impl Lane {
         }
     }
 
-    /// How long a connection may stay in this lane, unless options say otherwise.
-    pub const fn patience(self) -> Duration {
-        match self {
-            Lane::Delayed => limits::DELAY,
-            Lane::Idle => limits::IDLE_PATIENCE,
-            Lane::Head => limits::HEAD_PATIENCE,
-            Lane::Body => limits::BODY_PATIENCE,
-            Lane::Held => limits::HELD_PATIENCE,
-            Lane::Writing => limits::WRITING_PATIENCE,
-            Lane::Lingering => limits::LINGERING_PATIENCE,
-            Lane::Farewell => limits::FAREWELL_PATIENCE,
+    /// Whether its timeout begins anew as the peer makes progress.
+    const fn is_renewed(self) -> bool {
+        matches!(self, Lane::Idle | Lane::Body | Lane::Held | Lane::Writing)
+    }
+}
+
+/// How long a connection may wait for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the first byte of a request.
+    pub idle: Duration,
+    /// For the rest of a head, from its first byte on.
+    pub header: Duration,
+    /// For more of a body.
+    pub body: Duration,
+    /// For room for an answer in the kernel's buffer.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            idle: limits::IDLE_TIMEOUT,
+            header: limits::HEADER_TIMEOUT,
+            body: limits::BODY_TIMEOUT,
+            write: limits::WRITE_TIMEOUT,
         }
     }
 }
@@ -101,9 +116,10 @@ pub struct Deadlines {
     links: Vec<Link>,
     /// No deadline is earlier; the earliest may be later, as those who leave do not say so.
     soonest: Moment,
-    /// The patience of each lane, at its index, and what is left of it after a grain.
-    patience: [Duration; Lane::ALL.len()],
-    but_a_grain: [Duration; Lane::ALL.len()],
+    /// The least and the most time until a deadline, by lane. They differ where timeouts are
+    /// renewed.
+    least: [Duration; Lane::ALL.len()],
+    most: [Duration; Lane::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -129,15 +145,30 @@ impl Link {
 const ANCHORS: usize = Lane::ALL.len();
 
 impl Deadlines {
-    /// No deadlines yet. Those in the lane of delayed answers will be so far away.
-    pub fn new(delay: Duration) -> Deadlines {
-        let mut patience = Lane::ALL.map(Lane::patience);
-        patience[Lane::Delayed as usize] = delay;
+    /// No deadlines yet. An answer that is delayed is due after `delay`.
+    pub fn new(timeouts: &Timeouts, delay: Duration) -> Deadlines {
+        let least = Lane::ALL.map(|lane| match lane {
+            Lane::Idle => timeouts.idle,
+            Lane::Head => timeouts.header,
+            Lane::Body => timeouts.body,
+            Lane::Delayed => delay,
+            Lane::Held => limits::HELD_PATIENCE,
+            Lane::Writing => timeouts.write,
+            Lane::Lingering => limits::LINGERING_PATIENCE,
+            Lane::Farewell => limits::FAREWELL_PATIENCE,
+        });
+        let most = Lane::ALL.map(|lane| {
+            let least = least[lane as usize];
+            match lane.is_renewed() {
+                true => least + least / TIMEOUT_PRECISION,
+                false => least,
+            }
+        });
         let mut deadlines = Deadlines {
             links: Vec::new(),
             soonest: Moment::NEVER,
-            patience,
-            but_a_grain: patience.map(|patience| patience - patience / PATIENCE_GRAINS),
+            least,
+            most,
         };
         deadlines.grow(ANCHORS);
         deadlines
@@ -150,7 +181,7 @@ impl Deadlines {
             self.grow(at + 1);
         }
         self.unlink(at);
-        let due = now + self.patience[lane as usize];
+        let due = now + self.most[lane as usize];
         let (anchor, last) = (lane as usize, self.links[lane as usize].prev);
         self.links[at] = Link {
             prev: last,
@@ -162,11 +193,11 @@ impl Deadlines {
         self.soonest = self.soonest.min(due);
     }
 
-    /// Has the patience of `key`, which is in `lane`, begin anew. To move it for every request
-    /// would be most of what a deadline costs; so it may stay where it is, and end early, by
-    /// one of [`PATIENCE_GRAINS`] at most.
+    /// Has the timeout of `key`, which is in `lane`, begin anew. To move the deadline for every
+    /// request would be most of what it costs, so each is set late by one of
+    /// [`TIMEOUT_PRECISION`] parts, and stays where it is for as long as that is not early.
     pub fn renew(&mut self, key: usize, lane: Lane, now: Moment) {
-        if now + self.but_a_grain[lane as usize] > self.links[key + ANCHORS].due {
+        if now + self.least[lane as usize] > self.links[key + ANCHORS].due {
             self.arm(key, lane, now);
         }
     }
@@ -247,7 +278,7 @@ mod tests {
     #[test]
     fn lanes_expire_in_the_order_of_their_patience() {
         let start = Moment::now();
-        let mut deadlines = Deadlines::new(Duration::from_secs(3));
+        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::from_secs(3));
         for (key, lane) in Lane::ALL.into_iter().enumerate() {
             deadlines.arm(key, lane, start);
         }
@@ -256,16 +287,16 @@ mod tests {
             order.extend(deadlines.expired(deadlines.next()));
         }
         let mut lanes = Lane::ALL;
-        lanes.sort_by_key(|&lane| deadlines.patience[lane as usize]);
+        lanes.sort_by_key(|&lane| deadlines.most[lane as usize]);
         assert_eq!(order, lanes.map(|lane| lane as usize));
     }
 
     #[test]
     fn a_deadline_is_due_at_its_moment_and_not_before() {
         let start = Moment::now();
-        let mut deadlines = Deadlines::new(Duration::ZERO);
+        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::ZERO);
         deadlines.arm(3, Lane::Head, start);
-        let due = start + limits::HEAD_PATIENCE;
+        let due = start + limits::HEADER_TIMEOUT;
         assert_eq!(deadlines.next(), due);
         assert_eq!(deadlines.expired(due - Duration::from_nanos(1)), None);
         assert_eq!(deadlines.expired(due), Some(3));
@@ -274,21 +305,19 @@ mod tests {
     }
 
     #[test]
-    fn patience_that_begins_anew_ends_a_grain_early_at_most() {
+    fn a_timeout_that_begins_anew_is_never_early_and_hardly_late() {
         let start = Moment::now();
-        let mut deadlines = Deadlines::new(Duration::ZERO);
+        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::ZERO);
         deadlines.arm(3, Lane::Idle, start);
-        let (patience, mut now) = (limits::IDLE_PATIENCE, start);
-        for _ in 0..3 * PATIENCE_GRAINS {
-            now += patience / PATIENCE_GRAINS / 2;
+        let (timeout, mut now) = (limits::IDLE_TIMEOUT, start);
+        let precision = timeout / TIMEOUT_PRECISION;
+        for _ in 0..3 * TIMEOUT_PRECISION {
+            now += precision / 2;
             deadlines.renew(3, Lane::Idle, now);
-            let early = patience - patience / PATIENCE_GRAINS;
-            assert_eq!(
-                deadlines.expired(now + (early - Duration::from_nanos(1))),
-                None
-            );
+            let nearly = now + (timeout - Duration::from_nanos(1));
+            assert_eq!(deadlines.expired(nearly), None, "it is never early");
         }
-        assert_eq!(deadlines.expired(now + patience), Some(3));
+        assert_eq!(deadlines.expired(now + timeout + precision), Some(3));
     }
 
     #[derive(Clone, Debug)]
@@ -314,14 +343,14 @@ mod tests {
         #[test]
         fn behaves_like_a_list_in_the_order_of_arming(acts in acts()) {
             let mut now = Moment::now();
-            let mut deadlines = Deadlines::new(Duration::from_secs(5));
+            let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::from_secs(5));
             let mut model: Vec<(usize, Lane, Moment)> = Vec::new();
             for act in acts {
                 match act {
                     Act::Arm(key, lane) => {
                         deadlines.arm(key, lane, now);
                         model.retain(|(armed, ..)| *armed != key);
-                        model.push((key, lane, now + deadlines.patience[lane as usize]));
+                        model.push((key, lane, now + deadlines.most[lane as usize]));
                     }
                     Act::Disarm(key) => {
                         deadlines.disarm(key);

@@ -10,7 +10,7 @@ use crate::counters::{Counters, Moved};
 use crate::deadlines::Lane;
 use crate::desk::Desk;
 use crate::http::Site;
-use crate::limits::HELD_MAX;
+use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HELD_MAX};
 use crate::moment::Moment;
 use crate::recorder::{Number, Place, Record, Recorder};
 use crate::service::Service;
@@ -55,6 +55,8 @@ pub struct Guest<S> {
     pub lane: Lane,
     /// When it entered that.
     pub entered: Moment,
+    /// Bytes read from it since then.
+    received: u32,
     /// It is among those that are left over.
     pub left_over: bool,
     /// It is among those who wait for a page.
@@ -70,6 +72,7 @@ impl<S: Socket> Guest<S> {
             connection: Connection::new(socket),
             lane: Lane::Idle,
             entered: now,
+            received: 0,
             left_over: false,
             reads: false,
         }
@@ -111,8 +114,22 @@ impl<S: Socket> Guest<S> {
     #[inline]
     pub fn enter(&mut self, lane: Lane, house: &mut House, now: Moment) {
         let from = mem::replace(&mut self.lane, lane);
-        self.entered = now;
+        (self.entered, self.received) = (now, house.desk.moved.received);
         self.record(Some(from), Place::In(lane), house, now);
+    }
+
+    /// Adds what a turn has moved without a change of lane.
+    pub fn add_progress(&mut self, house: &mut House) {
+        let moved = house.book(self.service);
+        self.received = self.received.saturating_add(moved.received);
+    }
+
+    /// Whether the body that comes has fallen below [`BODY_RATE_MIN`] since [`BODY_GRACE`] has
+    /// passed.
+    pub fn sends_too_slowly(&self, now: Moment) -> bool {
+        let time = now - self.entered;
+        let least = BODY_RATE_MIN * time.as_secs();
+        self.lane == Lane::Body && time > BODY_GRACE && u64::from(self.received) < least
     }
 
     /// Has it recorded that it has gone.

@@ -97,14 +97,24 @@ pub const BACKLOG: i32 = 4096;
 
 // How long a connection may stay where it is.
 
-/// Idle: no byte of the next request has come.
-pub const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+/// Idle: no byte of the next request has come, unless `--idle-timeout` says otherwise. Load
+/// balancers keep idle connections for 60 s. The side that closes first has to be theirs: a
+/// request that crosses our FIN is answered with a 502 there.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Head: from its first byte to its last, however it dribbles.
-pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Head: from its first byte to its last, however slowly it comes, unless `--header-timeout`
+/// says otherwise.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Body: between two reads that bring some of it.
-pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Body: between two reads that bring some of it, unless `--body-timeout` says otherwise.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Least rate of a body, in bytes per second on average since its first byte. Below it, a client
+/// that sends a byte at a time would keep its connection for ever.
+pub const BODY_RATE_MIN: u64 = 240;
+
+/// How long a body may take before [`BODY_RATE_MIN`] applies.
+pub const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Delayed: until an answer is given, unless `--delay` says otherwise.
 pub const DELAY: Duration = Duration::ZERO;
@@ -119,7 +129,8 @@ pub const HELD_MAX: Duration = Duration::from_secs(1);
 /// Writing: until the peer has taken the answers that the kernel could not. Generous, as
 /// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
 /// free again: a slow but honest reader shows no progress for a long time.
-pub const WRITING_PATIENCE: Duration = Duration::from_secs(30);
+/// `--write-timeout` may say otherwise.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lingering: for the peer's FIN after ours and the last answer.
 pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
@@ -128,9 +139,9 @@ pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
 /// their answer only when they have sent all of a request, even one that was refused.
 pub const LINGERINGS_MAX: u8 = 30;
 
-/// A patience that begins anew in the same phase, as for every request of a busy client, may
-/// end early by one part of so many.
-pub const PATIENCE_GRAINS: u32 = 64;
+/// A timeout that begins anew in the same phase, as for every request of a busy client, is late
+/// by one part of so many at most, and never early.
+pub const TIMEOUT_PRECISION: u32 = 64;
 
 /// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
 /// stake and the whole stop waits for it; long for a client that watches its connections.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::address::{ADDRESSES, Address};
+use crate::deadlines::Timeouts;
 use crate::limits::{self, BODY_SIZE_MAX, DURATION_MAX};
 use crate::service::{Content, Service};
 use crate::stop::Schedule;
@@ -21,6 +22,8 @@ pub struct Options {
     pub reuse_port: bool,
     /// What `/hello` is answered with.
     pub content: Content,
+    /// How long a connection may wait for its peer.
+    pub timeouts: Timeouts,
     /// How long each part of a stop takes.
     pub schedule: Schedule,
     /// The most talkative level that is logged.
@@ -39,6 +42,7 @@ impl Default for Options {
                 last_call: limits::LAST_CALL,
             },
             content: Content::default(),
+            timeouts: Timeouts::default(),
             log: LevelFilter::Info,
         }
     }
@@ -64,13 +68,14 @@ pub struct Setting {
 
 /// What a duration may look like, for messages to the user.
 pub const DURATIONS: &str = "a duration of up to a day, such as 5s, 250ms or 2m";
+const TIMEOUTS: &str = "a duration from 1ms up to a day, such as 5s, 250ms or 2m";
 const SIZES: &str = "a number of bytes from 0 to 67108864, which is 64 MiB";
 const SWITCHES: &str = "true or false";
 /// What a log level may be, for messages to the user.
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
-pub static SETTINGS: [Setting; 9] = [
+pub static SETTINGS: [Setting; 13] = [
     Setting {
         flag: "listen",
         value: "ADDR",
@@ -115,6 +120,42 @@ pub static SETTINGS: [Setting; 9] = [
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.content.delay = time),
         get: |options| written(options.content.delay),
+    },
+    Setting {
+        flag: "idle-timeout",
+        value: "DURATION",
+        variable: "ONEPOLL_IDLE_TIMEOUT",
+        help: "how long a connection may wait for its next request",
+        accepted: TIMEOUTS,
+        set: |options, text| timeout(text).map(|time| options.timeouts.idle = time),
+        get: |options| written(options.timeouts.idle),
+    },
+    Setting {
+        flag: "header-timeout",
+        value: "DURATION",
+        variable: "ONEPOLL_HEADER_TIMEOUT",
+        help: "how long a request head may take, from its first byte",
+        accepted: TIMEOUTS,
+        set: |options, text| timeout(text).map(|time| options.timeouts.header = time),
+        get: |options| written(options.timeouts.header),
+    },
+    Setting {
+        flag: "body-timeout",
+        value: "DURATION",
+        variable: "ONEPOLL_BODY_TIMEOUT",
+        help: "how long a request body may pause",
+        accepted: TIMEOUTS,
+        set: |options, text| timeout(text).map(|time| options.timeouts.body = time),
+        get: |options| written(options.timeouts.body),
+    },
+    Setting {
+        flag: "write-timeout",
+        value: "DURATION",
+        variable: "ONEPOLL_WRITE_TIMEOUT",
+        help: "how long a client may take no part of its answer",
+        accepted: TIMEOUTS,
+        set: |options, text| timeout(text).map(|time| options.timeouts.write = time),
+        get: |options| written(options.timeouts.write),
     },
     Setting {
         flag: "drain",
@@ -182,6 +223,11 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis)).filter(|duration| *duration <= DURATION_MAX)
 }
 
+/// A duration that is not zero: a timeout of zero would close each connection at once.
+fn timeout(text: &str) -> Option<Duration> {
+    duration(text).filter(|timeout| !timeout.is_zero())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +259,8 @@ mod tests {
         ] {
             assert_eq!(duration(text), None, "{text:?}");
         }
+        assert_eq!(timeout("0s"), None);
+        assert_eq!(timeout("1ms"), Some(Duration::from_millis(1)));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Server {
             poll,
             signals,
             doors,
-            table: Table::new(&options.content),
+            table: Table::new(&options.content, &options.timeouts),
             meter: Meter::new(now, moment::since_1970()),
             now,
             restamp: now,

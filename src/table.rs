@@ -14,7 +14,7 @@ use log::debug;
 use slab::Slab;
 
 use crate::counters::Counters;
-use crate::deadlines::{Deadlines, Lane};
+use crate::deadlines::{Deadlines, Lane, Timeouts};
 use crate::desk::Desk;
 use crate::guest::{Guest, House};
 use crate::moment::Moment;
@@ -42,7 +42,7 @@ pub struct Table<S> {
 
 impl<S: Socket> Table<S> {
     /// An empty table. What its connections are served with is said by `content`.
-    pub fn new(content: &Content) -> Table<S> {
+    pub fn new(content: &Content, timeouts: &Timeouts) -> Table<S> {
         Table {
             house: House {
                 sites: Service::ALL.map(|service| service.site(content)),
@@ -52,7 +52,7 @@ impl<S: Socket> Table<S> {
                 hurry: Moment::NEVER,
             },
             guests: Slab::new(),
-            deadlines: Deadlines::new(content.delay),
+            deadlines: Deadlines::new(timeouts, content.delay),
             last_number: 0,
             present: [0; Service::ALL.len()],
             left_over: Vec::new(),
@@ -181,7 +181,10 @@ impl<S: Socket> Table<S> {
                         self.house.book(guest.service);
                     }
                     Change::Progress(lane) => {
-                        self.house.book(guest.service);
+                        guest.add_progress(&mut self.house);
+                        if guest.sends_too_slowly(now) {
+                            return self.time_out(key, now);
+                        }
                         self.deadlines.renew(key, lane, now);
                     }
                     Change::Again(lane) => {
@@ -214,33 +217,40 @@ impl<S: Socket> Table<S> {
         self.freed = true;
     }
 
-    /// Deals with everyone whose patience has ended.
+    /// Deals with every connection whose deadline has passed.
     pub fn expire(&mut self, now: Moment) {
         while let Some(key) = self.deadlines.expired(now) {
             let guest = &mut self.guests[key];
             let lane = guest.connection.lane();
-            let mut turn = guest.look_once_more(&mut self.house, now);
-            if turn.is_without_change() {
-                if guest.connection.lingers_on() {
-                    self.house.book(guest.service);
-                    self.deadlines.arm(key, lane, now);
-                    continue;
-                }
-                // An answer that is given in time is nobody's fault.
-                if lane != Lane::Delayed {
-                    let number = guest.number;
-                    debug!(target: "onepoll", "Connection {number} is overdue: {}", lane.name());
-                    self.house.counters.overdue[lane as usize] += 1;
-                }
-                turn = guest.expire(&mut self.house);
-                if lane == Lane::Delayed {
-                    // None if the answer is held, as the last one may be in a stop.
-                    let answers = self.house.desk.moved.answers;
-                    self.house.counters.delay(answers, now - guest.entered);
-                }
+            let turn = guest.look_once_more(&mut self.house, now);
+            if !turn.is_without_change() {
+                self.settle(key, &turn, now);
+            } else if guest.connection.lingers_on() {
+                self.house.book(guest.service);
+                self.deadlines.arm(key, lane, now);
+            } else {
+                self.time_out(key, now);
             }
-            self.settle(key, &turn, now);
         }
+    }
+
+    /// Tells a connection that it has timed out, and counts that.
+    fn time_out(&mut self, key: usize, now: Moment) {
+        let guest = &mut self.guests[key];
+        let lane = guest.connection.lane();
+        // An answer that is given in time is nobody's fault.
+        if lane != Lane::Delayed {
+            let number = guest.number;
+            debug!(target: "onepoll", "Connection {number} has timed out: {}", lane.name());
+            self.house.counters.overdue[lane as usize] += 1;
+        }
+        let turn = guest.expire(&mut self.house);
+        if lane == Lane::Delayed {
+            // None if the answer is held, as the last one may be in a stop.
+            let answers = self.house.desk.moved.answers;
+            self.house.counters.delay(answers, now - guest.entered);
+        }
+        self.settle(key, &turn, now);
     }
 }
 

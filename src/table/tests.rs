@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::http::{Status, Text};
 use crate::limits::{
-    FAREWELL_PATIENCE, HEAD_PATIENCE, IDLE_PATIENCE, INBOX, LINGERING_PATIENCE, LINGERINGS_MAX,
-    STEPS_PER_TURN, WRITING_PATIENCE,
+    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, FAREWELL_PATIENCE, HEADER_TIMEOUT, IDLE_TIMEOUT,
+    INBOX, LINGERING_PATIENCE, LINGERINGS_MAX, STEPS_PER_TURN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
 };
 use crate::script::{Act, Kernel, Script};
 use crate::stop::Tally;
@@ -68,7 +68,7 @@ fn edge(table: &mut Table<Script>, peer: &Peer, now: Moment) {
 #[test]
 fn who_sends_on_and_on_gets_no_more_turns_than_others() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
     let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
     peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
@@ -84,7 +84,7 @@ fn who_sends_on_and_on_gets_no_more_turns_than_others() {
 #[test]
 fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
     peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
     edge(&mut table, &peer, now);
@@ -97,7 +97,7 @@ fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
 #[test]
 fn patience_ends_in_every_phase_and_is_counted() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let [_silent, halfway, posting, deaf, told] =
         [(); 5].map(|()| Peer::connect(&mut table, start));
     deaf.take(&[9, 0, 0]);
@@ -116,35 +116,37 @@ fn patience_ends_in_every_phase_and_is_counted() {
     for (wait, present, overdue) in [
         (LINGERING_PATIENCE, 4, "lingering 1"),
         // Two of them get a 408 and linger.
-        (HEAD_PATIENCE, 4, "head 1, body 1, lingering 1"),
+        (HEADER_TIMEOUT, 4, "head 1, lingering 1"),
         (
-            HEAD_PATIENCE + LINGERING_PATIENCE,
+            at_the_latest(BODY_TIMEOUT),
+            4,
+            "head 1, body 1, lingering 1",
+        ),
+        (
+            at_the_latest(BODY_TIMEOUT) + LINGERING_PATIENCE,
             2,
             "head 1, body 1, lingering 3",
         ),
         (
-            WRITING_PATIENCE,
+            at_the_latest(WRITE_TIMEOUT),
             1,
             "head 1, body 1, writing 1, lingering 3",
         ),
         (
-            IDLE_PATIENCE,
+            at_the_latest(IDLE_TIMEOUT),
             0,
             "idle 1, head 1, body 1, writing 1, lingering 3",
         ),
     ] {
         table.expire(start + wait - Duration::from_nanos(1));
-        assert!(
-            table.len() > present || wait == HEAD_PATIENCE,
+        assert_ne!(
+            timed_out(&table).as_deref(),
+            Some(overdue),
             "not before {wait:?}"
         );
         table.expire(start + wait);
-        let told = table
-            .counters()
-            .overdue()
-            .map(|overdue| overdue.to_string());
         assert_eq!(
-            (table.len(), told.as_deref()),
+            (table.len(), timed_out(&table).as_deref()),
             (present, Some(overdue)),
             "{wait:?}"
         );
@@ -154,10 +156,90 @@ fn patience_ends_in_every_phase_and_is_counted() {
     }
 }
 
+/// The timeouts that have been counted.
+fn timed_out(table: &Table<Script>) -> Option<String> {
+    let overdue = table.counters().overdue();
+    overdue.map(|overdue| overdue.to_string())
+}
+
+/// How long a timeout that may be renewed takes at most.
+fn at_the_latest(timeout: Duration) -> Duration {
+    timeout + timeout / TIMEOUT_PRECISION
+}
+
+/// The status of a POST with a body of so many bytes, of which `rate` come each second.
+fn upload(len: u64, rate: u64, timeouts: &Timeouts) -> (String, Duration) {
+    let start = Moment::now();
+    let mut table = Table::new(&Content::default(), timeouts);
+    let peer = Peer::connect(&mut table, start);
+    let head = format!("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n");
+    peer.send(&head);
+    edge(&mut table, &peer, start);
+    let (mut now, mut left) = (start, len);
+    while peer.sent().is_empty() {
+        now += Duration::from_secs(1);
+        table.expire(now);
+        let some = left.min(rate);
+        left -= some;
+        peer.send(&"x".repeat(usize::try_from(some).expect("few")));
+        edge(&mut table, &peer, now);
+    }
+    (peer.sent()[9..12].to_owned(), now - start)
+}
+
+#[test]
+fn a_body_has_a_least_rate_behind_a_grace_period() {
+    let timeouts = Timeouts::default();
+    let (status, time) = upload(1 << 20, 1, &timeouts);
+    assert_eq!(status, "408", "a byte a second");
+    assert!(time > BODY_GRACE && time < 2 * BODY_GRACE, "{time:?}");
+    let (status, _) = upload(1 << 20, BODY_RATE_MIN - 1, &timeouts);
+    assert_eq!(status, "408", "just below the rate");
+    let (status, time) = upload(100 * BODY_RATE_MIN, BODY_RATE_MIN, &timeouts);
+    assert_eq!((&*status, time), ("200", Duration::from_secs(100)));
+    let (status, time) = upload(4, 1, &timeouts);
+    assert_eq!(
+        (&*status, time),
+        ("200", Duration::from_secs(4)),
+        "in grace"
+    );
+}
+
+#[test]
+fn each_timeout_is_the_one_that_was_set() {
+    let timeouts = Timeouts {
+        idle: Duration::from_secs(1),
+        header: Duration::from_secs(2),
+        body: Duration::from_secs(3),
+        write: Duration::from_secs(4),
+    };
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+    for (text, room, name, timeout) in [
+        ("", &[][..], "idle 1", timeouts.idle),
+        (HELLO, &[], "idle 1", timeouts.idle),
+        (&HELLO[..9], &[], "head 1", timeouts.header),
+        (post, &[], "body 1", timeouts.body),
+        (HELLO, &[1, 0, 0, 0], "writing 1", timeouts.write),
+    ] {
+        let start = Moment::now();
+        let mut table = Table::new(&Content::default(), &timeouts);
+        let peer = Peer::connect(&mut table, start);
+        peer.take(room);
+        if !text.is_empty() {
+            peer.send(text);
+            edge(&mut table, &peer, start);
+        }
+        table.expire(start + timeout - Duration::from_nanos(1));
+        assert_eq!(timed_out(&table), None, "{name} in {text:?}");
+        table.expire(start + at_the_latest(timeout));
+        assert_eq!(timed_out(&table).as_deref(), Some(name), "{text:?}");
+    }
+}
+
 #[test]
 fn who_has_left_is_not_waited_for() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     for text in ["", &HELLO[..9], HELLO] {
         let peer = Peer::connect(&mut table, start);
         peer.send(text);
@@ -167,13 +249,13 @@ fn who_has_left_is_not_waited_for() {
         assert!(table.is_empty(), "after {text:?}");
     }
     assert!(table.deadlines.expired(Moment::NEVER).is_none());
-    table.expire(start + IDLE_PATIENCE);
+    table.expire(start + IDLE_TIMEOUT);
 }
 
 #[test]
 fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
     edge(&mut table, &peer, start);
@@ -198,7 +280,7 @@ fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
 #[test]
 fn what_comes_while_somebody_lingers_is_booked_at_once() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
     edge(&mut table, &peer, start);
@@ -212,28 +294,29 @@ fn what_comes_while_somebody_lingers_is_booked_at_once() {
 #[test]
 fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let [idle, halfway] = [(); 2].map(|()| Peer::connect(&mut table, start));
     halfway.send(&HELLO[..9]);
     edge(&mut table, &halfway, start);
     idle.send(HELLO);
     halfway.send(&HELLO[9..]);
-    table.expire(start + IDLE_PATIENCE);
+    table.expire(start + at_the_latest(IDLE_TIMEOUT));
     for peer in [idle, halfway] {
         assert!(peer.kernel.borrow().sent.starts_with(b"HTTP/1.1 200 "));
     }
     assert!(table.len() == 2 && table.counters().overdue().is_none());
-    table.expire(start + IDLE_PATIENCE * 2);
+    table.expire(start + at_the_latest(IDLE_TIMEOUT) * 2);
     assert!(table.is_empty(), "and they have their deadlines again");
 }
 
 #[test]
 fn long_bodies_keep_nobody_here_for_long() {
     let mut now = Moment::now();
-    let mut table = Table::new(&Content {
+    let content = Content {
         body_size: 5000,
         ..Content::default()
-    });
+    };
+    let mut table = Table::new(&content, &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
     peer.send(&HELLO.repeat(2));
     edge(&mut table, &peer, now);
@@ -259,7 +342,7 @@ fn long_bodies_keep_nobody_here_for_long() {
 fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
     for (batches, cut) in [(1, 0), (STEPS_PER_TURN + 2, 1)] {
         let now = Moment::now();
-        let mut table = Table::new(&Content::default());
+        let mut table = Table::new(&Content::default(), &Timeouts::default());
         let peer = Peer::connect(&mut table, now);
         peer.send(&HELLO.repeat(2));
         edge(&mut table, &peer, now);
@@ -278,7 +361,7 @@ fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
 #[test]
 fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
     idle.send(HELLO);
     edge(&mut table, &idle, now);
@@ -321,7 +404,7 @@ fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
 #[test]
 fn who_watches_until_the_cut_is_answered_and_not_cut() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let [silent, asking] = [(); 2].map(|()| Peer::connect_to(Service::Diag, &mut table, now));
     asking.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut tally = Tally::default();
@@ -341,7 +424,7 @@ fn who_watches_until_the_cut_is_answered_and_not_cut() {
 #[test]
 fn whoever_waits_for_a_page_is_found_once_and_given_it() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default());
+    let mut table = Table::new(&Content::default(), &Timeouts::default());
     let ask = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     // Behind so many long answers the turn ends for want of steps, as it does ahead of the page.
     for long in [0, 3, 8, 12] {

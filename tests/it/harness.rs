@@ -188,9 +188,14 @@ impl Process {
 
     /// Waits until a line that contains `text` has been logged.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
-        while !self.logged.iter().any(|line| line.contains(text)) {
+        // Each line is looked at once, however many there are.
+        let mut found = self.logged.iter().any(|line| line.contains(text));
+        while !found {
             match self.log.recv_timeout(PATIENCE) {
-                Ok(line) => self.logged.push(line),
+                Ok(line) => {
+                    found = line.contains(text);
+                    self.logged.push(line);
+                }
                 Err(_) => panic!("{text:?} was never logged: {:#?}", self.logged),
             }
         }
