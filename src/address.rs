@@ -3,13 +3,14 @@
 //! `localhost` alone is known, as RFC 6761, section 6.3 says what it has to mean.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// A place to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A port on all addresses of the host, of both IP versions if it has both.
+    /// A port on all addresses of the host, of both IP versions if it has both. A port alone
+    /// means this, and so does `[::]`: a socket on that address takes IPv4, too.
     Every(u16),
     /// One address and port.
     One(SocketAddr),
@@ -39,8 +40,11 @@ impl FromStr for Address {
     type Err = NoAddress;
 
     fn from_str(text: &str) -> Result<Address, NoAddress> {
-        if let Ok(address) = text.parse() {
-            return Ok(Address::One(address));
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(match address.ip() {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Address::Every(address.port()),
+                _ => Address::One(address),
+            });
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         // The standard parser would take a sign.
@@ -86,7 +90,7 @@ mod tests {
                 "[::1]:8080",
                 Address::One((Ipv6Addr::LOCALHOST, 8080).into()),
             ),
-            ("[::]:0", Address::One((Ipv6Addr::UNSPECIFIED, 0).into())),
+            ("[::]:0", Address::Every(0)),
             (
                 "localhost:8080",
                 Address::One(([127, 0, 0, 1], 8080).into()),
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_back() {
-        for text in ["127.0.0.1:8080", "[::1]:8080"] {
+        for text in ["127.0.0.1:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080"] {
             assert_eq!(
                 text.parse::<Address>().expect("an address").to_string(),
                 text

@@ -134,22 +134,26 @@ fn set_up(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
-/// Binds the first of the candidates whose IP version the host has. Any other failure is the
-/// last word, and comes with the address that it is about.
+/// Binds the first of the candidates that the host has. Hosts say in many ways that they lack an
+/// IP version, so only what concerns the port or the process is the last word. A failure comes
+/// with the address that it is about.
 fn bind_first<T>(
     candidates: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<T, (SocketAddr, io::Error)> {
-    let lacks_version = |error: &io::Error| {
-        error.kind() == ErrorKind::AddrNotAvailable
-            || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+    let is_last_word = |error: &io::Error| {
+        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        matches!(
+            error.kind(),
+            ErrorKind::AddrInUse | ErrorKind::PermissionDenied
+        ) || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
     };
     let mut candidates = candidates.iter().peekable();
     loop {
         let &address = candidates.next().expect("there is a candidate");
         match bind(address) {
             Ok(bound) => return Ok(bound),
-            Err(error) if lacks_version(&error) && candidates.peek().is_some() => {}
+            Err(error) if !is_last_word(&error) && candidates.peek().is_some() => {}
             Err(error) => return Err((address, error)),
         }
     }
@@ -180,7 +184,10 @@ mod tests {
                 vec![v6, v4],
                 Some(v4),
             ),
+            ([Some(Errno::INVAL), None], vec![v6, v4], None),
+            ([Some(Errno::NOPROTOOPT), None], vec![v6, v4], None),
             ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
+            ([Some(Errno::MFILE), None], vec![v6], Some(v6)),
             ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
         ] {
             let calls = RefCell::new(Vec::new());

@@ -423,7 +423,10 @@ mod tests {
         let diag = [("ONEPOLL_DIAG", "[::]:9")];
         let ours = format!("http://127.0.0.1:{}/ready", Service::Diag.port());
         assert_eq!(probe(&["--probe"], &[]), probes(&ours));
-        assert_eq!(probe(&["--probe"], &diag), probes("http://[::1]:9/ready"));
+        assert_eq!(
+            probe(&["--probe"], &diag),
+            probes("http://127.0.0.1:9/ready")
+        );
         assert_eq!(
             probe(&["--probe", "--diag", ":7"], &diag),
             probes("http://127.0.0.1:7/ready")

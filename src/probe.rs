@@ -34,10 +34,7 @@ impl Target {
     pub fn ready_at(diag: Address) -> Target {
         let addresses = match diag {
             Address::One(address) => vec![reachable(address)],
-            Address::Every(port) => vec![
-                (Ipv4Addr::LOCALHOST, port).into(),
-                (Ipv6Addr::LOCALHOST, port).into(),
-            ],
+            Address::Every(port) => loopback(port),
         };
         Target {
             authority: addresses[0].to_string(),
@@ -45,6 +42,14 @@ impl Target {
             path: "/ready".to_owned(),
         }
     }
+}
+
+/// This host, by both IP versions.
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![
+        (Ipv4Addr::LOCALHOST, port).into(),
+        (Ipv6Addr::LOCALHOST, port).into(),
+    ]
 }
 
 /// An address that can be connected to, for one that is listened on.
@@ -67,14 +72,21 @@ impl FromStr for Target {
         let (authority, path) = rest.split_at(end);
         let lacks_port = authority.ends_with(']') || !authority.contains(':');
         let port = if lacks_port { ":80" } else { "" };
-        let Ok(Address::One(address)) = format!("{authority}{port}").parse() else {
-            return Err(NoUrl);
+        let address = format!("{authority}{port}").parse();
+        let host = authority.split(':').next().unwrap_or_default();
+        let addresses = match address.map_err(|_| NoUrl)? {
+            Address::One(address) if host.eq_ignore_ascii_case("localhost") => {
+                loopback(address.port())
+            }
+            Address::One(address) => vec![reachable(address)],
+            Address::Every(port) if authority.starts_with('[') => loopback(port),
+            Address::Every(_) => return Err(NoUrl),
         };
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NoUrl);
         }
         Ok(Target {
-            addresses: vec![reachable(address)],
+            addresses,
             authority: authority.to_owned(),
             path: if path.is_empty() { "/" } else { path }.to_owned(),
         })
@@ -184,21 +196,27 @@ mod tests {
 
     #[test]
     fn urls_have_an_address_and_perhaps_a_port_and_a_path() {
-        for (url, address, path) in [
-            ("http://127.0.0.1:8081/ready", "127.0.0.1:8081", "/ready"),
-            ("http://127.0.0.1", "127.0.0.1:80", "/"),
-            ("http://[::1]/a?b", "[::1]:80", "/a?b"),
-            ("http://[::1]:1/", "[::1]:1", "/"),
-            ("http://localhost/ready", "127.0.0.1:80", "/ready"),
-            ("http://0.0.0.0:1/", "127.0.0.1:1", "/"),
-            ("http://[::]:1/", "[::1]:1", "/"),
+        for (url, addresses, path) in [
+            (
+                "http://127.0.0.1:8081/ready",
+                &["127.0.0.1:8081"][..],
+                "/ready",
+            ),
+            ("http://127.0.0.1", &["127.0.0.1:80"], "/"),
+            ("http://[::1]/a?b", &["[::1]:80"], "/a?b"),
+            ("http://[::1]:1/", &["[::1]:1"], "/"),
+            (
+                "http://localhost/ready",
+                &["127.0.0.1:80", "[::1]:80"],
+                "/ready",
+            ),
+            ("http://LOCALHOST:1/", &["127.0.0.1:1", "[::1]:1"], "/"),
+            ("http://0.0.0.0:1/", &["127.0.0.1:1"], "/"),
+            ("http://[::]:1/", &["127.0.0.1:1", "[::1]:1"], "/"),
         ] {
             let target: Target = url.parse().expect("a URL");
-            assert_eq!(
-                target.addresses,
-                [address.parse().expect("an address")],
-                "{url}"
-            );
+            let tried = target.addresses.iter().map(ToString::to_string);
+            assert_eq!(tried.collect::<Vec<_>>(), addresses, "{url}");
             assert_eq!(target.path, path, "{url}");
         }
         for url in [
@@ -223,7 +241,7 @@ mod tests {
         for (diag, url) in [
             ("8081", "http://127.0.0.1:8081/ready"),
             ("0.0.0.0:1", "http://127.0.0.1:1/ready"),
-            ("[::]:1", "http://[::1]:1/ready"),
+            ("[::]:1", "http://127.0.0.1:1/ready"),
             ("192.0.2.1:1", "http://192.0.2.1:1/ready"),
         ] {
             let target = Target::ready_at(diag.parse().expect("an address"));
