@@ -4,7 +4,7 @@
 //! one of our own yet, and one that was passed on goes on listening without us.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::net::TcpListener;
@@ -72,6 +72,26 @@ impl Bound {
         })
     }
 
+    /// Makes sure that this listener and one at `other`, which is for main, never get each
+    /// other's connections. The kernel lets them share a port if both ask for that
+    /// (`--reuse-port`).
+    ///
+    /// # Errors
+    /// Both addresses, if they overlap.
+    pub fn require_apart(&self, other: SocketAddr) -> io::Result<()> {
+        if !overlap(self.address, other) {
+            return Ok(());
+        }
+        let (diag, main) = (self.service.title(), Service::Main.title());
+        Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            format!(
+                "{main} on {other} (--listen) and {diag} on {} (--diag) cannot share a port",
+                self.address
+            ),
+        ))
+    }
+
     /// The address that the kernel has bound, with the port that it has picked for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -111,6 +131,16 @@ fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io
         error.kind(),
         format!("{title} cannot listen on {address}: {error}"),
     )
+}
+
+/// Whether a connection could be meant for either address. Our sockets on `[::]` take IPv4, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let every = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let [a, b] = [one, other].map(|address| address.ip().to_canonical());
+    let covers = |a: IpAddr, b: IpAddr| {
+        a == b || a == every || a.is_unspecified() && a.is_ipv4() == b.is_ipv4()
+    };
+    one.port() == other.port() && one.port() != 0 && (covers(a, b) || covers(b, a))
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
@@ -162,9 +192,30 @@ fn bind_first<T>(
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn addresses_overlap_if_a_connection_could_be_meant_for_both() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("[::]:1", "[::]:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [a, b] = [one, other].map(|text| text.parse().expect("an address"));
+            assert_eq!(overlap(a, b), expected, "{one} {other}");
+            assert_eq!(overlap(b, a), expected, "{other} {one}");
+        }
+    }
 
     #[test]
     fn a_host_without_ipv6_gets_ipv4_alone() {

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use lexopt::Arg;
 
 use crate::address::ADDRESSES;
-use crate::options::{DURATIONS, LEVELS, Options, SETTINGS, Setting};
+use crate::options::{self, DURATIONS, LEVELS, Options, SETTINGS, Setting};
 use crate::probe::{Target, URLS};
 use crate::service::VERSION;
 
@@ -16,7 +16,7 @@ use crate::service::VERSION;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// To run the server.
-    Serve(Options),
+    Serve(Box<Options>),
     /// To ask whether a server is well.
     Probe(Target),
     /// To print a text and leave.
@@ -79,8 +79,7 @@ impl Command {
             let value = if setting.value.is_empty() {
                 parser.optional_value().unwrap_or_else(|| "true".into())
             } else {
-                let value = parser.value();
-                value.map_err(|_| setting.error(&flag, OsStr::new("")))?
+                value_of(&mut parser).ok_or_else(|| setting.lacks_value(&flag))?
             };
             setting.apply(&mut options, &flag, &value)?;
             given.push(setting.flag);
@@ -88,16 +87,25 @@ impl Command {
         if let Some(text) = text {
             return Ok(Command::Print(text));
         }
-        for setting in SETTINGS
-            .iter()
-            .filter(|setting| !given.contains(&setting.flag))
-        {
-            if let Some(value) = variable(setting.variable).filter(|value| !value.is_empty()) {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        for setting in &SETTINGS {
+            if given.contains(&setting.flag) {
+                continue;
+            }
+            if let Some(value) = variable(setting.variable) {
                 setting.apply(&mut options, setting.variable, &value)?;
+                given.push(setting.flag);
             }
         }
         Ok(match probe {
-            None => Command::Serve(options),
+            None => {
+                if !given.contains(&"log")
+                    && let Some(value) = variable("RUST_LOG")
+                {
+                    options.take_rust_log(&value.to_string_lossy());
+                }
+                Command::Serve(Box::new(options))
+            }
             Some(None) => Command::Probe(Target::ready_at(options.diag)),
             Some(Some(target)) => Command::Probe(target),
         })
@@ -113,6 +121,13 @@ impl Setting {
     fn error(&self, source: &str, value: &OsStr) -> UsageError {
         let value = quoted(value);
         UsageError::new(format!("{source} {value}: expected {}", self.accepted))
+    }
+
+    fn lacks_value(&self, flag: &str) -> UsageError {
+        UsageError::new(format!(
+            "{flag} lacks its value: expected {}",
+            self.accepted
+        ))
     }
 }
 
@@ -161,6 +176,13 @@ fn unknown(error: lexopt::Error) -> UsageError {
     ))
 }
 
+/// The value behind a flag. Another flag is none, unless it is attached by an equals sign.
+fn value_of(parser: &mut lexopt::Parser) -> Option<OsString> {
+    let is_value = |next: &OsStr| !next.as_encoded_bytes().starts_with(b"--");
+    let attached = parser.optional_value();
+    attached.or_else(|| parser.try_raw_args()?.next_if(is_value))
+}
+
 /// The URL behind `--probe`, which may be left out.
 fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageError> {
     let is_word = |next: &OsStr| !next.as_encoded_bytes().starts_with(b"-");
@@ -174,18 +196,9 @@ fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageErro
         .ok_or_else(|| UsageError::new(format!("--probe {}: expected {URLS}", quoted(&url))))
 }
 
-/// The user's words between quotes, and on one line whatever they are.
+/// The user's words between quotes, on one line.
 fn quoted(words: &OsStr) -> String {
-    let mut quoted = String::from("'");
-    for symbol in words.to_string_lossy().chars() {
-        if symbol.is_control() {
-            quoted.extend(symbol.escape_default());
-        } else {
-            quoted.push(symbol);
-        }
-    }
-    quoted.push('\'');
-    quoted
+    options::quoted(&words.to_string_lossy())
 }
 
 fn help() -> String {
@@ -246,7 +259,7 @@ mod tests {
 
     #[test]
     fn without_words_the_defaults_hold() {
-        assert_eq!(parse(&[], &[]), Ok(Command::Serve(Options::default())));
+        assert_eq!(parse(&[], &[]), Ok(Command::Serve(Box::default())));
     }
 
     #[test]
@@ -271,18 +284,21 @@ mod tests {
         };
         assert_eq!(
             parse(&["--drain", "3s"], &variables),
-            Ok(Command::Serve(expected))
+            Ok(Command::Serve(Box::new(expected)))
         );
     }
 
-    #[test]
-    fn every_setting_has_its_flag_and_its_variable() {
-        let expected = Options {
+    /// Every setting, other than by default.
+    fn all_set() -> Options {
+        Options {
             listen: Address::One(([127, 0, 0, 1], 1).into()),
             diag: Address::Every(2),
             reuse_port: true,
+            max_connections: Some(10),
             content: Content {
-                body_size: 7,
+                path: "/".to_owned(),
+                body: "Hi".to_owned(),
+                body_size: Some(7),
                 delay: Duration::from_millis(3),
             },
             timeouts: Timeouts {
@@ -297,11 +313,19 @@ mod tests {
                 lame_duck: Duration::from_millis(5),
             },
             log: LevelFilter::Trace,
-        };
+            warning: None,
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_flag_and_its_variable() {
         let values = [
             "localhost:1",
             ":2",
             "true",
+            "10",
+            "/",
+            "Hi",
             "7",
             "3ms",
             "90s",
@@ -319,9 +343,12 @@ mod tests {
             .map(|(at, value)| format!("--{}={value}", at.flag))
             .collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        assert_eq!(parse(&flags, &[]), Ok(Command::Serve(expected.clone())));
+        assert_eq!(parse(&flags, &[]), Ok(Command::Serve(Box::new(all_set()))));
         let variables: Vec<_> = SETTINGS.iter().map(|at| at.variable).zip(values).collect();
-        assert_eq!(parse(&[], &variables), Ok(Command::Serve(expected)));
+        assert_eq!(
+            parse(&[], &variables),
+            Ok(Command::Serve(Box::new(all_set())))
+        );
     }
 
     #[test]
@@ -335,13 +362,14 @@ mod tests {
         };
         assert_eq!(
             parse(&["--drain=1s", "--drain", "2s"], &[]),
-            Ok(Command::Serve(expected))
+            Ok(Command::Serve(Box::new(expected)))
         );
     }
 
     #[test]
     fn what_is_not_understood_is_quoted_with_what_would_be() {
-        let flags = "expected --listen, --diag, --reuse-port, --body-size, --delay, \
+        let flags = "expected --listen, --diag, --reuse-port, --max-connections, --path, --body, \
+                     --body-size, --delay, \
                      --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
                      --drain, --last-call, --lame-duck, \
                      --log, --probe, --help or --version";
@@ -350,11 +378,6 @@ mod tests {
                 &["--drain", "5x"][..],
                 &[][..],
                 format!("--drain '5x': expected {DURATIONS}"),
-            ),
-            (
-                &["--drain"],
-                &[],
-                format!("--drain '': expected {DURATIONS}"),
             ),
             (
                 &["--listen=a:b"],
@@ -368,8 +391,8 @@ mod tests {
             ),
             (
                 &[],
-                &[("RUST_LOG", "a=b")],
-                format!("RUST_LOG 'a=b': expected {LEVELS}"),
+                &[("ONEPOLL_LOG", "a=b")],
+                format!("ONEPOLL_LOG 'a=b': expected {LEVELS}"),
             ),
             (
                 &["--port", "1"],
@@ -397,19 +420,54 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_without_its_value_says_that_it_lacks() {
+        for (args, what) in [
+            (&["--drain"][..], "lacks its value"),
+            (&["--drain", "--log=off"], "lacks its value"),
+            (&["--drain="], "''"),
+        ] {
+            let error = parse(args, &[]).expect_err("there is no value");
+            assert_eq!(error, format!("--drain {what}: expected {DURATIONS}"));
+        }
+    }
+
+    #[test]
+    fn rust_log_stands_in_where_nothing_of_our_own_is_set() {
+        let log = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
+            Ok(Command::Serve(options)) => (options.log, options.warning),
+            other => panic!("{other:?}"),
+        };
+        let others = ("RUST_LOG", "warn,hyper=info");
+        let warning = "RUST_LOG 'warn,hyper=info': 'hyper=info' is passed over, as only a level \
+                       and onepoll=LEVEL concern this program";
+        let passed_over = Some(warning.to_owned());
+        assert_eq!(log(&[], &[others]), (LevelFilter::Warn, passed_over));
+        let own = ("ONEPOLL_LOG", "debug");
+        assert_eq!(log(&[], &[others, own]), (LevelFilter::Debug, None));
+        assert_eq!(log(&["--log=off"], &[others]), (LevelFilter::Off, None));
+        assert_eq!(
+            log(&[], &[("RUST_LOG", "onepoll")]),
+            (LevelFilter::Trace, None)
+        );
+    }
+
+    #[test]
     fn a_switch_needs_no_value_and_takes_one_that_is_attached() {
         let shared = |on| {
-            Ok(Command::Serve(Options {
+            Ok(Command::Serve(Box::new(Options {
                 reuse_port: on,
                 ..Options::default()
-            }))
+            })))
         };
         let on = [("ONEPOLL_REUSE_PORT", "true")];
         assert_eq!(parse(&["--reuse-port"], &[]), shared(true));
         assert_eq!(parse(&["--reuse-port=false"], &on), shared(false));
         assert_eq!(parse(&[], &on), shared(true));
         let error = parse(&["--reuse-port=maybe"], &[]).expect_err("neither");
-        assert_eq!(error, "--reuse-port 'maybe': expected true or false");
+        assert_eq!(
+            error,
+            "--reuse-port 'maybe': expected true, false, yes, no, on, off, 1 or 0"
+        );
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The page that it waits for, if that has to be written first, and the query.
-    pub fn awaits_page(&self, site: &Site) -> Option<(&'static str, &str)> {
+    pub fn awaits_page<'a>(&'a self, site: &'a Site) -> Option<(&'a str, &'a str)> {
         let head = Head::parse(&self.carry).ok();
         let (head, _) = head.filter(|_| self.is_unwritten())??;
         let query = head.target.split_once('?').map_or("", |(_, query)| query);

@@ -98,16 +98,31 @@ impl Doors {
     }
 
     /// When the next attempt to accept makes sense; never while nobody waits, and the doors
-    /// need not close because somebody `stays` anyway.
-    pub fn next(&self, now: Moment, stays: bool) -> Moment {
-        let next = if self.listeners.iter().flatten().any(Listener::is_ready) {
+    /// need not close because somebody `stays` anyway. A service that has no room does neither.
+    pub fn next(&self, now: Moment, stays: bool, has_room: impl Fn(Service) -> bool) -> Moment {
+        let listeners = self.listeners.iter().flatten();
+        let mut open = listeners.filter(|listener| has_room(listener.service()));
+        let next = if open.clone().any(Listener::is_ready) {
             now
-        } else if stays || self.are_closed() {
+        } else if stays || open.next().is_none() {
             Moment::NEVER
         } else {
             self.closing
         };
         self.paused.map_or(next, |paused| paused.max(next))
+    }
+
+    /// Warns, once until its queue is empty, that a service has all the connections that it may
+    /// have while more wait.
+    pub fn tell_full(&mut self, service: Service, count: usize) {
+        let waits = self.listeners[service as usize]
+            .as_ref()
+            .is_some_and(Listener::has_waiting);
+        if waits && !self.starved {
+            let title = service.title();
+            warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
+            self.starved = true;
+        }
     }
 
     /// Accepts one connection, if somebody may be waiting and this is no pause. A door that is
@@ -212,12 +227,16 @@ mod tests {
     #[test]
     fn doors_close_when_those_on_their_way_have_had_their_time() {
         let ((mut doors, poll), start) = (open(), Moment::now());
-        assert_eq!(doors.next(start, false), Moment::NEVER, "nobody waits");
+        assert_eq!(
+            doors.next(start, false, |_| true),
+            Moment::NEVER,
+            "nobody waits"
+        );
         doors.close(poll.registry(), start);
         let end = start + HANDSHAKE_PATIENCE;
-        assert_eq!(doors.next(start, false), end);
+        assert_eq!(doors.next(start, false, |_| true), end);
         assert_eq!(
-            doors.next(start, true),
+            doors.next(start, true, |_| true),
             Moment::NEVER,
             "who stays will move first"
         );
@@ -232,7 +251,7 @@ mod tests {
         );
         assert_eq!(closed(&mut doors, end, false), [true; 2]);
         assert!(doors.are_closed());
-        assert_eq!(doors.next(end, false), Moment::NEVER);
+        assert_eq!(doors.next(end, false, |_| true), Moment::NEVER);
     }
 
     #[test]

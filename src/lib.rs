@@ -49,7 +49,8 @@
 //! 5. [`http`]: what the bytes mean and what they are answered with.
 //! 6. [`moment`] and [`deadlines`]: how everyone's patience is kept in order for nothing.
 //! 7. [`stop`]: from the signal to the exit.
-//! 8. [`doors`], [`bound`], [`listener`] and [`signals`]: how the outside gets in.
+//! 8. [`doors`], [`bound`], [`listener`] and [`signals`]: how the outside gets in;
+//!    [`descriptors`]: how many connections there may be.
 //! 9. [`counters`], [`meter`] with [`histogram`], [`minute`] and [`budget`], and [`recorder`] with
 //!    [`timeline`]: what is remembered of all this. [`view`], [`figures`] and [`live`]: how it is
 //!    shown.
@@ -89,6 +90,7 @@ pub mod command;
 pub mod connection;
 pub mod counters;
 pub mod deadlines;
+pub mod descriptors;
 pub mod desk;
 pub mod doors;
 pub mod figures;

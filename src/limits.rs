@@ -66,9 +66,6 @@ pub const WITHHELD_MAX: usize = 64 * 1024;
 /// this.
 pub const MEMO_MAX: usize = 1024;
 
-/// How long the body of `/hello` is, unless `--body-size` says otherwise.
-pub const BODY_SIZE: usize = 12;
-
 /// Longest body that `--body-size` takes; the length of one that is sent fits into 32 bits.
 pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
@@ -89,7 +86,14 @@ pub const PAGES_PER_TICK: usize = 4;
 
 /// Connections open at once on both listeners together; more wait in the kernel's queue.
 /// The limit on descriptors (`ulimit -n`) is usually met first.
-pub const CONNECTIONS_MAX: usize = 65_536;
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Descriptors that connections to main leave free, so that diagnostics answers while main has
+/// used up the rest; half of them where there are not twice as many.
+pub const DESCRIPTORS_RESERVED: usize = 16;
+
+/// Slots that `/trace?map` shows, as a page has a size.
+pub const MAP_SLOTS_MAX: usize = 65_536;
 
 /// Connections that the kernel keeps ready for each listener; it silently cuts this to
 /// `net.core.somaxconn` (listen(2)).
@@ -208,6 +212,10 @@ pub const VERSION_MAX: usize = 64;
 
 const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read");
 const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a text must fit");
+const _: () = assert!(
+    MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < TEXT_MAX,
+    "a map must fit"
+);
 const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(

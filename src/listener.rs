@@ -110,7 +110,7 @@ impl Listener {
         match Errno::from_io_error(&error).map_or(Fault::Listener, Fault::of) {
             Fault::Connection => Accepted::Lost,
             // The kernel looks for a descriptor before it looks at the queue.
-            Fault::Process if self.somebody_waits() => Accepted::Starved(error),
+            Fault::Process if self.has_waiting() => Accepted::Starved(error),
             Fault::None | Fault::Process => {
                 self.ready = false;
                 Accepted::Nobody
@@ -123,8 +123,8 @@ impl Listener {
         }
     }
 
-    /// Whether the queue holds somebody, as far as the kernel can tell.
-    fn somebody_waits(&self) -> bool {
+    /// Whether the queue holds a connection, as far as the kernel can tell.
+    pub fn has_waiting(&self) -> bool {
         let mut queue = [PollFd::new(&self.socket, PollFlags::IN)];
         poll(&mut queue, Some(&Timespec::default())) != Ok(0)
     }

@@ -4,8 +4,9 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::error;
+use log::{error, warn};
 use onepoll::command::Command;
+use onepoll::descriptors;
 use onepoll::journal::Journal;
 use onepoll::options::Options;
 use onepoll::probe;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> u8 {
+    descriptors::raise_limit();
     // First of all, while the supervisor's descriptors are the only ones.
     let inherited = supervisor::sockets();
     let journal = match Journal::open(options.log) {
@@ -40,6 +42,9 @@ fn serve(options: &Options) -> u8 {
             return print(&mut io::stderr(), &complaint, 1);
         }
     };
+    if let Some(warning) = &options.warning {
+        warn!(target: "onepoll", "{warning}");
+    }
     let bound = inherited.and_then(|inherited| Server::bind(options, inherited));
     let outcome = bound.and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));

@@ -7,7 +7,8 @@ use log::LevelFilter;
 
 use crate::address::{ADDRESSES, Address};
 use crate::deadlines::Timeouts;
-use crate::limits::{self, BODY_SIZE_MAX, DURATION_MAX};
+use crate::http::is_plain_path;
+use crate::limits::{self, BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX};
 use crate::service::{Content, Service};
 use crate::stop::Schedule;
 
@@ -20,14 +21,18 @@ pub struct Options {
     pub diag: Address,
     /// Whether other processes may listen on the same ports.
     pub reuse_port: bool,
-    /// What `/hello` is answered with.
+    /// What main serves.
     pub content: Content,
+    /// How many connections main may have at once; `None` for as many as there are descriptors.
+    pub max_connections: Option<usize>,
     /// How long a connection may wait for its peer.
     pub timeouts: Timeouts,
     /// How long each part of a stop takes.
     pub schedule: Schedule,
     /// The most talkative level that is logged.
     pub log: LevelFilter,
+    /// What of `RUST_LOG` is passed over, for the log.
+    pub warning: Option<String>,
 }
 
 impl Default for Options {
@@ -42,9 +47,27 @@ impl Default for Options {
                 last_call: limits::LAST_CALL,
             },
             content: Content::default(),
+            max_connections: None,
             timeouts: Timeouts::default(),
             log: LevelFilter::Info,
+            warning: None,
         }
+    }
+}
+
+impl Options {
+    /// Takes from `RUST_LOG` what concerns this program, and keeps a warning of the rest.
+    pub fn take_rust_log(&mut self, text: &str) {
+        let (level, others) = rust_log(text);
+        self.log = level.unwrap_or(self.log);
+        self.warning = others.map(|others| {
+            format!(
+                "RUST_LOG {}: {} is passed over, as only a level and onepoll=LEVEL concern this \
+                 program",
+                quoted(text),
+                quoted(&others)
+            )
+        });
     }
 }
 
@@ -70,17 +93,20 @@ pub struct Setting {
 pub const DURATIONS: &str = "a duration of up to a day, such as 5s, 250ms or 2m";
 const TIMEOUTS: &str = "a duration from 1ms up to a day, such as 5s, 250ms or 2m";
 const SIZES: &str = "a number of bytes from 0 to 67108864, which is 64 MiB";
-const SWITCHES: &str = "true or false";
+const COUNTS: &str = "a number from 1 to 1048576, or auto for as many as there are descriptors";
+const PATHS: &str = "a path such as / or /hello, without a query and with nothing percent-encoded";
+const TEXTS: &str = "a text of up to 64 MiB, in UTF-8";
+const SWITCHES: &str = "true, false, yes, no, on, off, 1 or 0";
 /// What a log level may be, for messages to the user.
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
-pub static SETTINGS: [Setting; 13] = [
+pub static SETTINGS: [Setting; 16] = [
     Setting {
         flag: "listen",
         value: "ADDR",
         variable: "ONEPOLL_LISTEN",
-        help: "where /hello is served",
+        help: "where main listens, which serves /hello",
         accepted: ADDRESSES,
         set: |options, text| text.parse().ok().map(|address| options.listen = address),
         get: |options| options.listen.to_string(),
@@ -89,7 +115,7 @@ pub static SETTINGS: [Setting; 13] = [
         flag: "diag",
         value: "ADDR",
         variable: "ONEPOLL_DIAG",
-        help: "where /ready is served, and the loop shown",
+        help: "where diagnostics listens, which serves /ready and shows the loop",
         accepted: ADDRESSES,
         set: |options, text| text.parse().ok().map(|address| options.diag = address),
         get: |options| options.diag.to_string(),
@@ -100,23 +126,59 @@ pub static SETTINGS: [Setting; 13] = [
         variable: "ONEPOLL_REUSE_PORT",
         help: "share both ports with other processes",
         accepted: SWITCHES,
-        set: |options, text| text.parse().ok().map(|on| options.reuse_port = on),
+        set: |options, text| switch(text).map(|on| options.reuse_port = on),
         get: |options| options.reuse_port.to_string(),
+    },
+    Setting {
+        flag: "max-connections",
+        value: "N",
+        variable: "ONEPOLL_MAX_CONNECTIONS",
+        help: "how many connections main may have at once",
+        accepted: COUNTS,
+        set: |options, text| count(text).map(|most| options.max_connections = most),
+        get: |options| match options.max_connections {
+            Some(most) => most.to_string(),
+            None => "auto".to_owned(),
+        },
+    },
+    Setting {
+        flag: "path",
+        value: "PATH",
+        variable: "ONEPOLL_PATH",
+        help: "what main serves instead of /hello",
+        accepted: PATHS,
+        set: |options, text| {
+            let is_path = is_plain_path(text.as_bytes());
+            is_path.then(|| text.clone_into(&mut options.content.path))
+        },
+        get: |options| options.content.path.clone(),
+    },
+    Setting {
+        flag: "body",
+        value: "TEXT",
+        variable: "ONEPOLL_BODY",
+        help: "what main answers with",
+        accepted: TEXTS,
+        set: |options, text| {
+            let fits = text.len() <= BODY_SIZE_MAX;
+            fits.then(|| text.clone_into(&mut options.content.body))
+        },
+        get: |options| options.content.body.clone(),
     },
     Setting {
         flag: "body-size",
         value: "N",
         variable: "ONEPOLL_BODY_SIZE",
-        help: "how many bytes /hello answers with",
+        help: "how many bytes of that: cut off, or repeated; those of TEXT if it is not given",
         accepted: SIZES,
-        set: |options, text| size(text).map(|size| options.content.body_size = size),
-        get: |options| options.content.body_size.to_string(),
+        set: |options, text| size(text).map(|size| options.content.body_size = Some(size)),
+        get: |options| options.content.body_size().to_string(),
     },
     Setting {
         flag: "delay",
         value: "DURATION",
         variable: "ONEPOLL_DELAY",
-        help: "how long /hello waits with its answer",
+        help: "how long main waits with its answer",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.content.delay = time),
         get: |options| written(options.content.delay),
@@ -187,13 +249,58 @@ pub static SETTINGS: [Setting; 13] = [
     Setting {
         flag: "log",
         value: "LEVEL",
-        variable: "RUST_LOG",
-        help: "what is logged on standard error",
+        variable: "ONEPOLL_LOG",
+        help: "what is logged on standard error; RUST_LOG stands in for the variable",
         accepted: LEVELS,
         set: |options, text| text.parse().ok().map(|level| options.log = level),
         get: |options| options.log.to_string().to_lowercase(),
     },
 ];
+
+/// What `RUST_LOG` says of this program, and what else it says. It belongs to every program that
+/// uses the `log` crate, so nothing in it is an error: of what `env_logger` takes, a level by itself
+/// and one for `onepoll` matter here, and the latter goes before the former.
+fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
+    let (mut every, mut own, mut others) = (None, None, Vec::new());
+    let (directives, filter) = match text.split_once('/') {
+        Some((directives, _)) => (directives, Some(&text[directives.len()..])),
+        None => (text, None),
+    };
+    for directive in directives
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+    {
+        let (target, level) = directive
+            .split_once('=')
+            .unwrap_or(match directive.parse() {
+                Ok::<LevelFilter, _>(_) => ("", directive),
+                Err(_) => (directive, "trace"),
+            });
+        match (target.trim(), level.trim().parse()) {
+            ("", Ok(level)) => every = Some(level),
+            ("onepoll", Ok(level)) => own = Some(level),
+            _ => others.push(directive),
+        }
+    }
+    others.extend(filter);
+    let others = (!others.is_empty()).then(|| others.join(","));
+    (own.or(every), others)
+}
+
+/// The user's words between quotes, and on one line whatever they are.
+pub fn quoted(words: &str) -> String {
+    let mut quoted = String::from("'");
+    for symbol in words.chars() {
+        if symbol.is_control() {
+            quoted.extend(symbol.escape_default());
+        } else {
+            quoted.push(symbol);
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
 
 /// A duration as [`duration`] reads it.
 fn written(duration: Duration) -> String {
@@ -204,10 +311,32 @@ fn written(duration: Duration) -> String {
     }
 }
 
-fn size(text: &str) -> Option<usize> {
+fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number in decimal digits alone; the standard parser would take a sign.
+fn number(text: &str, most: usize) -> Option<usize> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let size = text.parse().ok().filter(|_| digits)?;
-    (size <= BODY_SIZE_MAX).then_some(size)
+    let number = text.parse().ok().filter(|_| digits)?;
+    (number <= most).then_some(number)
+}
+
+fn size(text: &str) -> Option<usize> {
+    number(text, BODY_SIZE_MAX)
+}
+
+fn count(text: &str) -> Option<Option<usize>> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Some(None);
+    }
+    number(text, CONNECTIONS_MAX)
+        .filter(|&count| count > 0)
+        .map(Some)
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -261,6 +390,65 @@ mod tests {
         }
         assert_eq!(timeout("0s"), None);
         assert_eq!(timeout("1ms"), Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn switches_are_read_in_many_words_and_in_any_case() {
+        for text in ["true", "1", "yes", "on", "TRUE", "Yes", "oN"] {
+            assert_eq!(switch(text), Some(true), "{text:?}");
+        }
+        for text in ["false", "0", "no", "off", "False", "NO", "Off"] {
+            assert_eq!(switch(text), Some(false), "{text:?}");
+        }
+        for text in ["", "2", "y", "enabled", " true", "tru"] {
+            assert_eq!(switch(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn counts_begin_at_one_and_may_be_left_to_the_program() {
+        for (text, expected) in [
+            ("1", Some(Some(1))),
+            ("1048576", Some(Some(CONNECTIONS_MAX))),
+            ("auto", Some(None)),
+            ("0", None),
+            ("1048577", None),
+            ("+1", None),
+            ("", None),
+            ("all", None),
+        ] {
+            assert_eq!(count(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rust_log_is_taken_as_far_as_it_concerns_this_program() {
+        use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+        for (text, level, others) in [
+            ("warn", Some(Warn), None),
+            ("WARN", Some(Warn), None),
+            ("off", Some(Off), None),
+            ("onepoll=debug", Some(Debug), None),
+            ("onepoll", Some(Trace), None),
+            ("warn,onepoll=debug", Some(Debug), None),
+            ("onepoll=error , warn", Some(Error), None),
+            ("warn,hyper=info", Some(Warn), Some("hyper=info")),
+            ("hyper=info", None, Some("hyper=info")),
+            (
+                "hyper,tokio::net=trace,info",
+                Some(Info),
+                Some("hyper,tokio::net=trace"),
+            ),
+            ("onepoll::http=trace", None, Some("onepoll::http=trace")),
+            ("onepoll=loud", None, Some("onepoll=loud")),
+            ("info/some.*text", Some(Info), Some("/some.*text")),
+            ("a=b=c", None, Some("a=b=c")),
+            (",,", None, None),
+            ("", None, None),
+        ] {
+            let (found, left) = rust_log(text);
+            assert_eq!((found, left.as_deref()), (level, others), "{text:?}");
+        }
     }
 
     #[test]

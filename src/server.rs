@@ -38,6 +38,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::bound::Bound;
 use crate::budget::Budget;
+use crate::descriptors;
 use crate::doors::Doors;
 use crate::journal;
 use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
@@ -63,6 +64,8 @@ pub struct Server {
     signals: Signals,
     doors: Doors,
     table: Table<TcpStream>,
+    /// How many connections main may have.
+    connections_max: usize,
     meter: Meter,
     now: Moment,
     /// When the date in the replies is no longer true.
@@ -83,23 +86,39 @@ impl Server {
     /// # Errors
     /// What the kernel says; if it is about a listener, the message names it.
     pub fn bind(options: &Options, inherited: Inherited) -> io::Result<Server> {
-        let mut signals = Signals::install()?;
-        let poll = Poll::new()?;
-        signals.register(poll.registry(), SIGNALS)?;
+        let cannot = |what| move |error| cannot(what, &error);
+        let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
+        let poll = Poll::new().map_err(cannot("make a poll"))?;
+        let registered = signals.register(poll.registry(), SIGNALS);
+        registered.map_err(cannot("watch for signals"))?;
 
         // Neither listens before both are bound: if one of them cannot be, nobody has
         // connected to the other yet.
         let [diag, main] = inherited;
         let bind = |service, address| Bound::new(service, address, options.reuse_port);
         let diag = diag.map_or_else(|| bind(Service::Diag, options.diag), Ok)?;
-        let main = main.map_or_else(|| bind(Service::Main, options.listen), Ok)?;
+        let main = match main {
+            None => {
+                for address in options.listen.candidates() {
+                    diag.require_apart(address)?;
+                }
+                bind(Service::Main, options.listen)?
+            }
+            Some(main) => {
+                diag.require_apart(main.address())?;
+                main
+            }
+        };
         let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
+        let sites = Service::sites(&options.content)?;
+        let connections_max = descriptors::connections_max(options.max_connections);
         let now = Moment::now();
         Ok(Server {
             poll,
             signals,
             doors,
-            table: Table::new(&options.content, &options.timeouts),
+            table: Table::new(sites, &options.timeouts, options.content.delay),
+            connections_max: connections_max.map_err(cannot("count its descriptors"))?,
             meter: Meter::new(now, moment::since_1970()),
             now,
             restamp: now,
@@ -174,7 +193,10 @@ impl Server {
                 Token(key) if key < DOORS => {
                     self.table.meet(key, event.into(), self.now);
                 }
-                Token(door) => self.doors.note(door - DOORS),
+                Token(door) => {
+                    self.doors.note(door - DOORS);
+                    self.tell_if_full(Service::ALL[door - DOORS]);
+                }
             }
         }
     }
@@ -193,10 +215,23 @@ impl Server {
 
     /// When the next attempt to accept makes sense.
     fn next_accept(&self) -> Moment {
-        if !self.doors.are_stirring() || self.table.len() == CONNECTIONS_MAX {
+        if !self.doors.are_stirring() {
             return Moment::NEVER;
         }
-        self.doors.next(self.now, self.somebody_stays())
+        let has_room = |service| !self.is_full(service);
+        self.doors.next(self.now, self.somebody_stays(), has_room)
+    }
+
+    /// Whether a service has all the connections that it may have.
+    fn is_full(&self, service: Service) -> bool {
+        let main_is_full = self.table.count(Service::Main) >= self.connections_max;
+        self.table.len() == CONNECTIONS_MAX || service == Service::Main && main_is_full
+    }
+
+    fn tell_if_full(&mut self, service: Service) {
+        if self.is_full(service) {
+            self.doors.tell_full(service, self.table.count(service));
+        }
     }
 
     fn accept(&mut self) {
@@ -220,7 +255,8 @@ impl Server {
 
     /// Accepts a connection to a service; says whether there may be another one.
     fn accept_one(&mut self, service: Service) -> bool {
-        if self.table.len() == CONNECTIONS_MAX {
+        if self.is_full(service) {
+            self.tell_if_full(service);
             return false;
         }
         let stays = self.somebody_stays();
@@ -270,4 +306,9 @@ impl Server {
         }
         self.charge(Step::Deadlines, start);
     }
+}
+
+/// Says what could not be done, ahead of what the kernel says.
+fn cannot(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("Cannot {what}: {error}"))
 }

@@ -1,10 +1,11 @@
 //! The two services: what they are called, where they are found and what they serve. Some
 //! of that can be set when the program is built; the compiler then checks it.
 
+use std::io;
 use std::time::Duration;
 
 use crate::http::{Route, Site, Status};
-use crate::limits::{BODY_SIZE, DELAY, VERSION_MAX};
+use crate::limits::{DELAY, VERSION_MAX};
 use crate::live;
 
 /// The version that is served: `ONEPOLL_VERSION` in the environment of the build, or that of
@@ -14,17 +15,19 @@ pub const VERSION: &str = version(option_env!("ONEPOLL_VERSION"));
 const PORT: u16 = port(option_env!("ONEPOLL_PORT"), 8080);
 const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
 
-/// What `/hello` says, over and over again if that is not enough.
-const GREETING: &[u8] = b"Hello world.\n";
-
 /// The pages of diagnostics that are written anew for each request.
 const LIVE: [&str; 3] = ["/metrics", "/loop", "/trace"];
 
-/// What `/hello` is answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What main serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// How many bytes the body has, up to [`BODY_SIZE_MAX`](crate::limits::BODY_SIZE_MAX).
-    pub body_size: usize,
+    /// Its only path.
+    pub path: String,
+    /// The text that the body consists of.
+    pub body: String,
+    /// How many bytes of it, up to [`BODY_SIZE_MAX`](crate::limits::BODY_SIZE_MAX); `None` for
+    /// the text, once.
+    pub body_size: Option<usize>,
     /// How long the answer is waited for.
     pub delay: Duration,
 }
@@ -32,9 +35,29 @@ pub struct Content {
 impl Default for Content {
     fn default() -> Content {
         Content {
-            body_size: BODY_SIZE,
+            path: "/hello".to_owned(),
+            body: "Hello world.".to_owned(),
+            body_size: None,
             delay: DELAY,
         }
+    }
+}
+
+impl Content {
+    /// How many bytes the body has.
+    pub fn body_size(&self) -> usize {
+        self.body_size.unwrap_or(self.body.len())
+    }
+
+    /// The body: the text, cut off, or repeated with a line end between, to have that size.
+    fn body(&self) -> io::Result<Vec<u8>> {
+        let (size, mut bytes) = (self.body_size(), Vec::new());
+        bytes.try_reserve_exact(size).map_err(|error| {
+            io::Error::other(format!("Cannot keep a body of {size} bytes: {error}"))
+        })?;
+        let text = self.body.bytes().chain([b'\n']).cycle();
+        bytes.extend(text.take(size));
+        Ok(bytes)
     }
 }
 
@@ -76,8 +99,16 @@ impl Service {
         }
     }
 
-    /// What it serves.
-    pub fn site(self, content: &Content) -> Site {
+    /// What both serve, each at its index.
+    ///
+    /// # Errors
+    /// A lack of memory for the body.
+    pub fn sites(content: &Content) -> io::Result<[Site; Service::ALL.len()]> {
+        let [diag, main] = Service::ALL.map(|service| service.site(content));
+        Ok([diag?, main?])
+    }
+
+    fn site(self, content: &Content) -> io::Result<Site> {
         let routes = match self {
             Service::Diag => {
                 let ready = Route::new("/ready", format!("Version: {VERSION}"));
@@ -91,14 +122,13 @@ impl Service {
                     .collect()
             }
             Service::Main => {
-                let greeting = GREETING.iter().copied().cycle().take(content.body_size);
                 vec![Route {
                     is_delayed: !content.delay.is_zero(),
-                    ..Route::new("/hello", greeting.collect::<Vec<u8>>())
+                    ..Route::new(&content.path, content.body()?)
                 }]
             }
         };
-        Site::new(self.name(), routes)
+        Ok(Site::new(self.name(), routes))
     }
 
     /// Changes what it serves once the server is going to end.
@@ -162,6 +192,38 @@ mod tests {
         assert_eq!(port(Some(""), 8080), 8080, "empty is unset");
         assert_eq!(version(Some("")), env!("CARGO_PKG_VERSION"));
         assert_eq!(version(Some("v1.2-3-gabc/x")), "v1.2-3-gabc/x");
+    }
+
+    #[test]
+    fn a_body_is_a_text_once_or_as_much_of_it_as_is_asked_for() {
+        for (body, size, expected) in [
+            ("Hello world.", None, "Hello world."),
+            ("", None, ""),
+            ("ab", Some(1), "a"),
+            ("ab", Some(7), "ab\nab\na"),
+            ("", Some(3), "\n\n\n"),
+        ] {
+            let content = Content {
+                body: body.to_owned(),
+                body_size: size,
+                ..Content::default()
+            };
+            let bytes = content.body().expect("there is memory");
+            assert_eq!(bytes, expected.as_bytes(), "{body:?} {size:?}");
+            assert_eq!(content.body_size(), expected.len());
+        }
+        let content = Content {
+            body_size: Some(usize::MAX),
+            ..Content::default()
+        };
+        let error = content
+            .body()
+            .expect_err("no machine has as much")
+            .to_string();
+        assert!(
+            error.starts_with("Cannot keep a body of 18446744073709551615 bytes: "),
+            "{error}"
+        );
     }
 
     #[test]

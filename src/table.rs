@@ -9,6 +9,7 @@ mod watching;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use log::debug;
 use slab::Slab;
@@ -17,9 +18,10 @@ use crate::counters::Counters;
 use crate::deadlines::{Deadlines, Lane, Timeouts};
 use crate::desk::Desk;
 use crate::guest::{Guest, House};
+use crate::http::Site;
 use crate::moment::Moment;
 use crate::recorder::{Number, Recorder};
-use crate::service::{Content, Service};
+use crate::service::Service;
 use crate::turn::{Change, Reason, Turn};
 use crate::wire::{Edge, Socket};
 
@@ -41,18 +43,23 @@ pub struct Table<S> {
 }
 
 impl<S: Socket> Table<S> {
-    /// An empty table. What its connections are served with is said by `content`.
-    pub fn new(content: &Content, timeouts: &Timeouts) -> Table<S> {
+    /// An empty table. Its connections are served from `sites`, and wait for their peers for as
+    /// long as `timeouts` say, and for a delayed answer for `delay`.
+    pub fn new(
+        sites: [Site; Service::ALL.len()],
+        timeouts: &Timeouts,
+        delay: Duration,
+    ) -> Table<S> {
         Table {
             house: House {
-                sites: Service::ALL.map(|service| service.site(content)),
+                sites,
                 desk: Desk::new(),
                 counters: Counters::default(),
                 recorder: Recorder::new(),
                 hurry: Moment::NEVER,
             },
             guests: Slab::new(),
-            deadlines: Deadlines::new(timeouts, content.delay),
+            deadlines: Deadlines::new(timeouts, delay),
             last_number: 0,
             present: [0; Service::ALL.len()],
             left_over: Vec::new(),
@@ -66,9 +73,9 @@ impl<S: Socket> Table<S> {
         self.guests.len()
     }
 
-    /// Whether there is one to `service`.
-    pub fn has(&self, service: Service) -> bool {
-        self.present[service as usize] > 0
+    /// How many connections there are to `service`.
+    pub fn count(&self, service: Service) -> usize {
+        self.present[service as usize]
     }
 
     /// Whether there is no connection.

@@ -86,6 +86,12 @@ pub(super) fn is_path_and_query(text: &[u8]) -> bool {
     is_encoded(text, QUERY)
 }
 
+/// Whether `text` is a path of which no byte need be percent-encoded.
+pub fn is_plain_path(text: &[u8]) -> bool {
+    let is_plain = |&byte: &u8| byte != b'?' && belongs(byte, QUERY);
+    text.starts_with(b"/") && text.iter().all(is_plain)
+}
+
 /// Whether `text` is what `Host` has for a value: a host, with or without a port. An empty
 /// host is none: an `http` URI must not have one (RFC 9110, section 4.2.1).
 pub(super) fn is_host_and_port(text: &[u8]) -> bool {
@@ -266,6 +272,26 @@ mod tests {
             "[[::1]]",
         ] {
             assert!(!is_host_and_port(text.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_path_is_absolute_and_needs_no_encoding() {
+        for text in ["/", "/hello", "//a/b;c=1,2", "/a:b@c/'~!$&()*+-._"] {
+            assert!(is_plain_path(text.as_bytes()), "{text:?}");
+        }
+        for text in [
+            "",
+            "hello",
+            "/a?b",
+            "/a#b",
+            "/a%20b",
+            "/a b",
+            "/\u{fc}",
+            "/[a]",
+            "http://a/",
+        ] {
+            assert!(!is_plain_path(text.as_bytes()), "{text:?}");
         }
     }
 

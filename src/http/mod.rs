@@ -32,6 +32,7 @@ mod target;
 pub use answer::{Answer, Given, Tail};
 pub use body::{Body, Chunked};
 pub use date::{DATE_LEN, imf_fixdate};
+pub use grammar::is_plain_path;
 pub use head::{Head, Version};
 pub use page::{Route, TEXT, TEXT_NOT_SNIFFED, Text};
 pub use refusal::Refusal;

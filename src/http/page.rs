@@ -18,7 +18,7 @@ pub const TEXT_NOT_SNIFFED: &str =
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The path, as in `/hello`, without any percent-encoding.
-    pub path: &'static str,
+    pub path: String,
     /// The body of the page; none if it is live.
     pub body: Vec<u8>,
     /// What the head says of the body, each field with its line end.
@@ -31,9 +31,9 @@ pub struct Route {
 
 impl Route {
     /// A route to a text that is answered with at once.
-    pub fn new(path: &'static str, body: impl Into<Vec<u8>>) -> Route {
+    pub fn new(path: &str, body: impl Into<Vec<u8>>) -> Route {
         Route {
-            path,
+            path: path.to_owned(),
             body: body.into(),
             fields: TEXT,
             is_delayed: false,
@@ -42,7 +42,7 @@ impl Route {
     }
 
     /// A route to a page that is written anew for each request.
-    pub fn live(path: &'static str) -> Route {
+    pub fn live(path: &str) -> Route {
         Route {
             is_live: true,
             ..Route::new(path, Vec::new())

@@ -17,7 +17,7 @@ use crate::limits::{ANSWER_MAX, OUTBOX, TEXT_MAX};
 #[derive(Debug)]
 pub struct Site {
     name: &'static str,
-    paths: Vec<&'static str>,
+    paths: Vec<String>,
     /// The pages of `paths`, in their order, then the two that no path leads to.
     pages: Vec<Page>,
     memo: Memo,
@@ -46,7 +46,7 @@ impl Site {
         );
         Site {
             name,
-            paths: routes.iter().map(|route| route.path).collect(),
+            paths: routes.iter().map(|route| route.path.clone()).collect(),
             pages: routes
                 .into_iter()
                 .map(|route| {
@@ -87,7 +87,7 @@ impl Site {
     /// # Panics
     /// If there is no route to `path`.
     pub fn replace(&mut self, path: &str, status: Status, body: &str) {
-        let at = self.paths.iter().position(|route| *route == path);
+        let at = self.paths.iter().position(|route| route == path);
         let at = at.expect("a page that is replaced has been there");
         let draft = Draft {
             status,
@@ -127,7 +127,7 @@ impl Site {
         let (not_found, server) = (self.paths.len(), self.paths.len() + 1);
         match head.resource {
             Resource::Path(path) => {
-                let leads = |route: &&str| means(path, route.as_bytes());
+                let leads = |route: &String| means(path, route.as_bytes());
                 self.paths.iter().position(leads).unwrap_or(not_found)
             }
             Resource::Server => server,
@@ -135,8 +135,8 @@ impl Site {
     }
 
     /// The path of that page, if there is one.
-    pub fn path(&self, head: &Head) -> Option<&'static str> {
-        self.paths.get(self.page(head)).copied()
+    pub fn path(&self, head: &Head) -> Option<&str> {
+        self.paths.get(self.page(head)).map(String::as_str)
     }
 
     /// Whether a page is written anew for each request.

@@ -78,7 +78,7 @@ impl Server {
     /// Once a drain has left nobody on main, or no time, those who watch it are served for the
     /// last time.
     fn tell_watchers(&mut self) {
-        let is_time = !self.table.has(Service::Main) || self.stop.cuts(self.now);
+        let is_time = self.table.count(Service::Main) == 0 || self.stop.cuts(self.now);
         if is_time && self.stop.desert(self.now) {
             self.table.announce_close(Service::Diag, self.now);
         }

@@ -40,7 +40,7 @@ impl Server {
                 stage,
                 now: self.now,
             };
-            let text = view.write(path, &query);
+            let text = view.write(&path, &query);
             self.table.hand_over(key, text, self.now);
         }
         self.meter

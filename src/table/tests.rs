@@ -12,9 +12,20 @@ use crate::limits::{
     INBOX, LINGERING_PATIENCE, LINGERINGS_MAX, STEPS_PER_TURN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
 };
 use crate::script::{Act, Kernel, Script};
+use crate::service::Content;
 use crate::stop::Tally;
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A table that serves what it does by default.
+fn table() -> Table<Script> {
+    table_with(&Content::default(), &Timeouts::default())
+}
+
+fn table_with(content: &Content, timeouts: &Timeouts) -> Table<Script> {
+    let sites = Service::sites(content).expect("there is memory");
+    Table::new(sites, timeouts, content.delay)
+}
 
 /// The kernel behind one connection, and the key of that.
 struct Peer {
@@ -68,7 +79,7 @@ fn edge(table: &mut Table<Script>, peer: &Peer, now: Moment) {
 #[test]
 fn who_sends_on_and_on_gets_no_more_turns_than_others() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let peer = Peer::connect(&mut table, now);
     let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
     peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
@@ -84,7 +95,7 @@ fn who_sends_on_and_on_gets_no_more_turns_than_others() {
 #[test]
 fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let peer = Peer::connect(&mut table, now);
     peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
     edge(&mut table, &peer, now);
@@ -97,7 +108,7 @@ fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
 #[test]
 fn patience_ends_in_every_phase_and_is_counted() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let [_silent, halfway, posting, deaf, told] =
         [(); 5].map(|()| Peer::connect(&mut table, start));
     deaf.take(&[9, 0, 0]);
@@ -170,7 +181,7 @@ fn at_the_latest(timeout: Duration) -> Duration {
 /// The status of a POST with a body of so many bytes, of which `rate` come each second.
 fn upload(len: u64, rate: u64, timeouts: &Timeouts) -> (String, Duration) {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), timeouts);
+    let mut table = table_with(&Content::default(), timeouts);
     let peer = Peer::connect(&mut table, start);
     let head = format!("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n");
     peer.send(&head);
@@ -222,7 +233,7 @@ fn each_timeout_is_the_one_that_was_set() {
         (HELLO, &[1, 0, 0, 0], "writing 1", timeouts.write),
     ] {
         let start = Moment::now();
-        let mut table = Table::new(&Content::default(), &timeouts);
+        let mut table = table_with(&Content::default(), &timeouts);
         let peer = Peer::connect(&mut table, start);
         peer.take(room);
         if !text.is_empty() {
@@ -239,7 +250,7 @@ fn each_timeout_is_the_one_that_was_set() {
 #[test]
 fn who_has_left_is_not_waited_for() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     for text in ["", &HELLO[..9], HELLO] {
         let peer = Peer::connect(&mut table, start);
         peer.send(text);
@@ -255,7 +266,7 @@ fn who_has_left_is_not_waited_for() {
 #[test]
 fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
     edge(&mut table, &peer, start);
@@ -280,7 +291,7 @@ fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
 #[test]
 fn what_comes_while_somebody_lingers_is_booked_at_once() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
     edge(&mut table, &peer, start);
@@ -294,7 +305,7 @@ fn what_comes_while_somebody_lingers_is_booked_at_once() {
 #[test]
 fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
     let start = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let [idle, halfway] = [(); 2].map(|()| Peer::connect(&mut table, start));
     halfway.send(&HELLO[..9]);
     edge(&mut table, &halfway, start);
@@ -313,10 +324,10 @@ fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
 fn long_bodies_keep_nobody_here_for_long() {
     let mut now = Moment::now();
     let content = Content {
-        body_size: 5000,
+        body_size: Some(5000),
         ..Content::default()
     };
-    let mut table = Table::new(&content, &Timeouts::default());
+    let mut table = table_with(&content, &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
     peer.send(&HELLO.repeat(2));
     edge(&mut table, &peer, now);
@@ -342,7 +353,7 @@ fn long_bodies_keep_nobody_here_for_long() {
 fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
     for (batches, cut) in [(1, 0), (STEPS_PER_TURN + 2, 1)] {
         let now = Moment::now();
-        let mut table = Table::new(&Content::default(), &Timeouts::default());
+        let mut table = table();
         let peer = Peer::connect(&mut table, now);
         peer.send(&HELLO.repeat(2));
         edge(&mut table, &peer, now);
@@ -361,7 +372,7 @@ fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
 #[test]
 fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
     idle.send(HELLO);
     edge(&mut table, &idle, now);
@@ -404,7 +415,7 @@ fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
 #[test]
 fn who_watches_until_the_cut_is_answered_and_not_cut() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let [silent, asking] = [(); 2].map(|()| Peer::connect_to(Service::Diag, &mut table, now));
     asking.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut tally = Tally::default();
@@ -424,7 +435,7 @@ fn who_watches_until_the_cut_is_answered_and_not_cut() {
 #[test]
 fn whoever_waits_for_a_page_is_found_once_and_given_it() {
     let now = Moment::now();
-    let mut table = Table::new(&Content::default(), &Timeouts::default());
+    let mut table = table();
     let ask = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     // Behind so many long answers the turn ends for want of steps, as it does ahead of the page.
     for long in [0, 3, 8, 12] {
@@ -439,7 +450,7 @@ fn whoever_waits_for_a_page_is_found_once_and_given_it() {
                 break reader;
             }
         };
-        assert_eq!((key, path, &*query), (peer.key, "/loop", "x"));
+        assert_eq!((key, &*path, &*query), (peer.key, "/loop", "x"));
         edge(&mut table, &peer, now);
         let fields = "Content-Type: text/x\r\n";
         let (status, body) = (Status::OK, b"how it goes".to_vec());

@@ -50,7 +50,7 @@ impl<S: Socket> Table<S> {
     }
 
     /// The next connection that waits for a page, the path of that, and the query.
-    pub fn next_reader(&mut self) -> Option<(usize, &'static str, String)> {
+    pub fn next_reader(&mut self) -> Option<(usize, String, String)> {
         loop {
             let key = self.readers.pop_front()?;
             // It may have gone since, and somebody else may be in its place.
@@ -60,7 +60,7 @@ impl<S: Socket> Table<S> {
                 guest.connection.awaits_page(site)
             });
             if let Some((path, query)) = page {
-                return Some((key, path, query.to_owned()));
+                return Some((key, path.to_owned(), query.to_owned()));
             }
         }
     }

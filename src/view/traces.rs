@@ -10,7 +10,7 @@ use super::{View, found, nothing};
 use crate::deadlines::Lane;
 use crate::figures::{Count, Span};
 use crate::http::{Status, TEXT, Text};
-use crate::limits::{LATEST_MAX, RECORDS_MAX, ROWS_MAX};
+use crate::limits::{LATEST_MAX, MAP_SLOTS_MAX, RECORDS_MAX, ROWS_MAX};
 use crate::recorder::Number;
 use crate::service::Service;
 use crate::timeline::{story, timeline};
@@ -116,14 +116,14 @@ impl<S: Socket> View<'_, S> {
         }
     }
 
-    /// A letter for each slot.
+    /// A letter for each of the first slots.
     fn map(&self) -> String {
         let mut page = "# one letter for each slot".to_owned();
         for lane in Lane::ALL {
             let _ = write!(page, ", {} {}", letter(lane), lane.name());
         }
         page.push_str("; capitals on diag, . nobody");
-        for (slot, guest) in self.table.slots().enumerate() {
+        for (slot, guest) in self.table.slots().take(MAP_SLOTS_MAX).enumerate() {
             if slot % ACROSS == 0 {
                 page.push('\n');
             }

@@ -11,6 +11,7 @@ mod pipelining;
 mod program;
 mod readme;
 mod requests;
+mod settings;
 mod shutdown;
 mod supervisor;
 mod tidy;
