@@ -198,6 +198,11 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 /// closed.
 pub const LAST_CALL: Duration = Duration::from_millis(250);
 
+/// Machines send the same signal twice, or one for another: timeout(1) to a process and to its
+/// group, wrappers that pass on what the terminal has sent as well. A SIGINT that comes so much
+/// later than the first signal is a person's.
+pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
+
 /// What a supervisor may take to be told something, as the loop waits for that.
 pub const NOTIFY_PATIENCE: Duration = Duration::from_millis(100);
 

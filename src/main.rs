@@ -12,10 +12,12 @@ use onepoll::options::Options;
 use onepoll::probe;
 use onepoll::server::Server;
 use onepoll::service::{Service, VERSION};
+use onepoll::signals;
 use onepoll::stop::Outcome;
 use onepoll::supervisor;
 
 fn main() -> ExitCode {
+    signals::ignore_harmful();
     let status = match Command::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(options)) => serve(&options),
         Ok(Command::Probe(target)) => match probe::probe(&target) {
@@ -59,6 +61,7 @@ fn serve(options: &Options) -> u8 {
         Ok(Outcome::Drained) => 0,
         Ok(Outcome::Failed) => 1,
         Ok(Outcome::Cut) => 3,
+        Ok(Outcome::Left) => 130,
         Err(error) => {
             error!(target: "onepoll", "{error}");
             1

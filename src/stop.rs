@@ -12,8 +12,8 @@
 //! by way of diagnostics may do so until nobody is left on main; then they have a last call of
 //! their own.
 //!
-//! The invariant: it only goes forward. What would end it early, a second signal, ends the
-//! process instead.
+//! The invariant: it only goes forward. A SIGINT that follows the first signal by more than a
+//! moment cuts what is open: a person means it.
 //!
 //! # Try it
 //!
@@ -37,13 +37,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::limits::SIGNAL_REPEAT;
 use crate::moment::Moment;
+use crate::signals::Signal;
 
 /// The stop of one server.
 #[derive(Debug)]
 pub struct Stop {
     schedule: Schedule,
     stage: Stage,
+    /// When the first signal came.
+    signalled: Option<Moment>,
+    /// A later one wants it to end at once.
+    leaves: bool,
     /// Since when nobody is left on main.
     deserted: Option<Moment>,
 }
@@ -81,6 +87,19 @@ pub struct Tally {
     pub cut: usize,
     /// Whether it began because a listener had failed.
     pub failed: bool,
+    /// Whether a later signal ended it at once.
+    pub left: bool,
+}
+
+/// What a signal means for a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It begins.
+    Begins,
+    /// It ends at once.
+    Leaves,
+    /// Nothing.
+    None,
 }
 
 /// How a server ended.
@@ -92,12 +111,15 @@ pub enum Outcome {
     Cut,
     /// A listener failed, and the rest was drained because of it.
     Failed,
+    /// A later signal ended it at once, and connections that were open were cut.
+    Left,
 }
 
 impl Tally {
     /// The verdict: a failure is worse than a cut.
     pub fn outcome(&self) -> Outcome {
         match self {
+            Tally { left: true, .. } => Outcome::Left,
             Tally { failed: true, .. } => Outcome::Failed,
             Tally { cut: 0, .. } => Outcome::Drained,
             _ => Outcome::Cut,
@@ -123,6 +145,8 @@ impl Stop {
         Stop {
             schedule,
             stage: Stage::Serving,
+            signalled: None,
+            leaves: false,
             deserted: None,
         }
     }
@@ -135,6 +159,30 @@ impl Stop {
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
         self.stage != Stage::Serving
+    }
+
+    /// Takes a signal. The first one begins the stop. A SIGINT that comes later than that by more
+    /// than [`SIGNAL_REPEAT`] ends it at once; all other repetitions are no news.
+    pub fn take(&mut self, signal: Signal, now: Moment) -> News {
+        if matches!(signal, Signal::User1 | Signal::User2) {
+            return News::None;
+        }
+        match self.signalled {
+            None => {
+                self.signalled = Some(now);
+                match signal {
+                    Signal::Interrupt => self.drain(now),
+                    _ => self.retire(now),
+                }
+                News::Begins
+            }
+            Some(first) if signal == Signal::Interrupt && now - first > SIGNAL_REPEAT => {
+                self.drain(now);
+                self.leaves = true;
+                News::Leaves
+            }
+            Some(_) => News::None,
+        }
     }
 
     /// Begins gently: as a lame duck, if there is time for that.
@@ -171,7 +219,7 @@ impl Stop {
 
     /// Whether a connection that is idle or silent is to be dismissed.
     pub fn dismisses_idle(&self, now: Moment) -> bool {
-        self.is_draining() && self.lasted(now) >= self.last_call()
+        self.cuts(now) || self.is_draining() && self.lasted(now) >= self.last_call()
     }
 
     /// Takes note that nobody is on main, and says whether that is new, and matters.
@@ -191,7 +239,7 @@ impl Stop {
 
     /// Whether everything that is still open is to be cut.
     pub fn cuts(&self, now: Moment) -> bool {
-        self.is_draining() && self.lasted(now) >= self.schedule.drain
+        self.is_draining() && (self.leaves || self.lasted(now) >= self.schedule.drain)
     }
 
     /// When, after `now`, one of the answers above changes by itself.
@@ -323,6 +371,46 @@ mod tests {
     }
 
     #[test]
+    fn only_an_interrupt_that_comes_later_ends_a_stop_at_once() {
+        use Signal::{Hangup, Interrupt, Terminate, User1, User2};
+        let (repeat, later) = (SIGNAL_REPEAT, SIGNAL_REPEAT + NEARLY);
+        for (first, second, after, news) in [
+            (Terminate, Terminate, later, News::None),
+            (Terminate, Hangup, later, News::None),
+            (Interrupt, Terminate, later, News::None),
+            (Interrupt, Interrupt, repeat, News::None),
+            (Terminate, Interrupt, repeat, News::None),
+            (Terminate, User1, later, News::None),
+            (Interrupt, Interrupt, later, News::Leaves),
+            (Terminate, Interrupt, later, News::Leaves),
+            (Hangup, Interrupt, later, News::Leaves),
+        ] {
+            let start = Moment::now();
+            let mut stop = Stop::new(SCHEDULE);
+            assert_eq!(stop.take(User2, start), News::None, "it means nothing");
+            assert!(!stop.has_begun());
+            assert_eq!(stop.take(first, start), News::Begins, "{first:?}");
+            let is_duck = stop.stage() == Stage::LameDuck(start);
+            assert_eq!(is_duck, first != Interrupt, "{first:?}");
+            let now = start + after;
+            let stage = stop.stage();
+            assert_eq!(stop.take(second, now), news, "{first:?}, then {second:?}");
+            let leaves = news == News::Leaves;
+            assert_eq!(
+                (stop.cuts(now), stop.stage() == stage),
+                (leaves, !leaves || !is_duck)
+            );
+            assert_eq!(stop.dismisses_idle(now), leaves);
+        }
+        // What counts is the time since the first one: a wrapper repeats every signal.
+        let start = Moment::now();
+        let mut stop = Stop::new(SCHEDULE);
+        stop.take(Terminate, start);
+        stop.take(Terminate, start + later);
+        assert_eq!(stop.take(Interrupt, start + later), News::Leaves);
+    }
+
+    #[test]
     fn without_time_for_it_there_is_no_lame_duck() {
         let start = Moment::now();
         let mut stop = Stop::new(Schedule {
@@ -357,8 +445,18 @@ mod tests {
             failed: true,
             ..cut
         };
-        let outcomes = [tally, cut, failed].map(|tally| tally.outcome());
-        assert_eq!(outcomes, [Outcome::Drained, Outcome::Cut, Outcome::Failed]);
+        let left = Tally {
+            left: true,
+            ..failed
+        };
+        let outcomes = [tally, cut, failed, left].map(|tally| tally.outcome());
+        let expected = [
+            Outcome::Drained,
+            Outcome::Cut,
+            Outcome::Failed,
+            Outcome::Left,
+        ];
+        assert_eq!(outcomes, expected);
         assert_eq!(tally.to_string(), "answered 7, closed idle 2, cut 0");
     }
 }

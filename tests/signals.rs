@@ -9,11 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use onepoll::address::Address;
+use onepoll::limits::SIGNAL_REPEAT;
 use onepoll::options::Options;
 use onepoll::server::Server;
 use onepoll::supervisor::Inherited;
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGTERM;
 
 /// Set in the environment of a test that plays a server whose loop is stuck.
 const STUCK: &str = "ONEPOLL_TEST_STUCK";
@@ -36,7 +37,7 @@ fn handlers_are_in_place_before_the_sockets_are() {
 }
 
 fn bits() -> u64 {
-    1 << (SIGINT - 1) | 1 << (SIGTERM - 1)
+    1 << (SIGTERM - 1)
 }
 
 /// The signals for which this process has handlers, a bit each (proc(5)).
@@ -47,15 +48,11 @@ fn caught() -> u64 {
 }
 
 #[test]
-fn a_second_signal_leaves_even_if_the_loop_is_stuck() {
+fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
     if env::var_os(STUCK).is_some() {
         be_stuck();
     }
-    for (first, second, code) in [
-        (Signal::TERM, Signal::INT, 130),
-        (Signal::INT, Signal::TERM, 143),
-        (Signal::INT, Signal::INT, 130),
-    ] {
+    for first in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut stuck = Stuck::start();
         let pid = Pid::from_child(&stuck.0);
         kill_process(pid, first).expect("it is there");
@@ -63,13 +60,25 @@ fn a_second_signal_leaves_even_if_the_loop_is_stuck() {
         while pending(pid) != 0 {
             thread::yield_now();
         }
+        for repeated in [Signal::TERM, Signal::INT] {
+            kill_process(pid, repeated).expect("it is there");
+        }
+        while pending(pid) != 0 {
+            thread::yield_now();
+        }
+        thread::sleep(SIGNAL_REPEAT);
+        kill_process(pid, Signal::TERM).expect("it is there");
+        let ended = stuck.0.try_wait().expect("a child");
+        // A machine that stands still for longer than that between two lines may end it here.
         assert!(
-            stuck.0.try_wait().expect("a child").is_none(),
-            "one is not enough"
+            ended.is_none_or(|status| status.code() == Some(130)),
+            "{ended:?}"
         );
-        kill_process(pid, second).expect("it is there");
+        if ended.is_none() {
+            kill_process(pid, Signal::INT).expect("it is there");
+        }
         let status = stuck.0.wait().expect("a child");
-        assert_eq!(status.code(), Some(code), "{first:?}, then {second:?}");
+        assert_eq!(status.code(), Some(130), "{first:?}, then an interrupt");
     }
 }
 
@@ -97,7 +106,7 @@ impl Stuck {
             .args([
                 "--exact",
                 "--nocapture",
-                "a_second_signal_leaves_even_if_the_loop_is_stuck",
+                "a_later_interrupt_leaves_even_if_the_loop_is_stuck",
             ])
             .env(STUCK, "1")
             .stdout(Stdio::piped())

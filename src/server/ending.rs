@@ -12,18 +12,21 @@ use super::{SIGNALS, Server};
 use crate::meter::Step;
 use crate::moment::Moment;
 use crate::service::Service;
-use crate::signals::Signal;
-use crate::stop::{Outcome, Stage};
+use crate::stop::{News, Outcome, Stage};
 use crate::supervisor;
 
 impl Server {
     pub(super) fn take_signals(&mut self, events: &Events) {
         if events.iter().any(|event| event.token() == SIGNALS) {
             while let Some(signal) = self.signals.take() {
-                info!(target: "onepoll", "Signal '{}' received", signal.name());
-                match signal {
-                    Signal::Terminate => self.stop.retire(self.now),
-                    Signal::Interrupt => self.stop.drain(self.now),
+                let name = signal.name();
+                match self.stop.take(signal, self.now) {
+                    News::Begins => info!(target: "onepoll", "Signal '{name}' received"),
+                    News::Leaves => {
+                        info!(target: "onepoll", "Signal '{name}' received again: leaving at once");
+                        self.tally.left = true;
+                    }
+                    News::None => info!(target: "onepoll", "Signal '{name}' is ignored"),
                 }
             }
         }
@@ -106,6 +109,7 @@ impl Server {
         let ended = match outcome {
             Outcome::Drained | Outcome::Failed => "Drained in",
             Outcome::Cut => "Cut off after",
+            Outcome::Left => "Left after",
         };
         let millis = self.stop.lasted(self.now).as_millis();
         info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);

@@ -4,6 +4,7 @@
 mod browser;
 mod harness;
 mod hostile;
+mod inherited;
 mod live;
 mod load;
 mod log;
