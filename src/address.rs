@@ -71,9 +71,30 @@ impl fmt::Display for Address {
     }
 }
 
+/// An address as its users write it: a dual-stack socket shows IPv4 as IPv6 (RFC 4291, section
+/// 2.5.5.2).
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_ipv4_are_shown_as_such() {
+        for (address, shown) in [
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(canonical(address).to_string(), shown);
+        }
+    }
 
     #[test]
     fn addresses_are_read_as_people_write_them() {

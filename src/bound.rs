@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::address::Address;
 use crate::limits::BACKLOG;
-use crate::listener::Listener;
+use crate::listener::{Listener, Settings};
 use crate::service::Service;
 
 /// A socket that does not listen yet, or not for us.
@@ -23,8 +23,8 @@ pub struct Bound {
     service: Service,
     address: SocketAddr,
     socket: Socket,
-    /// It listens already, and will go on when we have gone.
-    inherited: bool,
+    /// How it was found, if it listens already, and will go on when we have gone.
+    inherited: Option<Settings>,
 }
 
 impl Bound {
@@ -42,7 +42,7 @@ impl Bound {
             service,
             address,
             socket,
-            inherited: false,
+            inherited: None,
         })
     }
 
@@ -63,12 +63,12 @@ impl Bound {
             let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
             return Err(io::Error::other(what));
         };
-        set_up(&socket)?;
+        let inherited = Some(Settings::of(&socket)?);
         Ok(Bound {
             service,
             address,
             socket,
-            inherited: true,
+            inherited,
         })
     }
 
@@ -109,10 +109,9 @@ impl Bound {
             socket,
             inherited,
         } = self;
-        let listening = if inherited {
-            Ok(())
-        } else {
-            socket.listen(BACKLOG)
+        let listening = match inherited {
+            Some(_) => set_up(&socket),
+            None => socket.listen(BACKLOG),
         };
         let listening = listening.and_then(|()| {
             let mut socket = TcpListener::from_std(socket.into());

@@ -6,15 +6,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
-use log::error;
+use log::{debug, error};
 use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use socket2::{SockFilter, SockRef};
 
-use crate::limits::BACKLOG;
+use crate::address::canonical;
+use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
 use crate::service::Service;
 
 /// The listening socket of a service.
@@ -23,10 +26,39 @@ pub struct Listener {
     service: Service,
     address: SocketAddr,
     socket: TcpListener,
-    /// Others hold it, too.
-    inherited: bool,
+    /// What was found on a socket that others hold, too.
+    inherited: Option<Settings>,
     /// Somebody may be waiting.
     ready: bool,
+    /// Attempts to accept in a row that have met nothing but errors of connections.
+    lost: usize,
+}
+
+/// The settings of an open socket that others hold, too, and that this process changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    nonblocking: bool,
+    nodelay: bool,
+}
+
+impl Settings {
+    /// Reads those of a socket.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)` and getsockopt(2).
+    pub fn of(socket: &impl AsFd) -> io::Result<Settings> {
+        Ok(Settings {
+            nonblocking: fcntl_getfl(socket)?.contains(OFlags::NONBLOCK),
+            nodelay: SockRef::from(socket).tcp_nodelay()?,
+        })
+    }
+
+    /// Gives them back to a socket.
+    fn restore(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(self.nodelay)?;
+        socket.set_nonblocking(self.nonblocking)
+    }
 }
 
 /// What one attempt to accept came to.
@@ -45,12 +77,13 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// A socket that listens and is registered. If it is `inherited`, others hold it, too.
+    /// A socket that listens and is registered. If others hold it, too, `inherited` says how it
+    /// was found.
     pub fn new(
         service: Service,
         address: SocketAddr,
         socket: TcpListener,
-        inherited: bool,
+        inherited: Option<Settings>,
     ) -> Listener {
         Listener {
             service,
@@ -58,6 +91,7 @@ impl Listener {
             socket,
             inherited,
             ready: false,
+            lost: 0,
         }
     }
 
@@ -68,7 +102,7 @@ impl Listener {
 
     /// Whether others hold the socket, too.
     pub fn is_inherited(&self) -> bool {
-        self.inherited
+        self.inherited.is_some()
     }
 
     /// Stops listening to a socket that goes on listening for others. Closing alone would not
@@ -103,24 +137,46 @@ impl Listener {
 
     /// Accepts one connection.
     pub fn accept(&mut self) -> Accepted {
-        let error = match self.socket.accept() {
-            Ok((stream, peer)) => return Accepted::Stream(stream, peer),
-            Err(error) => error,
-        };
-        match Errno::from_io_error(&error).map_or(Fault::Listener, Fault::of) {
-            Fault::Connection => Accepted::Lost,
+        // Another process that holds the socket gives back its own settings when it leaves.
+        if self.is_inherited()
+            && let Err(error) = SockRef::from(&self.socket).set_nonblocking(true)
+        {
+            return self.fail(&error);
+        }
+        match self.socket.accept() {
+            Ok((stream, peer)) => {
+                self.lost = 0;
+                Accepted::Stream(stream, canonical(peer))
+            }
+            Err(error) => self.refused(error),
+        }
+    }
+
+    fn refused(&mut self, error: io::Error) -> Accepted {
+        match Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of) {
+            // So many in a row are not about connections, and trying on would never end.
+            Fault::Connection if self.lost >= ACCEPTS_PER_TICK => {
+                self.lost = 0;
+                Accepted::Starved(error)
+            }
+            Fault::Connection => {
+                self.lost += 1;
+                Accepted::Lost
+            }
             // The kernel looks for a descriptor before it looks at the queue.
             Fault::Process if self.has_waiting() => Accepted::Starved(error),
             Fault::None | Fault::Process => {
                 self.ready = false;
                 Accepted::Nobody
             }
-            Fault::Listener => {
-                let (title, address) = (self.service.title(), self.address);
-                error!(target: self.service.name(), "{title} on {address} failed: {error}");
-                Accepted::Failed
-            }
+            Fault::Listener => self.fail(&error),
         }
+    }
+
+    fn fail(&self, error: &io::Error) -> Accepted {
+        let (title, address) = (self.service.title(), self.address);
+        error!(target: self.service.name(), "{title} on {address} failed: {error}");
+        Accepted::Failed
     }
 
     /// Whether the queue holds a connection, as far as the kernel can tell.
@@ -165,6 +221,18 @@ const NO_NEWCOMERS: [SockFilter; 5] = {
     ]
 };
 
+impl Drop for Listener {
+    /// What others hold is as it was when it was passed on.
+    fn drop(&mut self) {
+        if let Some(settings) = self.inherited
+            && let Err(error) = settings.restore(&self.socket)
+        {
+            let title = self.service.title();
+            debug!(target: self.service.name(), "{title} leaves its socket changed: {error}");
+        }
+    }
+}
+
 /// Whose fault an error of accept(2) is.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
@@ -176,23 +244,28 @@ enum Fault {
 
 impl Fault {
     /// Linux passes errors that are pending on the new connection on to accept(2), and its
-    /// man page asks to take those of the network like "try again".
+    /// man page asks to take those of the network like "try again". Which errors there are is
+    /// up to the system, so that only those end a listener which say that it is broken. Any other
+    /// one is met again after a pause.
     fn of(errno: Errno) -> Fault {
         match errno {
             Errno::AGAIN => Fault::None,
             Errno::INTR
             | Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::TIMEDOUT
             | Errno::PERM
             | Errno::PROTO
             | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
             | Errno::NETDOWN
             | Errno::NETUNREACH
             | Errno::NONET
             | Errno::HOSTDOWN
             | Errno::HOSTUNREACH => Fault::Connection,
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Fault::Process,
-            _ => Fault::Listener,
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT | Errno::OPNOTSUPP => {
+                Fault::Listener
+            }
+            _ => Fault::Process,
         }
     }
 }
@@ -216,7 +289,8 @@ mod tests {
             (Errno::PERM, Fault::Connection),
             (Errno::PROTO, Fault::Connection),
             (Errno::NOPROTOOPT, Fault::Connection),
-            (Errno::OPNOTSUPP, Fault::Connection),
+            (Errno::CONNRESET, Fault::Connection),
+            (Errno::TIMEDOUT, Fault::Connection),
             (Errno::NETDOWN, Fault::Connection),
             (Errno::NETUNREACH, Fault::Connection),
             (Errno::NONET, Fault::Connection),
@@ -226,11 +300,43 @@ mod tests {
             (Errno::NFILE, Fault::Process),
             (Errno::NOBUFS, Fault::Process),
             (Errno::NOMEM, Fault::Process),
+            (Errno::NOSR, Fault::Process),
+            (Errno::PROTONOSUPPORT, Fault::Process),
+            (Errno::IO, Fault::Process),
             (Errno::INVAL, Fault::Listener),
             (Errno::BADF, Fault::Listener),
+            (Errno::NOTSOCK, Fault::Listener),
+            (Errno::FAULT, Fault::Listener),
+            (Errno::OPNOTSUPP, Fault::Listener),
         ] {
             assert_eq!(Fault::of(errno), fault, "{errno}");
         }
+    }
+
+    #[test]
+    fn errors_of_connections_are_skipped_and_not_for_ever() {
+        let (mut listener, address) = listener();
+        let lost = |listener: &mut Listener| {
+            let mut count = 0;
+            while matches!(listener.refused(Errno::PERM.into()), Accepted::Lost) {
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "then it pauses");
+        assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "and tries again");
+        let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
+        for _ in 0..ACCEPTS_PER_TICK {
+            listener.refused(Errno::PERM.into());
+        }
+        assert!(matches!(listener.accept(), Accepted::Stream(..)));
+        assert_eq!(
+            lost(&mut listener),
+            ACCEPTS_PER_TICK,
+            "one that comes resets the count"
+        );
+        let without_code = io::Error::other("an address of length 0");
+        assert!(matches!(listener.refused(without_code), Accepted::Lost));
     }
 
     /// A listener on a port of its own, and its address.

@@ -258,8 +258,8 @@ pub static SETTINGS: [Setting; 16] = [
 ];
 
 /// What `RUST_LOG` says of this program, and what else it says. It belongs to every program that
-/// uses the `log` crate, so nothing in it is an error: of what `env_logger` takes, a level by itself
-/// and one for `onepoll` matter here, and the latter goes before the former.
+/// uses the `log` crate, so nothing in it is an error. Of what `env_logger` takes, a level by
+/// itself and one for `onepoll` matter here, and the latter goes before the former.
 fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
     let (mut every, mut own, mut others) = (None, None, Vec::new());
     let (directives, filter) = match text.split_once('/') {

@@ -2,8 +2,8 @@
 //! listen already (`sd_listen_fds(3)`), and word of our state (`sd_notify(3)`). Without such a
 //! supervisor, all of this is nothing.
 //!
-//! The invariant: an inherited socket is only borrowed. Others hold it, too, and let it go on
-//! listening when we have gone.
+//! The invariant: an inherited socket is only borrowed. Others hold it, too, let it go on listening
+//! when we have gone, and find it as it was.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -23,10 +23,10 @@ use crate::service::Service;
 /// The sockets that were inherited, each at the index of the service that it is for.
 pub type Inherited = [Option<Bound>; Service::ALL.len()];
 
-/// Takes over the sockets that were inherited. By name they are `main` and `diag`; those
-/// without names are for main and diagnostics, in this order. They are handed out once, and
-/// have to be taken before anything else is opened: a supervisor that names more descriptors
-/// than it has passed would otherwise name ours.
+/// Takes over the sockets that were inherited. By name they are `main` and `diag`; those without
+/// names of their own are for main and diagnostics, in this order. They are handed out once, and
+/// have to be taken before anything else is opened: a supervisor that names more descriptors than
+/// it has passed would otherwise name ours.
 ///
 /// # Errors
 /// Sockets of which there are more than services, whose names are not known, or that do not
@@ -46,28 +46,46 @@ pub fn sockets() -> io::Result<Inherited> {
     if count > Service::ALL.len() {
         return Err(unfit("more sockets than main and diag"));
     }
-    let named: Vec<(RawFd, String)> = if variable("LISTEN_FDNAMES").is_some() {
-        let named = sd_notify::listen_fds_with_names().map_err(unfit_for)?;
-        named.collect()
+    let (fds, names): (Vec<RawFd>, Vec<String>) = if variable("LISTEN_FDNAMES").is_some() {
+        sd_notify::listen_fds_with_names()
+            .map_err(unfit_for)?
+            .unzip()
     } else {
-        passed.zip(["main", "diag"].map(str::to_owned)).collect()
+        passed.map(|fd| (fd, String::new())).unzip()
     };
-    for (fd, name) in named {
-        let service = match name.as_str() {
-            "main" => Service::Main,
-            "diag" => Service::Diag,
-            _ => return Err(unfit(&format!("the name {name:?} instead of main or diag"))),
-        };
-        let bound = Bound::inherit(service, take(fd))?;
-        if sockets[service as usize].replace(bound).is_some() {
-            return Err(unfit(&format!("two sockets for {}", service.name())));
-        }
+    let services = services(&names).map_err(|what| unfit(&what))?;
+    for (fd, service) in fds.into_iter().zip(services) {
+        sockets[service as usize] = Some(Bound::inherit(service, take(fd))?);
     }
     let ports: Vec<_> = sockets.iter().flatten().map(Bound::address).collect();
     match ports[..] {
         [one, other] if one == other => Err(unfit("one address for both main and diag")),
         _ => Ok(sockets),
     }
+}
+
+/// The services that one or two sockets with these names are for. systemd always sets names, and
+/// by default that of the unit (systemd.socket(5), `FileDescriptorName`): such a name says
+/// nothing, nor does one that both have, and then the order decides.
+fn services(names: &[String]) -> Result<Vec<Service>, String> {
+    let are_alike = names.len() > 1 && names.iter().all(|name| *name == names[0]);
+    let says_nothing = |name: &str| {
+        let is_unit = name.ends_with(".socket");
+        are_alike || is_unit || matches!(name, "" | "unknown")
+    };
+    let named = |name: &String| match name.as_str() {
+        name if says_nothing(name) => Ok(None),
+        "main" => Ok(Some(Service::Main)),
+        "diag" => Ok(Some(Service::Diag)),
+        _ => Err(format!("the name {name:?} instead of main or diag")),
+    };
+    let named: Vec<Option<Service>> = names.iter().map(named).collect::<Result<_, _>>()?;
+    let in_order = [Service::Main, Service::Diag].into_iter();
+    let mut left = in_order.filter(|service| !named.contains(&Some(*service)));
+    Ok(named
+        .iter()
+        .filter_map(|service| service.or_else(|| left.next()))
+        .collect())
 }
 
 /// Takes over a descriptor that was left for us.
@@ -121,4 +139,39 @@ fn send(place: &OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(NOTIFY_PATIENCE))?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_say_nothing_leave_it_to_the_order() {
+        use Service::{Diag, Main};
+        for (names, expected) in [
+            (&["main", "diag"][..], &[Main, Diag][..]),
+            (&["diag", "main"], &[Diag, Main]),
+            (&["diag"], &[Diag]),
+            (&["", ""], &[Main, Diag]),
+            (&["onepoll.socket", "onepoll.socket"], &[Main, Diag]),
+            (
+                &["onepoll-diag.socket", "onepoll-main.socket"],
+                &[Main, Diag],
+            ),
+            (&["unknown", "unknown"], &[Main, Diag]),
+            (&["web", "web"], &[Main, Diag]),
+            (&["main", "main"], &[Main, Diag]),
+            (&["unknown", "main"], &[Diag, Main]),
+            (&["diag", "unknown"], &[Diag, Main]),
+            (&["onepoll.socket"], &[Main]),
+        ] {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            assert_eq!(services(&names).as_deref(), Ok(expected), "{names:?}");
+        }
+        for names in [&["web"][..], &["main", "web"], &["unknown", "http"]] {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let what = services(&names).expect_err("one of them is not known");
+            assert!(what.ends_with("instead of main or diag"), "{what}");
+        }
+    }
 }

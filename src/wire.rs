@@ -24,6 +24,8 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use crate::address::canonical;
+
 /// What is needed of a socket, so that tests can play the kernel.
 pub trait Socket: Read + Write {
     /// Sends our FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
@@ -47,7 +49,7 @@ impl Socket for TcpStream {
     }
 
     fn peer(&self) -> Option<SocketAddr> {
-        self.peer_addr().ok()
+        self.peer_addr().ok().map(canonical)
     }
 }
 

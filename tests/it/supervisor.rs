@@ -9,6 +9,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use rustix::fs::{OFlags, fcntl_getfl};
+
 use crate::harness::*;
 use crate::load::{Fate, keep_asking_anew};
 
@@ -80,6 +82,8 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
         (Some("diag:main"), at_b, at_a),
         (None, at_a, at_b),
         (Some(""), at_a, at_b),
+        (Some("onepoll.socket:onepoll.socket"), at_a, at_b),
+        (Some("unknown:main"), at_b, at_a),
     ] {
         let server = start(names, [&a, &b], main, diag);
         ask_both(&server);
@@ -95,6 +99,32 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
     for address in [at_a, at_b] {
         Peer::connect(address);
     }
+}
+
+/// Whether an open socket is one that calls wait on.
+fn waits(socket: &OwnedFd) -> bool {
+    !fcntl_getfl(socket)
+        .expect("a descriptor")
+        .contains(OFlags::NONBLOCK)
+}
+
+#[test]
+fn an_inherited_socket_is_as_it_was_when_it_is_left() {
+    let ((a, at_a), (b, at_b)) = (listening(), listening());
+    let server = start(None, [&a, &b], at_a, at_b);
+    assert!(!waits(&a) && !waits(&b), "no call may hold up the loop");
+    // Another process that holds it has left, and given back its own settings.
+    rustix::io::ioctl_fionbio(&a, false).expect("a socket");
+    ask_both(&server);
+    ask_both(&server);
+    let (exited, _) = server.stop(Signal::TERM);
+    assert_eq!(exited.status.code(), Some(0));
+    assert!(waits(&a) && waits(&b), "a clean stop");
+
+    // A start that fails changes nothing either.
+    refuse(Some("main:web"), 2, [&a, &b], "\"web\"");
+    refuse(None, 2, [&a, &nothing()], "no TCP socket that listens");
+    assert!(waits(&a) && waits(&b), "a start that failed");
 }
 
 #[test]
@@ -130,7 +160,6 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
     let both = [&one, &other];
     let web = "the name \"web\" instead of main or diag";
     refuse(Some("main:web"), 2, both, web);
-    refuse(Some("main:main"), 2, both, "two sockets for main");
     refuse(Some("main"), 2, both, "LISTEN_FDNAMES=\"main\"");
     refuse(None, 3, both, "LISTEN_FDS=\"3\"");
     refuse(Some("a:b:c"), 3, both, "LISTEN_FDNAMES=\"a:b:c\"");

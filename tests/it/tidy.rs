@@ -23,8 +23,8 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "src/server.rs",
-        "bound budget descriptors doors journal limits listener meter moment options service signals stop \
-         supervisor table view",
+        "bound budget descriptors doors journal limits listener meter moment options service \
+         signals stop supervisor table view",
     ),
     (
         "src/server/ending.rs",
@@ -62,7 +62,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     ("src/outgoing.rs", "counters http limits wire"),
     ("src/turn.rs", "deadlines"),
-    ("src/wire.rs", ""),
+    ("src/wire.rs", "address"),
     ("src/script.rs", "wire"),
     ("src/descriptors.rs", "limits"),
     ("src/desk.rs", "counters limits"),
@@ -98,7 +98,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/stop.rs", "limits moment signals"),
     ("src/doors.rs", "bound limits listener moment service"),
     ("src/bound.rs", "address limits listener service"),
-    ("src/listener.rs", "limits service"),
+    ("src/listener.rs", "address limits service"),
     ("src/signals.rs", "limits moment"),
     ("src/supervisor.rs", "bound limits service"),
     ("src/journal.rs", "limits moment outlet"),
