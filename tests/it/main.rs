@@ -15,6 +15,7 @@ mod requests;
 mod settings;
 mod shutdown;
 mod supervisor;
+mod systemd;
 mod tidy;
 mod tour;
 mod view;

@@ -12,7 +12,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::harness::onepoll;
 
 /// The blocks of the README in one language, in their order.
-fn blocks(language: &str) -> Vec<String> {
+pub(crate) fn blocks(language: &str) -> Vec<String> {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     let readme = readme.expect("a README");
     let parts = readme.split("\n```").collect::<Vec<_>>();
@@ -178,26 +178,8 @@ fn the_units_are_what_systemd_takes() {
             .next()
             .and_then(|line| line.strip_prefix("# /etc/systemd/system/"));
         let path = folder.join(path.expect("the first line says where it belongs"));
-        let start = block
-            .lines()
-            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/onepoll "));
-        if let Some(words) = start {
-            let words: Vec<&str> = words.split(' ').collect();
-            assert!(takes(&words), "{words:?}");
-            let drain = words
-                .iter()
-                .position(|word| *word == "--drain")
-                .expect("it is set");
-            let timeout = block
-                .lines()
-                .find_map(|line| line.strip_prefix("TimeoutStopSec="));
-            let timeout: u64 = timeout
-                .and_then(|time| time.parse().ok())
-                .expect("a number");
-            assert!(
-                timeout > seconds(words[drain + 1]),
-                "a drain may take its time"
-            );
+        if block.contains("\n[Service]\n") {
+            check_service(&block);
         }
         fs::write(
             &path,
@@ -219,6 +201,34 @@ fn the_units_are_what_systemd_takes() {
     }
     verify(&files);
     fs::remove_dir_all(&folder).expect("it is there");
+}
+
+/// The values of a directive in a unit, in their order.
+fn values<'a>(unit: &'a str, directive: &str) -> Vec<&'a str> {
+    let lines = unit.lines();
+    let values = lines.filter_map(|line| line.strip_prefix(directive)?.strip_prefix('='));
+    values.flat_map(|value| value.split(' ')).collect()
+}
+
+/// What has to hold in the service unit together.
+fn check_service(unit: &str) {
+    let command = values(unit, "ExecStart");
+    assert_eq!(command[0], "/usr/local/bin/onepoll");
+    assert!(takes(&command[1..]), "{command:?}");
+    let drain = command.iter().position(|word| *word == "--drain");
+    let drain = seconds(command[drain.expect("it is set") + 1]);
+    let timeout = values(unit, "TimeoutStopSec")[0];
+    let timeout: u64 = timeout.parse().expect("a number");
+    assert!(timeout > drain, "a drain may take its time");
+    // Without a network of its own, the service has to inherit both sockets.
+    assert_eq!(values(unit, "PrivateNetwork"), ["yes"]);
+    let sockets = ["onepoll-main.socket", "onepoll-diag.socket"];
+    assert_eq!(values(unit, "Requires"), sockets);
+    assert_eq!(values(unit, "After"), sockets);
+    // And it has to be able to say that it is ready (sd_notify(3)).
+    assert_eq!(values(unit, "Type"), ["notify"]);
+    assert_eq!(values(unit, "RestrictAddressFamilies"), ["AF_UNIX"]);
+    assert_eq!(values(unit, "CapabilityBoundingSet"), [""]);
 }
 
 /// Has systemd itself look at units, where there is one.

@@ -66,7 +66,7 @@ fn start(
     server
 }
 
-fn ask_both(server: &Process) {
+pub(crate) fn ask_both(server: &Process) {
     for (address, request) in [(server.main, HELLO), (server.diag, READY)] {
         let mut peer = Peer::connect(address);
         peer.send(request);
