@@ -113,15 +113,33 @@ fn strings(text: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn the_deployment_parses_and_its_arithmetic_holds() {
+/// The document of a kind, in the file for the cluster.
+fn document(kind: &str) -> Yaml {
     let [file] = &blocks("yaml")[..] else {
         panic!("one file for the cluster");
     };
     let documents = YamlLoader::load_from_str(file).expect("YAML");
-    let [deployment, service] = &documents[..] else {
-        panic!("a deployment and a service");
-    };
+    let mut found = documents
+        .into_iter()
+        .filter(|document| document["kind"].as_str() == Some(kind));
+    let document = found.next().unwrap_or_else(|| panic!("there is no {kind}"));
+    assert!(found.next().is_none(), "there is one {kind}");
+    document
+}
+
+/// The number of the container's port with this name.
+fn container_port(name: &Yaml) -> i64 {
+    let deployment = document("Deployment");
+    let ports = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"];
+    let mut ports = ports.as_vec().expect("ports").iter();
+    let port = ports.find(|port| port["name"] == *name);
+    let port = port.unwrap_or_else(|| panic!("there is no port {name:?}"));
+    port["containerPort"].as_i64().expect("a number")
+}
+
+#[test]
+fn the_deployment_parses_and_its_arithmetic_holds() {
+    let deployment = document("Deployment");
     let number = |yaml: &Yaml| u64::try_from(yaml.as_i64().expect("a number")).expect("positive");
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
@@ -139,32 +157,120 @@ fn the_deployment_parses_and_its_arithmetic_holds() {
         lame_duck > unready_after,
         "the news takes that long at least"
     );
-
-    // Whatever is named exists.
-    let ports = container["ports"].as_vec().expect("ports");
-    let port = |name: &Yaml| {
-        ports
-            .iter()
-            .find(|port| port["name"] == *name)
-            .expect("a port")
-    };
     for (probe, path, number) in [
         (readiness, "/ready", 8081),
         (&container["livenessProbe"], "/hello", 8080),
     ] {
         assert_eq!(probe["httpGet"]["path"].as_str(), Some(path));
-        assert_eq!(
-            port(&probe["httpGet"]["port"])["containerPort"].as_i64(),
-            Some(number)
-        );
+        assert_eq!(container_port(&probe["httpGet"]["port"]), number);
+    }
+}
+
+#[test]
+fn every_document_for_the_cluster_selects_the_pods() {
+    let deployment = document("Deployment");
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    assert!(labels["app"].as_str().is_some(), "the pods have a label");
+    let service = document("Service");
+    let budget = document("PodDisruptionBudget");
+    let policy = document("NetworkPolicy");
+    for (selector, of) in [
+        (&deployment["spec"]["selector"]["matchLabels"], "deployment"),
+        (&service["spec"]["selector"], "service"),
+        (&budget["spec"]["selector"]["matchLabels"], "budget"),
+        (&policy["spec"]["podSelector"]["matchLabels"], "policy"),
+    ] {
+        assert_eq!(selector, labels, "the selector of the {of}");
     }
     assert_eq!(
-        port(&service["spec"]["ports"][0]["targetPort"])["containerPort"].as_i64(),
-        Some(8080)
+        container_port(&service["spec"]["ports"][0]["targetPort"]),
+        8080
     );
-    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
-    assert_eq!(labels, &deployment["spec"]["selector"]["matchLabels"]);
-    assert_eq!(labels, &service["spec"]["selector"]);
+    let spare = budget["spec"]["maxUnavailable"].as_i64();
+    assert!(spare > Some(0), "a node can be drained");
+    assert!(
+        spare < deployment["spec"]["replicas"].as_i64(),
+        "a pod stays"
+    );
+}
+
+#[test]
+fn the_network_policy_opens_diagnostics_to_prometheus_alone() {
+    let policy = document("NetworkPolicy");
+    let rules = policy["spec"]["ingress"].as_vec().expect("rules");
+    let mut open = Vec::new();
+    for rule in rules {
+        for port in rule["ports"]
+            .as_vec()
+            .expect("a rule without ports opens all")
+        {
+            let number = container_port(&port["port"]);
+            open.push(number);
+            if number == 8080 {
+                assert!(rule["from"].is_badvalue(), "main is open to every peer");
+                continue;
+            }
+            // Both selectors in one entry: a pod has to match both of them.
+            let [peer] = &rule["from"].as_vec().expect("peers")[..] else {
+                panic!("one kind of peer");
+            };
+            let label = |selector: &str, key: &str| {
+                let label = &peer[selector]["matchLabels"][key];
+                label.as_str().map(str::to_owned)
+            };
+            let namespace = label("namespaceSelector", "kubernetes.io/metadata.name");
+            assert_eq!(namespace.as_deref(), Some("monitoring"));
+            let name = label("podSelector", "app.kubernetes.io/name");
+            assert_eq!(name.as_deref(), Some("prometheus"));
+        }
+    }
+    assert_eq!(open, [8080, 8081]);
+    let types = policy["spec"]["policyTypes"].as_vec().expect("types");
+    let types: Vec<_> = types.iter().filter_map(Yaml::as_str).collect();
+    assert_eq!(types, ["Ingress", "Egress"]);
+    assert!(
+        policy["spec"]["egress"].is_badvalue(),
+        "the server connects to nothing"
+    );
+}
+
+/// The level "restricted" of the Pod Security Standards, as far as it asks for something. What it
+/// forbids beyond that is not in the file.
+#[test]
+fn the_pods_pass_the_restricted_level_of_pod_security() {
+    let deployment = document("Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    for forbidden in [
+        "hostNetwork",
+        "hostPID",
+        "hostIPC",
+        "volumes",
+        "initContainers",
+    ] {
+        assert!(pod[forbidden].is_badvalue(), "{forbidden}");
+    }
+    let user = &pod["securityContext"];
+    assert_eq!(user["runAsNonRoot"].as_bool(), Some(true));
+    for id in ["runAsUser", "runAsGroup"] {
+        assert!(user[id].as_i64() > Some(0), "{id}");
+    }
+    let profile = user["seccompProfile"]["type"].as_str();
+    assert_eq!(profile, Some("RuntimeDefault"));
+    assert_eq!(pod["automountServiceAccountToken"].as_bool(), Some(false));
+    for container in pod["containers"].as_vec().expect("containers") {
+        for port in container["ports"].as_vec().expect("ports") {
+            assert!(port["hostPort"].is_badvalue());
+        }
+        let own = &container["securityContext"];
+        for overridden in ["privileged", "runAsUser", "runAsNonRoot", "seccompProfile"] {
+            assert!(own[overridden].is_badvalue(), "{overridden}");
+        }
+        assert_eq!(own["allowPrivilegeEscalation"].as_bool(), Some(false));
+        assert_eq!(own["readOnlyRootFilesystem"].as_bool(), Some(true));
+        let drop = own["capabilities"]["drop"].as_vec().expect("capabilities");
+        assert_eq!(drop[..], [Yaml::String("ALL".into())]);
+        assert!(own["capabilities"]["add"].is_badvalue());
+    }
 }
 
 #[test]
