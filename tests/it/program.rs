@@ -34,59 +34,61 @@ fn help_and_version_go_to_standard_output() {
     }
 }
 
+/// What is typed, variables ahead of arguments, and the beginning of the complaint.
+const WRONG: &[(&str, &str)] = &[
+    (
+        "--listen nowhere:1",
+        "--listen 'nowhere:1': expected 8080, :8080, 127.",
+    ),
+    ("--diag=99999", "--diag '99999': expected 8080, :8080, 127."),
+    ("--drain 5", "--drain '5': expected a duration"),
+    ("--last-call=-1s", "--last-call '-1s': expected a duration"),
+    ("--log loud", "--log 'loud': expected off, error,"),
+    ("--log", "--log lacks its value: expected off, error,"),
+    (
+        "--idle-timeout 0s",
+        "--idle-timeout '0s': expected a duration from 1ms",
+    ),
+    (
+        "--path hello",
+        "--path 'hello': expected a path such as / or /hello",
+    ),
+    (
+        "--max-connections 0",
+        "--max-connections '0': expected a number from 1 to",
+    ),
+    (
+        "ONEPOLL_REUSE_PORT=maybe",
+        "ONEPOLL_REUSE_PORT 'maybe': expected true, false,",
+    ),
+    (
+        "--no-such",
+        "unknown option '--no-such': expected --listen,",
+    ),
+    ("-n", "unknown option '-n': expected --listen,"),
+    (
+        "extra\x07",
+        "unexpected argument 'extra\\u{7}': expected --listen,",
+    ),
+    ("ONEPOLL_LISTEN=x", "ONEPOLL_LISTEN 'x': expected 8080,"),
+    ("ONEPOLL_DIAG=:x", "ONEPOLL_DIAG ':x': expected 8080,"),
+    (
+        "ONEPOLL_DRAIN=soon",
+        "ONEPOLL_DRAIN 'soon': expected a duration",
+    ),
+    (
+        "ONEPOLL_LAST_CALL=1h",
+        "ONEPOLL_LAST_CALL '1h': expected a duration",
+    ),
+    (
+        "ONEPOLL_LOG=a::b",
+        "ONEPOLL_LOG 'a::b': expected off, error,",
+    ),
+];
+
 #[test]
 fn wrong_usage_is_one_line_and_status_2() {
-    // Each as one would type it, variables ahead of arguments.
-    for (words, complaint) in [
-        (
-            "--listen nowhere:1",
-            "--listen 'nowhere:1': expected 8080, :8080, 127.",
-        ),
-        ("--diag=99999", "--diag '99999': expected 8080, :8080, 127."),
-        ("--drain 5", "--drain '5': expected a duration"),
-        ("--last-call=-1s", "--last-call '-1s': expected a duration"),
-        ("--log loud", "--log 'loud': expected off, error,"),
-        ("--log", "--log lacks its value: expected off, error,"),
-        (
-            "--idle-timeout 0s",
-            "--idle-timeout '0s': expected a duration from 1ms",
-        ),
-        (
-            "--path hello",
-            "--path 'hello': expected a path such as / or /hello",
-        ),
-        (
-            "--max-connections 0",
-            "--max-connections '0': expected a number from 1 to",
-        ),
-        (
-            "ONEPOLL_REUSE_PORT=maybe",
-            "ONEPOLL_REUSE_PORT 'maybe': expected true, false,",
-        ),
-        (
-            "--no-such",
-            "unknown option '--no-such': expected --listen,",
-        ),
-        ("-n", "unknown option '-n': expected --listen,"),
-        (
-            "extra\x07",
-            "unexpected argument 'extra\\u{7}': expected --listen,",
-        ),
-        ("ONEPOLL_LISTEN=x", "ONEPOLL_LISTEN 'x': expected 8080,"),
-        ("ONEPOLL_DIAG=:x", "ONEPOLL_DIAG ':x': expected 8080,"),
-        (
-            "ONEPOLL_DRAIN=soon",
-            "ONEPOLL_DRAIN 'soon': expected a duration",
-        ),
-        (
-            "ONEPOLL_LAST_CALL=1h",
-            "ONEPOLL_LAST_CALL '1h': expected a duration",
-        ),
-        (
-            "ONEPOLL_LOG=a::b",
-            "ONEPOLL_LOG 'a::b': expected off, error,",
-        ),
-    ] {
+    for (words, complaint) in WRONG {
         let is_arg = |word: &&str| word.starts_with('-') || !word.contains('=');
         let (args, variables): (Vec<_>, Vec<_>) = words.split(' ').partition(is_arg);
         let variables: Vec<_> = variables
