@@ -165,7 +165,8 @@ fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process)
     millis(times.max().unwrap_or_default())
 }
 
-/// The longest time from a SIGINT that follows a SIGTERM to the exit, with half a request to wait for.
+/// The longest time from a SIGINT that follows a SIGTERM to the exit, with half a request to wait
+/// for.
 fn time_to_exit_at_the_second(contestant: &Contestant, rounds: usize) -> String {
     let times = (0..rounds).map(|_| {
         let server = contestant.start("");

@@ -46,6 +46,10 @@ pub const ANSWER_MAX: usize = BODY_COPIED_MAX + 256;
 /// Longest text of a page that is written anew for each request. It has the outbox for itself.
 pub const TEXT_MAX: usize = 128 * 1024;
 
+/// Longest request body, with the lines of its chunks, that such a page takes: it is skipped when
+/// all of it is here.
+pub const PAGE_BODY_MAX: usize = 4 * 1024;
+
 /// Changes that are remembered of all connections together, for those who look back.
 pub const RECORDS_MAX: usize = 4096;
 
@@ -215,7 +219,10 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest version text, so that the page that carries it stays within [`ANSWER_MAX`].
 pub const VERSION_MAX: usize = 64;
 
-const _: () = assert!(HEAD_MAX < INBOX, "a carried head must leave room to read");
+const _: () = assert!(
+    HEAD_MAX + PAGE_BODY_MAX < INBOX,
+    "a carried head and body must leave room to read"
+);
 const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a text must fit");
 const _: () = assert!(
     MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < TEXT_MAX,

@@ -74,14 +74,15 @@ impl Fields {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the client waits for `100 Continue`; in HTTP/1.0 it cannot mean that (RFC
-    /// 9110, section 10.1.1).
+    /// Whether the client wants `100 Continue`; in HTTP/1.0 it cannot mean that (RFC 9110,
+    /// section 10.1.1).
     pub(super) fn expects_continue(&self, version: Version) -> bool {
         self.expects_continue && version == Version::Http11
     }
 
     fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.host || !is_host_and_port(value) {
+        // An empty value is for a target without an authority (RFC 9112, section 3.2).
+        if self.host || !value.is_empty() && !is_host_and_port(value) {
             return Err(Refusal::Host);
         }
         self.host = true;

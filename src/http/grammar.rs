@@ -16,9 +16,12 @@ const UNRESERVED: u8 = 4;
 /// What a registered name is made of, besides percent-encoded octets (RFC 3986, section
 /// 3.2.2).
 const REG_NAME: u8 = 8;
-/// What a query is made of, besides percent-encoded octets (RFC 3986, section 3.4); but for
-/// the question mark, a path is made of the same.
-const QUERY: u8 = 16;
+/// What a path is made of, besides percent-encoded octets (RFC 3986, section 3.3).
+const PATH: u8 = 16;
+/// What a query is taken to be made of, besides percent-encoded octets: what RFC 3986, section
+/// 3.4 says, and what browsers (URL Standard, query percent-encode set) and most other clients
+/// send as it is. Nothing here reads a query.
+const QUERY: u8 = 32;
 
 const fn alphabets() -> [u8; 256] {
     let mut table = [0; 256];
@@ -49,9 +52,13 @@ const fn alphabets_of(byte: u8) -> u8 {
         alphabets |= UNRESERVED;
     }
     if unreserved || sub_delimiter {
-        alphabets |= REG_NAME | QUERY;
+        alphabets |= REG_NAME | PATH | QUERY;
     }
-    if matches!(byte, b':' | b'@' | b'/' | b'?') {
+    if matches!(byte, b':' | b'@' | b'/') {
+        alphabets |= PATH | QUERY;
+    }
+    let raw = matches!(byte, b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'\\' | b'`');
+    if raw || byte == b'?' || byte >= 0x80 {
         alphabets |= QUERY;
     }
     alphabets
@@ -81,15 +88,14 @@ pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_tchar)
 }
 
-/// Whether `text` may be a path, with or without a query behind it.
-pub(super) fn is_path_and_query(text: &[u8]) -> bool {
-    is_encoded(text, QUERY)
+/// The first byte of `path` that no path holds, or else of `query` that no query does.
+pub(super) fn stray_byte(path: &[u8], query: &[u8]) -> Option<u8> {
+    stray_byte_in(path, PATH).or_else(|| stray_byte_in(query, QUERY))
 }
 
 /// Whether `text` is a path of which no byte need be percent-encoded.
 pub fn is_plain_path(text: &[u8]) -> bool {
-    let is_plain = |&byte: &u8| byte != b'?' && belongs(byte, QUERY);
-    text.starts_with(b"/") && text.iter().all(is_plain)
+    text.starts_with(b"/") && text.iter().all(|&byte| belongs(byte, PATH))
 }
 
 /// Whether `text` is what `Host` has for a value: a host, with or without a port. An empty
@@ -102,7 +108,8 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
         }
         _ => {
             let (name, rest) = split_at_byte(text, b':');
-            (!name.is_empty() && is_encoded(name, REG_NAME), Some(rest))
+            let is_name = !name.is_empty() && stray_byte_in(name, REG_NAME).is_none();
+            (is_name, Some(rest))
         }
     };
     host_is_valid
@@ -128,16 +135,17 @@ fn is_ip_literal(text: &[u8]) -> bool {
     }
 }
 
-/// Whether all of `text` is in `alphabet` or percent-encoded (RFC 3986, section 2.1).
-fn is_encoded(mut text: &[u8], alphabet: u8) -> bool {
+/// The first byte of `text` that is neither in `alphabet` nor percent-encoded (RFC 3986, section
+/// 2.1).
+fn stray_byte_in(mut text: &[u8], alphabet: u8) -> Option<u8> {
     loop {
         text = match text {
-            [] => return true,
+            [] => return None,
             [byte, rest @ ..] if belongs(*byte, alphabet) => rest,
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
-            _ => return false,
+            [byte, ..] => return Some(*byte),
         }
     }
 }
@@ -192,14 +200,17 @@ mod tests {
             (TCHAR, "!#$%&'*+-.^_`|~"),
             (UNRESERVED, "-._~"),
             (REG_NAME, "-._~!$&'()*+,;="),
-            (QUERY, "-._~!$&'()*+,;=:@/?"),
+            (PATH, "-._~!$&'()*+,;=:@/"),
+            (QUERY, "-._~!$&'()*+,;=:@/?[]{}|^\\`"),
         ] {
             let spelt = |byte: &u8| {
                 alphanumeric.contains(char::from(*byte)) || others.contains(char::from(*byte))
             };
             let expected: Vec<u8> = visible.bytes().filter(spelt).collect();
-            let found: Vec<u8> = (0..=255).filter(|&byte| belongs(byte, alphabet)).collect();
+            let found: Vec<u8> = (0..0x80).filter(|&byte| belongs(byte, alphabet)).collect();
             assert_eq!(found, expected, "alphabet {alphabet}");
+            let above = (0x80..=255).all(|byte| belongs(byte, alphabet) == (alphabet == QUERY));
+            assert!(above, "only a query holds bytes above ASCII: {alphabet}");
         }
         let field_text = (0..=255).filter(|&byte| is_field_text(byte));
         let expected = (0..=255).filter(|byte| !matches!(byte, 0..=8 | 10..=31 | 127));
@@ -296,20 +307,27 @@ mod tests {
     }
 
     #[test]
-    fn percent_signs_want_two_hex_digits() {
-        for (text, expected) in [
-            ("/", true),
-            ("/a%20b?c%2F=d/e?f", true),
-            ("/%", false),
-            ("/%1", false),
-            ("/%1x", false),
-            ("/%%41", false),
-            ("/a b", false),
-            ("/a#b", false),
-            ("/\"", false),
-            ("/é", false),
+    fn what_no_path_or_query_holds_is_found() {
+        for (path, query, stray) in [
+            ("/", "", None),
+            ("/a%20b", "?c%2F=d/e?f", None),
+            ("/", "?ids[]=1&{a|b}^\\`\u{fc}", None),
+            ("/%", "", Some(b'%')),
+            ("/%1", "", Some(b'%')),
+            ("/%1x", "", Some(b'%')),
+            ("/%%41", "", Some(b'%')),
+            ("/a b", "", Some(b' ')),
+            ("/a#b", "", Some(b'#')),
+            ("/\"", "", Some(b'"')),
+            ("/[a]", "", Some(b'[')),
+            ("/\u{e9}", "", Some(0xc3)),
+            ("/", "?%zz", Some(b'%')),
+            ("/", "?a#b", Some(b'#')),
+            ("/", "?<", Some(b'<')),
+            ("/<", "?>", Some(b'<')),
         ] {
-            assert_eq!(is_path_and_query(text.as_bytes()), expected, "{text:?}");
+            let found = stray_byte(path.as_bytes(), query.as_bytes());
+            assert_eq!(found, stray, "{path:?} {query:?}");
         }
     }
 }

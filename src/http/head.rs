@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Error, Header, Request, Status};
 
 use super::fields::Fields;
+use super::grammar::is_token;
 use super::{Body, Refusal, Resource};
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
 
@@ -149,23 +150,41 @@ fn explain(error: Error, window: &[u8]) -> Refusal {
         Error::NewLine => Refusal::LineEnd,
         Error::HeaderName | Error::HeaderValue => Refusal::Field,
         Error::TooManyHeaders => Refusal::TooManyFields,
-        Error::Token | Error::Status => Refusal::RequestLine,
+        Error::Token | Error::Status => explain_token(window),
     }
 }
 
-/// Tells another version of HTTP from something that is not HTTP. The preface of HTTP/2
+/// Tells a target that holds a byte which it cannot from something that is no request line.
+fn explain_token(window: &[u8]) -> Refusal {
+    let mut words = window.splitn(3, |byte| b" \r\n".contains(byte));
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        return Refusal::RequestLine;
+    };
+    let is_visible = |&byte: &u8| byte.is_ascii_graphic();
+    match target.iter().find(|byte| !is_visible(byte)) {
+        Some(&byte) if is_token(method) => Refusal::TargetByte(byte),
+        _ => Refusal::RequestLine,
+    }
+}
+
+/// Tells another version of HTTP from a target with a blank in it, and from something that is not
+/// HTTP. The preface of HTTP/2
 /// looks like a request on purpose (RFC 9113, section 3.4), but is none.
 fn explain_version(window: &[u8]) -> Refusal {
     let line = window
         .split(|&byte| byte == b'\n')
         .next()
         .unwrap_or_default();
-    let version = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let version = words.next().unwrap_or_default();
     match version.strip_suffix(b"\r") {
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() && !line.starts_with(b"PRI ") =>
         {
             Refusal::Version
+        }
+        _ if words.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {
+            Refusal::TargetByte(b' ')
         }
         _ => Refusal::RequestLine,
     }

@@ -2,7 +2,7 @@
 //! waiting; where a request is cut between two calls, the caller keeps the remainder.
 //!
 //! The invariant: however a stream of requests is cut into inputs, the answers are the same
-//! bytes in the same order.
+//! bytes in the same order; but for `100 Continue`, which a client gets that waits for it.
 //!
 //! ```text
 //!  input ──► Head::parse ──► Site::answer ──► Body::skip ──► Site::reply ──► out
@@ -14,7 +14,7 @@
 
 use std::mem;
 
-use crate::limits::{ANSWER_MAX, OUTBOX};
+use crate::limits::{ANSWER_MAX, OUTBOX, PAGE_BODY_MAX};
 
 mod answer;
 mod body;
@@ -129,7 +129,7 @@ pub fn serve(
             Some(unread) => unread.finish(&mut rest),
             None if rest.is_empty() => break Next::Head,
             None if !tail.is_over() || out.len() > OUTBOX - ANSWER_MAX => break Next::Queued,
-            None => begin(site, &mut rest),
+            None => begin(site, &mut rest, out),
         };
         match progress {
             Ok(Progress::Head) => break Next::Head,
@@ -202,7 +202,7 @@ struct Refused {
 /// Takes the next request off the front of `rest`. This needs all registers, which [`serve`] had
 /// better keep for the requests that are repeated.
 #[inline(never)]
-fn begin(site: &mut Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
+fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, Refused> {
     let refused = |why| Refused {
         why,
         fields_only: Head::asks_for_fields_only(rest),
@@ -210,31 +210,43 @@ fn begin(site: &mut Site, rest: &mut &[u8]) -> Result<Progress, Refused> {
     let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
         return Ok(Progress::Head);
     };
-    let page = site.page(&head);
-    // Ahead of the other, so that nothing is written for a request which is then refused.
-    if site.is_live(page) && !head.body.is_over() {
-        return Err(refused(Refusal::Content));
+    let (page, behind) = (site.page(&head), &rest[len..]);
+    let mut body = head.body;
+    let small = if site.is_live(page) {
+        small_body(&mut body, behind).map_err(refused)?
+    } else {
+        0
+    };
+    // Where some of the body has come, the client does not wait (RFC 9110, section 10.1.1). A
+    // final answer instead would spare it the body, but there are clients that wait for this one.
+    if head.expects_continue && !body.is_over() && behind.is_empty() {
+        out.extend_from_slice(CONTINUE);
+    }
+    if site.is_live(page) && !body.is_over() {
+        return Ok(Progress::Head);
     }
     if site.is_unwritten(page) {
         return Ok(Progress::Unwritten);
     }
-    let mut answer = site.answer(page, &head, &rest[..len]);
-    *rest = &rest[len..];
-    if head.body.is_over() {
-        return Ok(Progress::Whole(answer));
+    let answer = site.answer(page, &head, &rest[..len]);
+    *rest = &behind[small..];
+    Unread { body, answer }.finish(rest)
+}
+
+/// The interim answer to a client that waits for it before it sends a body (RFC 9110, section
+/// 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Skips a body that is small and has come whole, and says how many bytes it takes. Nothing is
+/// written for a page, nor its head let go, ahead of that.
+fn small_body(body: &mut Body, rest: &[u8]) -> Result<usize, Refusal> {
+    let (window, whole) = (&rest[..rest.len().min(PAGE_BODY_MAX)], *body);
+    let skipped = body.skip(window)?;
+    let is_too_long = matches!(whole, Body::Counted(len) if len > PAGE_BODY_MAX as u64);
+    if is_too_long || !body.is_over() && window.len() == PAGE_BODY_MAX {
+        return Err(Refusal::Content);
     }
-    // The final answer instead of `100 Continue` spares the client the body. Whether it
-    // sends some of it nevertheless cannot be known, so the connection cannot go on (RFC
-    // 9110, section 10.1.1).
-    if head.expects_continue {
-        answer.persists = false;
-        return Ok(Progress::Whole(answer));
-    }
-    Unread {
-        body: head.body,
-        answer,
-    }
-    .finish(rest)
+    Ok(skipped)
 }
 
 impl Unread {

@@ -1,6 +1,8 @@
 //! Why a request is not served. Every refusal ends its connection: where the framing is in
 //! doubt, a second guess about what follows is how requests are smuggled.
 
+use std::borrow::Cow;
+
 use super::Status;
 
 /// What was wrong with a request; each has its status and a line that tells the client.
@@ -10,6 +12,9 @@ pub enum Refusal {
     RequestLine,
     /// A request target in no form that goes with the method (RFC 9112, section 3.2).
     Target,
+    /// A byte that no request target holds as it is, or a percent sign without two hexadecimal
+    /// digits (RFC 3986, section 2). It is counted as [`Refusal::Target`].
+    TargetByte(u8),
     /// A line does not end with CR LF (RFC 9112, section 2.2).
     LineEnd,
     /// More than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines.
@@ -28,8 +33,8 @@ pub enum Refusal {
     Chunk,
     /// The request did not arrive in time (RFC 9110, section 15.5.9).
     Overdue,
-    /// A request with a body for a page that is written anew each time (RFC 9110, section
-    /// 15.5.14).
+    /// A body beyond [`PAGE_BODY_MAX`](crate::limits::PAGE_BODY_MAX) for a page that is written
+    /// anew each time (RFC 9110, section 15.5.14).
     Content,
     /// A request line beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
     /// 15.5.15).
@@ -50,7 +55,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All of them. Each is at the index that it converts to.
+    /// All of them, each at its [index](Self::index).
     pub const ALL: [Refusal; 19] = [
         Refusal::RequestLine,
         Refusal::Target,
@@ -73,11 +78,21 @@ impl Refusal {
         Refusal::Version,
     ];
 
+    /// Its place in an array with one for each.
+    pub fn index(self) -> usize {
+        let kind = match self {
+            Refusal::TargetByte(_) => Refusal::Target,
+            kind => kind,
+        };
+        let place = Refusal::ALL.iter().position(|&known| known == kind);
+        place.expect("all of them are there")
+    }
+
     /// What it is called where refusals are counted.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::RequestLine => "request_line",
-            Refusal::Target => "target",
+            Refusal::Target | Refusal::TargetByte(_) => "target",
             Refusal::LineEnd => "line_end",
             Refusal::EmptyLines => "empty_lines",
             Refusal::Field => "field",
@@ -103,6 +118,7 @@ impl Refusal {
         match self {
             Refusal::RequestLine
             | Refusal::Target
+            | Refusal::TargetByte(_)
             | Refusal::LineEnd
             | Refusal::EmptyLines
             | Refusal::Field
@@ -122,20 +138,21 @@ impl Refusal {
     }
 
     /// One line for the client, without its line end.
-    pub fn text(self) -> &'static str {
-        match self {
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Refusal::TargetByte(byte) => return Cow::Owned(explain(byte)),
             Refusal::RequestLine => "not an HTTP/1 request line",
             Refusal::Target => "not a request target that goes with the method",
             Refusal::LineEnd => "lines end with CR LF, and neither stands alone",
             Refusal::EmptyLines => "too many empty lines ahead of the request",
             Refusal::Field => "malformed header field",
-            Refusal::Host => "there has to be one Host field, with a valid host",
+            Refusal::Host => "there has to be one Host field, empty or with a valid host",
             Refusal::ContentLength => "Content-Length is one decimal number, given once",
             Refusal::TransferEncoding => "Transfer-Encoding is chunked, given once, in HTTP/1.1",
             Refusal::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
             Refusal::Chunk => "malformed chunked body",
             Refusal::Overdue => "the request did not arrive in time",
-            Refusal::Content => "this page takes no request body",
+            Refusal::Content => "this page takes a request body of 4 KiB at most",
             Refusal::TargetTooLong => "the request line is too long",
             Refusal::Expectation => "100-continue is the only expectation known here",
             Refusal::HeadTooLarge => "the request head is too large",
@@ -143,6 +160,19 @@ impl Refusal {
             Refusal::Coding => "chunked is the only transfer coding known here",
             Refusal::Tunnel => "no tunnels are opened here",
             Refusal::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
+        })
+    }
+}
+
+/// What is wrong with a byte in a request target.
+fn explain(byte: u8) -> String {
+    match byte {
+        b'%' => "in a request target, two hexadecimal digits follow a percent sign".to_owned(),
+        b' ' => "a request target holds no blank; it is written %20".to_owned(),
+        b'!'..=b'~' => {
+            let symbol = char::from(byte);
+            format!("a request target holds no {symbol} here; it is written %{byte:02X}")
         }
+        _ => format!("a request target holds no byte 0x{byte:02x} here; it is written %{byte:02X}"),
     }
 }

@@ -148,6 +148,24 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        says: "a query may hold what browsers send as it is (URL Standard, 1.3)",
+        start: b"GET /hello?",
+        samples: &[
+            (b"ids[]=1 HTTP/1.0\r\n\r\n", "200 x"),
+            (b"{a|b}^\\` HTTP/1.0\r\n\r\n", "200 x"),
+            (b"q=\xc3\xbc HTTP/1.0\r\n\r\n", "200 x"),
+            (b"a#b HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a\"b HTTP/1.0\r\n\r\n", "400 x"),
+            (b"<a> HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a b HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a\tb HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a\0b HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a\x7fb HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a=% HTTP/1.0\r\n\r\n", "400 x"),
+            (b"a=%4 HTTP/1.0\r\n\r\n", "400 x"),
+        ],
+    },
+    Rule {
         says: "CONNECT has an authority for a target, and opens no tunnel (RFC 9110, 9.3.6)",
         start: b"CONNECT ",
         samples: &[
@@ -158,14 +176,18 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "there is one Host, and a valid one (RFC 9112, 3.2)",
+        says: "there is one Host, and a valid or an empty one (RFC 9112, 3.2)",
         start: b"GET / HTTP/1.1\r\n",
         samples: &[
             (b"hOST:\t[::1]:80 \t\r\n\r\n", "404"),
             (b"\r\n", "400 x"),
             (b"Host: a\r\nHost: b\r\n\r\n", "400 x"),
             (b"Host: a\r\nHOST: a\r\n\r\n", "400 x"),
-            (b"Host:\r\n\r\n", "400 x"),
+            (b"Host:\r\n\r\n", "404"),
+            (b"Host: \t\r\n\r\n", "404"),
+            (b"Host:\r\nHost:\r\n\r\n", "400 x"),
+            (b"Host:\r\nHost: a\r\n\r\n", "400 x"),
+            (b"Host: :80\r\n\r\n", "400 x"),
             (b"Host: u@a\r\n\r\n", "400 x"),
             (b"Host: a/b\r\n\r\n", "400 x"),
             (b"Host: a b\r\n\r\n", "400 x"),
@@ -384,12 +406,12 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "100-continue is the one expectation, and spares the body (RFC 9110, 10.1.1)",
+        says: "100-continue is the one expectation (RFC 9110, 10.1.1)",
         start: b"POST / HTTP/1.1\r\nHost: a\r\n",
         samples: &[
             (
-                b"Content-Length: 3\r\nExpect: 100-Continue\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-                "404 x",
+                b"Content-Length: 3\r\nExpect: 100-Continue\r\n\r\nGETGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
             ),
             (b"Expect: 100-continue\r\n\r\n", "404"),
             (b"Expect:\r\n\r\n", "404"),

@@ -293,6 +293,6 @@ impl Site {
         reply.stamp(&self.date);
         out.extend_from_slice(reply.bytes(fields_only));
         self.given.answers[draft.status.index()] += 1;
-        self.given.refusals[why as usize] += 1;
+        self.given.refusals[why.index()] += 1;
     }
 }

@@ -2,7 +2,7 @@
 //! method may have it, and the path that it leads to.
 
 use super::Refusal;
-use super::grammar::{is_host_and_port, is_path_and_query, split_at_byte};
+use super::grammar::{is_host_and_port, split_at_byte, stray_byte};
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,9 @@ impl<'a> Resource<'a> {
     /// What `target` is about in a request with this `method`.
     ///
     /// # Errors
-    /// [`Refusal::Target`] if the target has none of the forms that go with the method, and
-    /// [`Refusal::Tunnel`] for a `CONNECT` that is in order.
+    /// [`Refusal::Target`] if the target has none of the forms that go with the method,
+    /// [`Refusal::TargetByte`] for a byte that it cannot hold, and [`Refusal::Tunnel`] for a
+    /// `CONNECT` that is in order.
     pub(super) fn locate(method: &str, target: &'a [u8]) -> Result<Resource<'a>, Refusal> {
         match (method, target) {
             ("CONNECT", _) if is_authority(target) => Err(Refusal::Tunnel),
@@ -35,13 +36,12 @@ impl<'a> Resource<'a> {
     }
 
     fn at(path_and_query: &'a [u8]) -> Result<Resource<'a>, Refusal> {
-        if !is_path_and_query(path_and_query) {
-            return Err(Refusal::Target);
+        let (path, query) = split_at_byte(path_and_query, b'?');
+        match (path, stray_byte(path, query)) {
+            (_, Some(byte)) => Err(Refusal::TargetByte(byte)),
+            ([], None) => Ok(Resource::Path(b"/")),
+            (path, None) => Ok(Resource::Path(path)),
         }
-        Ok(match split_at_byte(path_and_query, b'?').0 {
-            [] => Resource::Path(b"/"),
-            path => Resource::Path(path),
-        })
     }
 }
 
@@ -76,6 +76,10 @@ mod tests {
     const NONE: Result<Resource, Refusal> = Err(Refusal::Target);
     const TUNNEL: Result<Resource, Refusal> = Err(Refusal::Tunnel);
 
+    const fn stray(byte: u8) -> Result<Resource<'static>, Refusal> {
+        Err(Refusal::TargetByte(byte))
+    }
+
     #[test]
     fn each_form_is_for_some_methods_and_not_for_others() {
         for (target, get, options, connect) in [
@@ -84,14 +88,17 @@ mod tests {
             ("/x", PAGE, PAGE, NONE),
             ("/x?", PAGE, PAGE, NONE),
             ("/x?y=/?%20z", PAGE, PAGE, NONE),
-            ("/x#y", NONE, NONE, NONE),
-            ("/x%", NONE, NONE, NONE),
-            ("/\"x\"", NONE, NONE, NONE),
-            ("/<x>", NONE, NONE, NONE),
-            ("/x\\y", NONE, NONE, NONE),
-            ("/x^{|}`", NONE, NONE, NONE),
-            ("/x?y=[z]", NONE, NONE, NONE),
-            ("/ü", NONE, NONE, NONE),
+            ("/x#y", stray(b'#'), stray(b'#'), NONE),
+            ("/x%", stray(b'%'), stray(b'%'), NONE),
+            ("/\"x\"", stray(b'"'), stray(b'"'), NONE),
+            ("/<x>", stray(b'<'), stray(b'<'), NONE),
+            ("/x\\y", stray(b'\\'), stray(b'\\'), NONE),
+            ("/x^{|}`", stray(b'^'), stray(b'^'), NONE),
+            ("/ü", stray(0xc3), stray(0xc3), NONE),
+            // A query is not read, and holds what browsers put there.
+            ("/x?y=[z]&{a|b}^\\`ü", PAGE, PAGE, NONE),
+            ("/x?<", stray(b'<'), stray(b'<'), NONE),
+            ("/x?%zz", stray(b'%'), stray(b'%'), NONE),
             // Absolute form (section 3.2.2).
             ("http://a/x", PAGE, PAGE, NONE),
             ("HTTPS://a.b:80/x?y", PAGE, PAGE, NONE),
@@ -99,6 +106,7 @@ mod tests {
             ("http://a/", ROOT, ROOT, NONE),
             ("http://a?y", ROOT, ROOT, NONE),
             ("http://a", ROOT, SERVER, NONE),
+            ("http://a/#y", stray(b'#'), stray(b'#'), NONE),
             ("http://a#y", NONE, NONE, NONE),
             ("http://user@a/x", NONE, NONE, NONE),
             ("http://a:b/x", NONE, NONE, NONE),

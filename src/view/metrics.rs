@@ -43,14 +43,8 @@ impl<S: Socket> View<'_, S> {
             "Requests answered, by listener and status code.",
         );
         page.by_listener_and(&requests, "code", |service| {
-            let answers = given(service).answers;
-            let codes = Status::all().zip(answers).filter(|(status, count)| {
-                // A code that has not been given is left out, but for the usual ones.
-                *count > 0 || [Status::OK, Status::NOT_FOUND].contains(status)
-            });
-            codes
-                .map(|(status, count)| (status.code(), count))
-                .collect()
+            let codes = Status::all().map(Status::code);
+            codes.zip(given(service).answers).collect()
         });
         let refusals = counter(
             "onepoll_refusals_total",

@@ -24,17 +24,26 @@ const ACROSS: usize = 64;
 impl<S: Socket> View<'_, S> {
     pub(super) fn trace(&self, query: &str) -> Text {
         let number = |text: &str| text.parse::<u32>().ok().filter(|_| !text.starts_with('+'));
-        let (key, value) = query.split_once('=').unwrap_or((query, ""));
-        match (key, value, number(value)) {
-            ("", "", _) => found(TEXT, self.latest()),
-            ("map", "", _) => found(TEXT, self.map()),
-            ("conn", _, Some(number)) => self.story_of(number),
-            ("slot", _, Some(slot)) => self.story_in(slot),
-            _ => nothing(
-                Status::BAD_REQUEST,
-                format_args!("{query:?} is not understood: {QUERIES}, where N is a number"),
-            ),
+        // Parameters that are not known are passed over: some clients add one to get past caches.
+        let pairs = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        for (key, value) in pairs {
+            match (key, value, number(value)) {
+                ("map", "", _) => return found(TEXT, self.map()),
+                ("conn", _, Some(number)) => return self.story_of(number),
+                ("slot", _, Some(slot)) => return self.story_in(slot),
+                ("map" | "conn" | "slot", ..) => {
+                    let what = "is not understood";
+                    return nothing(
+                        Status::BAD_REQUEST,
+                        format_args!("{query:?} {what}: {QUERIES}, where N is a number"),
+                    );
+                }
+                _ => {}
+            }
         }
+        found(TEXT, self.latest())
     }
 
     /// The connections of which the latest changes are, and what is remembered of each.

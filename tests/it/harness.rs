@@ -368,6 +368,18 @@ impl Peer {
         self.try_answer(false).expect("an answer")
     }
 
+    /// The next interim answer, which is a head without a date.
+    pub(crate) fn interim(&mut self) -> String {
+        loop {
+            let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
+            if let Some(end) = end {
+                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+                return String::from_utf8(head).expect("answers are ASCII");
+            }
+            self.receive().expect("an interim answer");
+        }
+    }
+
     pub(crate) fn answer_to_head(&mut self) -> String {
         self.try_answer(true).expect("an answer")
     }

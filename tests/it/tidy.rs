@@ -367,6 +367,7 @@ fn amounts() -> Vec<(&'static str, String)> {
         ("BODY_COPIED_MAX", bytes(BODY_COPIED_MAX)),
         ("ANSWER_MAX", format!("{ANSWER_MAX} B")),
         ("TEXT_MAX", bytes(TEXT_MAX)),
+        ("PAGE_BODY_MAX", bytes(PAGE_BODY_MAX)),
         ("RECORDS_MAX", RECORDS_MAX.to_string()),
         ("STORY_MAX", STORY_MAX.to_string()),
         ("ROWS_MAX", ROWS_MAX.to_string()),

@@ -256,6 +256,11 @@ fn what_cannot_be_shown_is_explained() {
         ("/trace?conn=+1", 400, "\"conn=+1\" is not understood"),
         ("/trace?conn=99999999999", 400, "is not understood"),
         ("/trace?map=1", 400, "is not understood"),
+        ("/trace?_=1&conn=x", 400, "is not understood"),
+        ("/trace?map&_=1", 200, "# one letter for each slot"),
+        ("/trace?_=1&map", 200, "# one letter for each slot"),
+        ("/trace?_=1", 200, "changes so far"),
+        ("/metrics?name[]=up", 200, "# HELP "),
         ("/metric", 404, "404 page not found"),
     ] {
         peer.send(&ask(path));
@@ -270,12 +275,79 @@ fn what_cannot_be_shown_is_explained() {
     }
     peer.send(&ask("/loop").replace("GET", "HEAD"));
     assert_eq!(status(&peer.answer_to_head()), 200);
-    peer.send(&ask("/loop").replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx"));
+}
+
+#[test]
+fn a_small_body_is_skipped_and_a_long_one_is_refused() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = Peer::connect(server.diag);
+    for path in ["/metrics", "/loop", "/trace"] {
+        for body in [
+            "Content-Length: 2\r\n\r\n{}",
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ] {
+            let request = ask(path).replace("\r\n\r\n", &format!("\r\n{body}"));
+            peer.send(&request);
+            assert_eq!(status(&peer.answer()), 200, "{request:?}");
+            let (head, body) = request.split_at(request.find("\r\n\r\n").expect("a head") + 4);
+            peer.send(head);
+            peer.send(body);
+            assert_eq!(status(&peer.answer()), 200, "{request:?} in two parts");
+        }
+    }
+    peer.send(&ask("/loop").replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\nx"));
     let answer = peer.rest();
     assert_eq!(status(&answer), 413);
-    assert!(answer.ends_with("this page takes no request body\n"));
-    // Nothing was written for that, which somebody else could be given.
+    assert!(answer.ends_with("this page takes a request body of 4 KiB at most\n"));
+    // Nothing was written for that, which another client could be given.
     assert!(page(&server, "/metrics").starts_with("# HELP "));
+}
+
+#[test]
+fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
+    let server = Process::start(&["--log", "warn"]);
+    for (address, path) in [(server.main, "/hello"), (server.diag, "/loop")] {
+        let mut peer = Peer::connect(address);
+        for _ in 0..2 {
+            let fields = "\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+            peer.send(&ask(path).replace("\r\n\r\n", fields));
+            assert_eq!(peer.interim(), "HTTP/1.1 100 Continue\r\n\r\n", "{path}");
+            peer.send("body");
+            let answer = peer.answer();
+            assert_eq!((status(&answer), field(&answer, "Connection")), (200, None));
+        }
+    }
+}
+
+#[test]
+fn counters_are_there_before_they_count() {
+    let server = Process::start(&["--log", "warn"]);
+    let samples = samples(&server);
+    for listener in ["main", "diag"] {
+        for code in [200, 400, 404, 408, 414, 417, 431, 501, 505] {
+            let name = format!("onepoll_requests_total{{listener=\"{listener}\",code=\"{code}\"}}");
+            assert!(samples.contains_key(&name), "there is no {name}");
+        }
+    }
+    let unready = r#"onepoll_requests_total{listener="diag",code="503"}"#;
+    assert!(samples.contains_key(unready));
+}
+
+#[test]
+fn the_live_page_asks_for_nothing_by_an_absolute_path() {
+    let server = Process::start(&["--log", "warn"]);
+    let page = page(&server, "/");
+    for path in ["/metrics", "/loop", "/trace", "/ready"] {
+        for quote in ['\'', '"', '`'] {
+            assert!(
+                !page.contains(&format!("{quote}{path}")),
+                "{path} is absolute"
+            );
+        }
+    }
+    for path in ["href=\"metrics\"", "'trace?map'"] {
+        assert!(page.contains(path), "{path} is relative");
+    }
 }
 
 #[test]
