@@ -37,6 +37,8 @@ pub struct Connection<S> {
     behind: Behind,
     /// In a stop, it has been given a long body, which cannot be withheld.
     takes_long: bool,
+    /// Bytes that have been read since it entered its lane. It is here for want of room elsewhere.
+    pub received: u32,
 }
 
 impl<S: Socket> Connection<S> {
@@ -49,6 +51,7 @@ impl<S: Socket> Connection<S> {
             outgoing: Outgoing::default(),
             behind: Behind::Nothing,
             takes_long: false,
+            received: 0,
         }
     }
 

@@ -168,9 +168,12 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// general it is held for a tick only, or until there is so much.
 pub const PAGE_MAX: usize = 64 * 1024;
 
-/// No log line is longer: it tells a request target, which is part of a head, with a time
+/// No log line is longer: it tells a request target, which is cut off at [`HEAD_MAX`], with a time
 /// and a few words.
 pub const LINE_MAX: usize = HEAD_MAX + 1024;
+
+/// Most bytes of a head that is refused which the log shows.
+pub const LOGGED_MAX: usize = 256;
 
 /// Pause between attempts to hand on what standard error does not take.
 pub const LOG_PAUSE: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@
 mod ending;
 mod watching;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl<S: Socket> Table<S> {
                 desk: Desk::new(),
                 counters: Counters::default(),
                 recorder: Recorder::new(),
+                waiting: BTreeMap::new(),
                 hurry: Moment::NEVER,
             },
             guests: Slab::new(),
@@ -251,7 +252,7 @@ impl<S: Socket> Table<S> {
             debug!(target: "onepoll", "Connection {number} has timed out: {}", lane.name());
             self.house.counters.overdue[lane as usize] += 1;
         }
-        let turn = guest.expire(&mut self.house);
+        let turn = guest.expire(&mut self.house, now);
         if lane == Lane::Delayed {
             // None if the answer is held, as the last one may be in a stop.
             let answers = self.house.desk.moved.answers;

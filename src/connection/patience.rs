@@ -79,7 +79,7 @@ impl<S: Socket> Connection<S> {
 
     /// Tells a client that its request has taken too long.
     fn give_up(&mut self, fields_only: bool, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
-        site.refuse(Refusal::Overdue, fields_only, &mut desk.outbox);
+        site.refuse(Refusal::Overdue, fields_only, &self.carry, &mut desk.outbox);
         desk.moved.answers += 1;
         self.carry = Box::default();
         self.send(&desk.outbox, Tail::NONE, Next::Close, site, &mut desk.moved)?;

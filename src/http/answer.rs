@@ -43,6 +43,19 @@ impl Tail {
     }
 }
 
+/// A response that has been given, for the log.
+#[derive(Debug)]
+pub struct Response {
+    /// Method and target of its request, as the log shows them.
+    pub request: String,
+    /// Its status.
+    pub status: Status,
+    /// How many bytes it has, with its head.
+    pub bytes: usize,
+    /// Why the request was refused, if it was.
+    pub why: Option<Refusal>,
+}
+
 /// What a site has given.
 #[derive(Clone, Debug, Default)]
 pub struct Given {

@@ -1,7 +1,10 @@
 //! The alphabets of RFC 9110 and RFC 3986, and what is spelt with them. Each alphabet is a
 //! bit in one table: a byte is looked up once, whatever it is checked against.
 
+use core::fmt;
 use core::net::Ipv6Addr;
+
+use crate::limits::HEAD_MAX;
 
 static ALPHABETS: [u8; 256] = alphabets();
 
@@ -86,6 +89,33 @@ pub(super) fn is_unreserved(byte: u8) -> bool {
 /// Whether `text` is a token: one `tchar` or more.
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_tchar)
+}
+
+/// Bytes as the log shows them: visible ASCII as it is, and all else percent-encoded; cut off
+/// behind [`HEAD_MAX`] characters.
+pub(super) struct Shown<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let mut left = HEAD_MAX;
+        let both_visible = |a: &u8, b: &u8| a.is_ascii_graphic() && b.is_ascii_graphic();
+        for run in self.0.chunk_by(both_visible) {
+            let len = if run[0].is_ascii_graphic() {
+                run.len()
+            } else {
+                3
+            };
+            if len > left {
+                return out.write_str("...");
+            }
+            left -= len;
+            match str::from_utf8(run) {
+                Ok(text) if run[0].is_ascii_graphic() => out.write_str(text)?,
+                _ => write!(out, "%{:02X}", run[0])?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The first byte of `path` that no path holds, or else of `query` that no query does.
@@ -304,6 +334,21 @@ mod tests {
         ] {
             assert!(!is_plain_path(text.as_bytes()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_log_shows_visible_ascii_alone() {
+        for (bytes, shown) in [
+            (&b""[..], ""),
+            (b"/hello?x=1", "/hello?x=1"),
+            ("/?q=\u{fc}".as_bytes(), "/?q=%C3%BC"),
+            (b"a b\r\n\x1b[31m\xff", "a%20b%0D%0A%1B[31m%FF"),
+            (b"%41", "%41"),
+        ] {
+            assert_eq!(Shown(bytes).to_string(), shown);
+        }
+        let long = Shown(&[0xff; HEAD_MAX]).to_string();
+        assert!(long.len() < HEAD_MAX + 4 && long.ends_with("%FF..."));
     }
 
     #[test]

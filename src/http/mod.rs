@@ -29,7 +29,7 @@ mod site;
 mod status;
 mod target;
 
-pub use answer::{Answer, Given, Tail};
+pub use answer::{Answer, Given, Response, Tail};
 pub use body::{Body, Chunked};
 pub use date::{DATE_LEN, imf_fixdate};
 pub use grammar::is_plain_path;
@@ -154,7 +154,7 @@ pub fn serve(
                 }
             }
             Err(Refused { why, fields_only }) => {
-                site.refuse(why, fields_only, out);
+                site.refuse(why, fields_only, rest, out);
                 answered += 1;
                 break Next::Close;
             }

@@ -5,13 +5,15 @@
 //! may know. A request for it waits until its text has been [put](Site::put) here, and is then
 //! answered like any other.
 
-use super::answer::{Answer, Given, Tail};
+use std::mem;
+
+use super::answer::{Answer, Given, Response, Tail};
 use super::date::{DATE_LEN, imf_fixdate};
-use super::grammar::means;
+use super::grammar::{Shown, means};
 use super::memo::Memo;
 use super::page::{Draft, Page, Route, TEXT, TEXT_NOT_SNIFFED, Text};
 use super::{Head, Refusal, Resource, Status, Version};
-use crate::limits::{ANSWER_MAX, OUTBOX, TEXT_MAX};
+use crate::limits::{ANSWER_MAX, LOGGED_MAX, OUTBOX, TEXT_MAX};
 
 /// All that one listener serves.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub struct Site {
     text: Option<Text>,
     given: Given,
     date: [u8; DATE_LEN],
+    /// Each response is kept for the log, with the request that it is for.
+    logs: bool,
+    request: String,
+    responses: Vec<Response>,
     /// The last answer that a client gets announces the close.
     closing: bool,
 }
@@ -60,6 +66,9 @@ impl Site {
             text: None,
             given: Given::default(),
             date: imf_fixdate(0),
+            logs: log::log_enabled!(target: name, log::Level::Debug),
+            request: String::new(),
+            responses: Vec::new(),
             closing: false,
         }
     }
@@ -163,6 +172,10 @@ impl Site {
             persists: head.persists,
             is_delayed: self.pages[page].is_delayed,
         };
+        if self.logs {
+            let target = Shown(head.target.as_bytes());
+            self.request = format!("{} '{target}'", head.method);
+        }
         let told = (page < self.paths.len()).then_some(head.target);
         if let Some(target) = told {
             self.tell(target);
@@ -216,7 +229,7 @@ impl Site {
 
     /// The head that was understood last, and the reply to it, unless that depends on more by now.
     fn recall(&self) -> Option<(&[u8], &[u8], Status)> {
-        let (head, answer) = self.memo.recall().filter(|_| !self.closing)?;
+        let (head, answer) = self.memo.recall().filter(|_| !self.closing && !self.logs)?;
         let page = &self.pages[usize::from(answer.page)];
         let reply = page.reply(answer.version, answer.persists, answer.fields_only);
         Some((head, reply, page.status))
@@ -229,12 +242,14 @@ impl Site {
 
     /// Logs a request for which a route was found.
     fn tell(&self, target: &str) {
+        let target = Shown(target.as_bytes());
         log::info!(target: self.name, "Request '{target}' received");
     }
 
     /// Appends the bytes of `answer`; it announces the end of the connection unless it persists.
     /// A long body is not among them.
     pub(super) fn give(&mut self, answer: &Answer, out: &mut Vec<u8>) {
+        let before = out.len();
         let page = &self.pages[usize::from(answer.page)];
         let status = match self.text.take_if(|_| page.is_live) {
             None => {
@@ -258,6 +273,41 @@ impl Site {
             }
         };
         self.given.answers[status.index()] += 1;
+        if self.logs {
+            let bytes = out.len() - before + self.tail_of(answer).left as usize;
+            self.keep_response(status, bytes, None);
+        }
+    }
+
+    /// Whether responses are kept for the log.
+    pub fn logs_responses(&self) -> bool {
+        self.logs
+    }
+
+    fn keep_response(&mut self, status: Status, bytes: usize, why: Option<Refusal>) {
+        let request = mem::take(&mut self.request);
+        self.responses.push(Response {
+            request,
+            status,
+            bytes,
+            why,
+        });
+    }
+
+    /// The responses that have been given since the last call.
+    pub fn take_responses(&mut self) -> Vec<Response> {
+        mem::take(&mut self.responses)
+    }
+
+    /// The request whose head has been understood and whose response has not been given; empty
+    /// if there is none.
+    pub fn take_request(&mut self) -> String {
+        mem::take(&mut self.request)
+    }
+
+    /// Goes on with a request that has waited.
+    pub fn put_request(&mut self, request: String) {
+        self.request = request;
     }
 
     /// What belongs behind the bytes of `answer`.
@@ -281,9 +331,10 @@ impl Site {
         &body[body.len() - tail.left as usize..]
     }
 
-    /// Appends the reply for a request that is not served. Refusals are rare and end their
-    /// connection, so they are rendered when one is due.
-    pub fn refuse(&mut self, why: Refusal, fields_only: bool, out: &mut Vec<u8>) {
+    /// Appends the reply for a request that is not served, of which `head` is the beginning if it
+    /// has not been understood. Refusals are rare and end their connection, so they are rendered
+    /// when one is due.
+    pub fn refuse(&mut self, why: Refusal, fields_only: bool, head: &[u8], out: &mut Vec<u8>) {
         let draft = Draft {
             status: why.status(),
             fields: TEXT_NOT_SNIFFED,
@@ -291,8 +342,29 @@ impl Site {
         let body = format!("{}\n", why.text());
         let mut reply = draft.whole(Version::Http11, false, body.as_bytes());
         reply.stamp(&self.date);
-        out.extend_from_slice(reply.bytes(fields_only));
+        let bytes = reply.bytes(fields_only);
+        out.extend_from_slice(bytes);
         self.given.answers[draft.status.index()] += 1;
         self.given.refusals[why.index()] += 1;
+        if self.logs {
+            if self.request.is_empty() {
+                self.request = beginning(head);
+            }
+            self.keep_response(draft.status, bytes.len(), Some(why));
+        }
     }
+}
+
+/// Method and target of a head that may be anything, as far as they can be told.
+fn beginning(head: &[u8]) -> String {
+    let head = &head[..head.len().min(LOGGED_MAX)];
+    let line = head
+        .trim_ascii_start()
+        .split(|&byte| byte == b'\r' || byte == b'\n');
+    let mut words = line
+        .take(1)
+        .flat_map(|line| line.splitn(3, |&byte| byte == b' '));
+    let mut word = || Shown(words.next().unwrap_or_default());
+    let (method, target) = (word(), word());
+    format!("{method} '{target}'")
 }

@@ -67,7 +67,7 @@ impl<S: Socket> Table<S> {
             guest.connection.hurry();
             let mut turn = guest.look_once_more(&mut self.house, now);
             if guest.connection.lane() == Lane::Held {
-                turn = guest.expire(&mut self.house);
+                turn = guest.expire(&mut self.house, now);
             }
             // What is closed with something unread in it is reset.
             let is_lost = guest.connection.has_unread();

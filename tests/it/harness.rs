@@ -201,6 +201,11 @@ impl Process {
         }
     }
 
+    /// What has been logged so far, as far as a test has waited for it.
+    pub(crate) fn logged(&self) -> &[String] {
+        &self.logged
+    }
+
     /// What comes on standard output behind the ready line until that is closed.
     pub(crate) fn rest_of_stdout(&mut self) -> Vec<String> {
         self.stdout.iter().collect()

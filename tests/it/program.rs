@@ -237,6 +237,90 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     );
 }
 
+/// The line that the log at debug has for a response, behind the client's address.
+fn told(server: &mut Process, peer: &Peer) -> String {
+    let address = peer.stream.local_addr().expect("an address");
+    let start = format!("DEBUG [main] {address}, ");
+    server.wait_for_log(&start);
+    let lines = server.logged();
+    let line = lines.iter().rev().find_map(|line| line.split_once(&start));
+    let told = line.expect("it has just been logged").1;
+    // How long it took is not the same twice.
+    let is_time = |word: &&str| word.ends_with("us") || word.ends_with("us:");
+    let words: Vec<&str> = told.split(' ').collect();
+    let at = words.iter().position(is_time).expect("a time");
+    assert!(words[at - 1].parse::<u64>().is_ok(), "{told}");
+    [&words[..at - 1], &words[at + 1..]].concat().join(" ")
+}
+
+#[test]
+fn the_log_at_debug_has_a_line_for_each_response() {
+    let mut server = Process::start(&["--log", "debug"]);
+    let host = "there has to be one Host field, empty or with a valid host";
+    for (request, line, why) in [
+        (
+            HELLO.replace("/hello", "/hello?x=1"),
+            "GET '/hello?x=1' 200",
+            "",
+        ),
+        (
+            HELLO.replace("/hello", "/?q=\u{fc}"),
+            "GET '/?q=%C3%BC' 404",
+            "",
+        ),
+        (HELLO.replace("GET", "HEAD"), "HEAD '/hello' 200", ""),
+        (
+            HELLO.replace("/hello", "/a#b"),
+            "GET '/a#b' 400",
+            "a request target holds no # here; it is written %23",
+        ),
+        (
+            HELLO.replace("Host", "Host: b\r\nHost"),
+            "GET '/hello' 400",
+            host,
+        ),
+        (
+            "x\x1b[31m\r\n\r\n".to_owned(),
+            "x%1B[31m '' 400",
+            "not an HTTP/1 request line",
+        ),
+    ] {
+        let mut peer = server.connect();
+        peer.send(&request);
+        peer.finish();
+        let bytes = peer.rest().len();
+        let told = told(&mut server, &peer);
+        let (number, told) = told.split_once(": ").expect("a number");
+        assert!(number.starts_with("connection "), "{number}");
+        assert_eq!(told, format!("{line}, {bytes} bytes, {why}").trim_end());
+    }
+}
+
+#[test]
+fn the_log_at_debug_tells_of_batches_and_of_bodies_that_come_later() {
+    let mut server = Process::start(&["--log", "debug"]);
+    let mut peer = server.connect();
+    peer.send(&HELLO.repeat(3));
+    for _ in 0..3 {
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let post = HELLO
+        .replace("GET", "POST")
+        .replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n");
+    peer.send(&post);
+    peer.send("body");
+    assert_eq!(status(&peer.answer()), 200);
+    server.wait_for_log("POST '/hello' 200, 129 bytes, ");
+    let address = peer.stream.local_addr().expect("an address");
+    let ours = format!("DEBUG [main] {address}, ");
+    let count = server
+        .logged()
+        .iter()
+        .filter(|line| line.contains(&ours))
+        .count();
+    assert_eq!(count, 4);
+}
+
 #[test]
 fn a_taken_port_is_named_and_ends_with_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");

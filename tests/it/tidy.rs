@@ -123,7 +123,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/http/answer.rs", ""),
     ("src/http/refusal.rs", "limits"),
     ("src/http/status.rs", ""),
-    ("src/http/grammar.rs", ""),
+    ("src/http/grammar.rs", "limits"),
     ("src/http/date.rs", ""),
     ("src/http/rules.rs", ""),
     ("src/http/tests.rs", "limits"),
@@ -221,6 +221,8 @@ fn the_protocol_knows_no_socket_and_no_clock() {
 #[test]
 fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
     let asking = [
+        // How long a response took is told in the log at debug alone.
+        "src/guest.rs",
         "src/server.rs",
         "src/server/ending.rs",
         "src/server/watching.rs",
@@ -406,6 +408,7 @@ fn times() -> Vec<(&'static str, String)> {
         ("ACCEPT_PAUSE", format!("{ACCEPT_PAUSE:?}")),
         ("PAGE_MAX", bytes(PAGE_MAX)),
         ("LINE_MAX", bytes(LINE_MAX)),
+        ("LOGGED_MAX", bytes(LOGGED_MAX)),
         ("LOG_PAUSE", format!("{LOG_PAUSE:?}")),
         ("PIPE_WRITE", bytes(PIPE_WRITE)),
         ("TERMINAL_WRITE", bytes(TERMINAL_WRITE)),
