@@ -37,7 +37,7 @@ pub struct Connection<S> {
     behind: Behind,
     /// In a stop, it has been given a long body, which cannot be withheld.
     takes_long: bool,
-    /// Bytes that have been read since it entered its lane. It is here for want of room elsewhere.
+    /// Bytes that have been read of a body. The table counts them; here is room for that.
     pub received: u32,
 }
 

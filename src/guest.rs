@@ -3,7 +3,6 @@
 //!
 //! The invariant: whoever is late is hurried before anything else is done with it.
 
-use std::collections::BTreeMap;
 use std::mem;
 
 use log::debug;
@@ -12,7 +11,7 @@ use crate::connection::Connection;
 use crate::counters::{Counters, Moved};
 use crate::deadlines::Lane;
 use crate::desk::Desk;
-use crate::http::{Response, Site};
+use crate::http::Site;
 use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HELD_MAX};
 use crate::moment::Moment;
 use crate::recorder::{Number, Place, Record, Recorder};
@@ -31,13 +30,21 @@ pub struct House {
     pub counters: Counters,
     /// What has happened to whom.
     pub recorder: Recorder,
-    /// At `--log debug`, the requests that wait for their responses, and since when.
-    pub waiting: BTreeMap<Number, (String, Moment)>,
+    /// Responses are logged: the level is debug.
+    pub logs: bool,
+    /// Then these are the requests that wait for their responses, and since when.
+    pub waiting: Vec<(Number, String, Moment)>,
     /// From when on nobody is waited for who takes long bodies and may ask for more and more.
     pub hurry: Moment,
 }
 
 impl House {
+    /// The request of a connection that waits for its response.
+    fn take_waiting(&mut self, number: Number) -> Option<(Number, String, Moment)> {
+        let at = self.waiting.iter().position(|waits| waits.0 == number)?;
+        Some(self.waiting.swap_remove(at))
+    }
+
     /// Adds what a turn has moved to what has been moved before.
     #[inline]
     pub fn book(&mut self, service: Service) -> Moved {
@@ -92,60 +99,53 @@ impl<S: Socket> Guest<S> {
         if is_late {
             self.connection.hurry();
         }
-        let logs = self.resume_request(house, now);
+        if house.logs {
+            return self.logged(Guest::run, house, now);
+        }
+        self.run(house)
+    }
+
+    #[inline(always)]
+    fn run(&mut self, house: &mut House) -> Turn {
         let site = &mut house.sites[self.service as usize];
         let turn = self.connection.advance(&mut house.desk, site);
         if turn.is_unfinished() {
             house.counters.unfinished += 1;
         }
-        if let Some((since, peer)) = logs {
-            self.log_responses(since, &peer, house, now);
-        }
         turn
     }
 
-    /// At `--log debug`, goes on with the request that waits, and says since when that is so and
-    /// who asks: once the connection has ended, the kernel does not know its peer any more.
-    #[inline]
-    fn resume_request(&self, house: &mut House, now: Moment) -> Option<(Moment, String)> {
-        let site = &mut house.sites[self.service as usize];
-        if !site.logs_responses() {
-            return None;
-        }
+    /// Does something that may answer requests, and logs the responses; at `--log debug` alone.
+    #[cold]
+    fn logged(
+        &mut self,
+        does: fn(&mut Guest<S>, &mut House) -> Turn,
+        house: &mut House,
+        now: Moment,
+    ) -> Turn {
+        // Once the connection has ended, the kernel does not know its peer any more.
         let peer = self.connection.peer();
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-        let waiting = house.waiting.remove(&self.number);
-        let (request, since) = waiting.unwrap_or_else(|| (String::new(), now));
-        site.put_request(request);
-        Some((since, peer))
-    }
-
-    /// At `--log debug`, logs the responses that a turn has given, of which the first is to a
-    /// request that came at `since`, and remembers the request that still waits.
-    #[cold]
-    fn log_responses(&self, since: Moment, peer: &str, house: &mut House, now: Moment) {
-        let site = &mut house.sites[self.service as usize];
-        let mut since = since;
+        let (_, request, mut since) = house.take_waiting(self.number).unwrap_or_else(|| {
+            let nothing = String::new();
+            (self.number, nothing, now)
+        });
+        house.sites[self.service as usize].put_request(request);
+        let turn = does(self, house);
+        let (number, site) = (self.number, &mut house.sites[self.service as usize]);
         for response in site.take_responses() {
-            let Response {
-                request,
-                status,
-                bytes,
-                why,
-            } = response;
-            let (number, code) = (self.number, status.code());
             let micros = (Moment::now() - since).as_micros();
-            let why = why.map_or_else(String::new, |why| format!(": {}", why.text()));
             debug!(
                 target: self.service.name(),
-                "{peer}, connection {number}: {request} {code}, {bytes} bytes, {micros} us{why}"
+                "{peer}, connection {number}: {response}, {micros} us{}", response.reason()
             );
             since = now;
         }
         let request = site.take_request();
         if !request.is_empty() {
-            house.waiting.insert(self.number, (request, since));
+            house.waiting.push((number, request, since));
         }
+        turn
     }
 
     /// The same although no event has told of anything. It may do so later, as many come at
@@ -161,12 +161,16 @@ impl<S: Socket> Guest<S> {
     }
 
     /// Enters a lane, perhaps the one that it was in, and has that recorded.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, lane: Lane, house: &mut House, now: Moment) {
         let from = mem::replace(&mut self.lane, lane);
         self.entered = now;
-        self.connection.received = house.desk.moved.received;
         self.record(Some(from), Place::In(lane), house, now);
+    }
+
+    /// Begins to count what comes of a body with what this turn has brought.
+    pub fn begin_progress(&mut self, house: &House) {
+        self.connection.received = house.desk.moved.received;
     }
 
     /// Adds what a turn has moved without a change of lane.
@@ -186,7 +190,7 @@ impl<S: Socket> Guest<S> {
 
     /// Has it recorded that it has gone.
     pub fn leave(&self, reason: Reason, house: &mut House, now: Moment) {
-        house.waiting.remove(&self.number);
+        house.take_waiting(self.number);
         self.record(Some(self.lane), Place::Gone(reason), house, now);
     }
 
@@ -213,12 +217,14 @@ impl<S: Socket> Guest<S> {
 
     /// Tells the connection that its patience has ended.
     pub fn expire(&mut self, house: &mut House, now: Moment) -> Turn {
-        let logs = self.resume_request(house, now);
-        let site = &mut house.sites[self.service as usize];
-        let turn = self.connection.expire(&mut house.desk, site);
-        if let Some((since, peer)) = logs {
-            self.log_responses(since, &peer, house, now);
+        if house.logs {
+            return self.logged(Guest::run_expired, house, now);
         }
-        turn
+        self.run_expired(house)
+    }
+
+    fn run_expired(&mut self, house: &mut House) -> Turn {
+        let site = &mut house.sites[self.service as usize];
+        self.connection.expire(&mut house.desk, site)
     }
 }

@@ -253,7 +253,7 @@ pub static SETTINGS: [Setting; 16] = [
         help: "what is logged on standard error; RUST_LOG stands in for the variable",
         accepted: LEVELS,
         set: |options, text| text.parse().ok().map(|level| options.log = level),
-        get: |options| options.log.to_string().to_lowercase(),
+        get: |options| options.log.as_str().to_ascii_lowercase(),
     },
 ];
 
@@ -268,7 +268,7 @@ fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
     };
     for directive in directives
         .split(',')
-        .map(str::trim)
+        .map(str::trim_ascii)
         .filter(|word| !word.is_empty())
     {
         let (target, level) = directive
@@ -277,7 +277,7 @@ fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
                 Ok::<LevelFilter, _>(_) => ("", directive),
                 Err(_) => (directive, "trace"),
             });
-        match (target.trim(), level.trim().parse()) {
+        match (target.trim_ascii(), level.trim_ascii().parse()) {
             ("", Ok(level)) => every = Some(level),
             ("onepoll", Ok(level)) => own = Some(level),
             _ => others.push(directive),

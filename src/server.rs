@@ -214,6 +214,7 @@ impl Server {
     }
 
     /// When the next attempt to accept makes sense.
+    #[inline]
     fn next_accept(&self) -> Moment {
         if !self.doors.are_stirring() {
             return Moment::NEVER;

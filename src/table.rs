@@ -7,7 +7,7 @@
 mod ending;
 mod watching;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 
@@ -52,11 +52,12 @@ impl<S: Socket> Table<S> {
     ) -> Table<S> {
         Table {
             house: House {
+                logs: sites.iter().any(Site::logs_responses),
                 sites,
                 desk: Desk::new(),
                 counters: Counters::default(),
                 recorder: Recorder::new(),
-                waiting: BTreeMap::new(),
+                waiting: Vec::new(),
                 hurry: Moment::NEVER,
             },
             guests: Slab::new(),
@@ -200,6 +201,7 @@ impl<S: Socket> Table<S> {
                         guest.enter(lane, &mut self.house, now);
                     }
                     Change::Entered(lane) => {
+                        guest.begin_progress(&self.house);
                         self.deadlines.arm(key, lane, now);
                         guest.enter(lane, &mut self.house, now);
                     }

@@ -2,6 +2,8 @@
 //!
 //! The invariant: it is small and can be copied, as it waits in a connection.
 
+use core::fmt;
+
 use super::{Refusal, Status, Version};
 
 /// What a request gets, once it is complete.
@@ -53,7 +55,22 @@ pub struct Response {
     /// How many bytes it has, with its head.
     pub bytes: usize,
     /// Why the request was refused, if it was.
-    pub why: Option<Refusal>,
+    pub why: Option<String>,
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let (request, code, bytes) = (&self.request, self.status.code(), self.bytes);
+        write!(out, "{request} {code}, {bytes} bytes")
+    }
+}
+
+impl Response {
+    /// Why the request was refused, behind a colon; empty if it was not.
+    pub fn reason(&self) -> String {
+        let why = self.why.as_ref();
+        why.map_or_else(String::new, |why| format!(": {why}"))
+    }
 }
 
 /// What a site has given.

@@ -118,9 +118,14 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The first byte of `path` that no path holds, or else of `query` that no query does.
-pub(super) fn stray_byte(path: &[u8], query: &[u8]) -> Option<u8> {
-    stray_byte_in(path, PATH).or_else(|| stray_byte_in(query, QUERY))
+/// Splits a path from the rest at the first byte that no path holds.
+pub(super) fn split_path(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.len() - skip(text, PATH).len())
+}
+
+/// What is left of `text` from the first byte on that no query holds.
+pub(super) fn skip_query(text: &[u8]) -> &[u8] {
+    skip(text, QUERY)
 }
 
 /// Whether `text` is a path of which no byte need be percent-encoded.
@@ -137,9 +142,8 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
             (is_ip_literal(literal), rest.get(1..))
         }
         _ => {
-            let (name, rest) = split_at_byte(text, b':');
-            let is_name = !name.is_empty() && stray_byte_in(name, REG_NAME).is_none();
-            (is_name, Some(rest))
+            let rest = skip(text, REG_NAME);
+            (rest.len() < text.len(), Some(rest))
         }
     };
     host_is_valid
@@ -165,17 +169,16 @@ fn is_ip_literal(text: &[u8]) -> bool {
     }
 }
 
-/// The first byte of `text` that is neither in `alphabet` nor percent-encoded (RFC 3986, section
-/// 2.1).
-fn stray_byte_in(mut text: &[u8], alphabet: u8) -> Option<u8> {
+/// What is left of `text` from the first byte on that is neither in `alphabet` nor percent-encoded
+/// (RFC 3986, section 2.1).
+fn skip(mut text: &[u8], alphabet: u8) -> &[u8] {
     loop {
-        text = match text {
-            [] => return None,
-            [byte, rest @ ..] if belongs(*byte, alphabet) => rest,
+        let stray = text.iter().position(|&byte| !belongs(byte, alphabet));
+        text = match &text[stray.unwrap_or(text.len())..] {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
-            [byte, ..] => return Some(*byte),
+            left => return left,
         }
     }
 }
@@ -352,27 +355,31 @@ mod tests {
     }
 
     #[test]
-    fn what_no_path_or_query_holds_is_found() {
-        for (path, query, stray) in [
-            ("/", "", None),
-            ("/a%20b", "?c%2F=d/e?f", None),
-            ("/", "?ids[]=1&{a|b}^\\`\u{fc}", None),
-            ("/%", "", Some(b'%')),
-            ("/%1", "", Some(b'%')),
-            ("/%1x", "", Some(b'%')),
-            ("/%%41", "", Some(b'%')),
-            ("/a b", "", Some(b' ')),
-            ("/a#b", "", Some(b'#')),
-            ("/\"", "", Some(b'"')),
-            ("/[a]", "", Some(b'[')),
-            ("/\u{e9}", "", Some(0xc3)),
-            ("/", "?%zz", Some(b'%')),
-            ("/", "?a#b", Some(b'#')),
-            ("/", "?<", Some(b'<')),
-            ("/<", "?>", Some(b'<')),
+    fn a_path_ends_where_it_holds_no_more() {
+        for (text, path) in [
+            ("/", "/"),
+            ("/a%20b?c", "/a%20b"),
+            ("?c", ""),
+            ("/%", "/"),
+            ("/%1", "/"),
+            ("/%1x", "/"),
+            ("/%%41", "/"),
+            ("/a b", "/a"),
+            ("/a#b", "/a"),
+            ("/[a]", "/"),
+            ("/\u{e9}", "/"),
         ] {
-            let found = stray_byte(path.as_bytes(), query.as_bytes());
-            assert_eq!(found, stray, "{path:?} {query:?}");
+            assert_eq!(split_path(text.as_bytes()).0, path.as_bytes(), "{text:?}");
+        }
+        for (text, left) in [
+            ("ids[]=1&{a|b}^\\`?/\u{fc}%2F", ""),
+            ("%zz", "%zz"),
+            ("a#b", "#b"),
+            ("<", "<"),
+            ("a b", " b"),
+            ("\u{7f}", "\u{7f}"),
+        ] {
+            assert_eq!(skip_query(text.as_bytes()), left.as_bytes(), "{text:?}");
         }
     }
 }

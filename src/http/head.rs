@@ -162,7 +162,7 @@ fn explain_token(window: &[u8]) -> Refusal {
     };
     let is_visible = |&byte: &u8| byte.is_ascii_graphic();
     match target.iter().find(|byte| !is_visible(byte)) {
-        Some(&byte) if is_token(method) => Refusal::TargetByte(byte),
+        Some(_) if is_token(method) => Refusal::Target,
         _ => Refusal::RequestLine,
     }
 }
@@ -183,9 +183,7 @@ fn explain_version(window: &[u8]) -> Refusal {
         {
             Refusal::Version
         }
-        _ if words.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {
-            Refusal::TargetByte(b' ')
-        }
+        _ if words.last().is_some_and(|last| last.starts_with(b"HTTP/")) => Refusal::Target,
         _ => Refusal::RequestLine,
     }
 }

@@ -210,44 +210,59 @@ fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progres
     let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
         return Ok(Progress::Head);
     };
-    let (page, behind) = (site.page(&head), &rest[len..]);
-    let mut body = head.body;
-    let small = if site.is_live(page) {
-        small_body(&mut body, behind).map_err(refused)?
-    } else {
-        0
-    };
-    // Where some of the body has come, the client does not wait (RFC 9110, section 10.1.1). A
-    // final answer instead would spare it the body, but there are clients that wait for this one.
-    if head.expects_continue && !body.is_over() && behind.is_empty() {
-        out.extend_from_slice(CONTINUE);
-    }
-    if site.is_live(page) && !body.is_over() {
-        return Ok(Progress::Head);
+    let page = site.page(&head);
+    let (mut body, mut behind) = (head.body, &rest[len..]);
+    let mut is_over = body.is_over();
+    if !is_over {
+        let expects = head.expects_continue && behind.is_empty();
+        let begun = begin_body(expects, site.is_live(page), &mut body, &mut behind, out);
+        if !begun.map_err(refused)? {
+            return Ok(Progress::Head);
+        }
+        is_over = body.is_over();
     }
     if site.is_unwritten(page) {
         return Ok(Progress::Unwritten);
     }
     let answer = site.answer(page, &head, &rest[..len]);
-    *rest = &behind[small..];
-    Unread { body, answer }.finish(rest)
+    *rest = behind;
+    Ok(if is_over {
+        Progress::Whole(answer)
+    } else {
+        Progress::Body(Unread { body, answer })
+    })
+}
+
+/// Takes what has come of a request's body off the front of `rest`. A live page is not written,
+/// nor its head let go, ahead of all of the body, which has to be small; says whether there is more
+/// to wait for.
+#[cold]
+fn begin_body(
+    expects: bool,
+    is_live: bool,
+    body: &mut Body,
+    rest: &mut &[u8],
+    out: &mut Vec<u8>,
+) -> Result<bool, Refusal> {
+    let is_long = matches!(*body, Body::Counted(len) if len > PAGE_BODY_MAX as u64);
+    let most = if is_live { PAGE_BODY_MAX } else { usize::MAX };
+    let window = &rest[..rest.len().min(most)];
+    let skipped = body.skip(window)?;
+    if is_live && (is_long || !body.is_over() && window.len() == most) {
+        return Err(Refusal::Content);
+    }
+    // Where some of the body has come, the client does not wait (RFC 9110, section 10.1.1). A
+    // final answer instead would spare it the body, but there are clients that wait for this one.
+    if expects {
+        out.extend_from_slice(CONTINUE);
+    }
+    *rest = &rest[skipped..];
+    Ok(!is_live || body.is_over())
 }
 
 /// The interim answer to a client that waits for it before it sends a body (RFC 9110, section
 /// 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// Skips a body that is small and has come whole, and says how many bytes it takes. Nothing is
-/// written for a page, nor its head let go, ahead of that.
-fn small_body(body: &mut Body, rest: &[u8]) -> Result<usize, Refusal> {
-    let (window, whole) = (&rest[..rest.len().min(PAGE_BODY_MAX)], *body);
-    let skipped = body.skip(window)?;
-    let is_too_long = matches!(whole, Body::Counted(len) if len > PAGE_BODY_MAX as u64);
-    if is_too_long || !body.is_over() && window.len() == PAGE_BODY_MAX {
-        return Err(Refusal::Content);
-    }
-    Ok(skipped)
-}
 
 impl Unread {
     /// Takes as much of the body off the front of `rest` as there is.

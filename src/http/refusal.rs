@@ -1,8 +1,6 @@
 //! Why a request is not served. Every refusal ends its connection: where the framing is in
 //! doubt, a second guess about what follows is how requests are smuggled.
 
-use std::borrow::Cow;
-
 use super::Status;
 
 /// What was wrong with a request; each has its status and a line that tells the client.
@@ -12,9 +10,6 @@ pub enum Refusal {
     RequestLine,
     /// A request target in no form that goes with the method (RFC 9112, section 3.2).
     Target,
-    /// A byte that no request target holds as it is, or a percent sign without two hexadecimal
-    /// digits (RFC 3986, section 2). It is counted as [`Refusal::Target`].
-    TargetByte(u8),
     /// A line does not end with CR LF (RFC 9112, section 2.2).
     LineEnd,
     /// More than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines.
@@ -55,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All of them, each at its [index](Self::index).
+    /// All of them. Each is at the index that it converts to.
     pub const ALL: [Refusal; 19] = [
         Refusal::RequestLine,
         Refusal::Target,
@@ -78,21 +73,11 @@ impl Refusal {
         Refusal::Version,
     ];
 
-    /// Its place in an array with one for each.
-    pub fn index(self) -> usize {
-        let kind = match self {
-            Refusal::TargetByte(_) => Refusal::Target,
-            kind => kind,
-        };
-        let place = Refusal::ALL.iter().position(|&known| known == kind);
-        place.expect("all of them are there")
-    }
-
     /// What it is called where refusals are counted.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::RequestLine => "request_line",
-            Refusal::Target | Refusal::TargetByte(_) => "target",
+            Refusal::Target => "target",
             Refusal::LineEnd => "line_end",
             Refusal::EmptyLines => "empty_lines",
             Refusal::Field => "field",
@@ -118,7 +103,6 @@ impl Refusal {
         match self {
             Refusal::RequestLine
             | Refusal::Target
-            | Refusal::TargetByte(_)
             | Refusal::LineEnd
             | Refusal::EmptyLines
             | Refusal::Field
@@ -138,9 +122,8 @@ impl Refusal {
     }
 
     /// One line for the client, without its line end.
-    pub fn text(self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
-            Refusal::TargetByte(byte) => return Cow::Owned(explain(byte)),
+    pub fn text(self) -> &'static str {
+        match self {
             Refusal::RequestLine => "not an HTTP/1 request line",
             Refusal::Target => "not a request target that goes with the method",
             Refusal::LineEnd => "lines end with CR LF, and neither stands alone",
@@ -160,19 +143,6 @@ impl Refusal {
             Refusal::Coding => "chunked is the only transfer coding known here",
             Refusal::Tunnel => "no tunnels are opened here",
             Refusal::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
-        })
-    }
-}
-
-/// What is wrong with a byte in a request target.
-fn explain(byte: u8) -> String {
-    match byte {
-        b'%' => "in a request target, two hexadecimal digits follow a percent sign".to_owned(),
-        b' ' => "a request target holds no blank; it is written %20".to_owned(),
-        b'!'..=b'~' => {
-            let symbol = char::from(byte);
-            format!("a request target holds no {symbol} here; it is written %{byte:02X}")
         }
-        _ => format!("a request target holds no byte 0x{byte:02x} here; it is written %{byte:02X}"),
     }
 }

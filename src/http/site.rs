@@ -12,6 +12,7 @@ use super::date::{DATE_LEN, imf_fixdate};
 use super::grammar::{Shown, means};
 use super::memo::Memo;
 use super::page::{Draft, Page, Route, TEXT, TEXT_NOT_SNIFFED, Text};
+use super::target::{explain, stray_byte};
 use super::{Head, Refusal, Resource, Status, Version};
 use crate::limits::{ANSWER_MAX, LOGGED_MAX, OUTBOX, TEXT_MAX};
 
@@ -132,6 +133,7 @@ impl Site {
     }
 
     /// The page that a request is about.
+    #[inline]
     pub(super) fn page(&self, head: &Head) -> usize {
         let (not_found, server) = (self.paths.len(), self.paths.len() + 1);
         match head.resource {
@@ -284,7 +286,7 @@ impl Site {
         self.logs
     }
 
-    fn keep_response(&mut self, status: Status, bytes: usize, why: Option<Refusal>) {
+    fn keep_response(&mut self, status: Status, bytes: usize, why: Option<String>) {
         let request = mem::take(&mut self.request);
         self.responses.push(Response {
             request,
@@ -339,18 +341,20 @@ impl Site {
             status: why.status(),
             fields: TEXT_NOT_SNIFFED,
         };
-        let body = format!("{}\n", why.text());
+        let stray = (why == Refusal::Target).then(|| stray_byte(head)).flatten();
+        let text = stray.map_or_else(|| why.text().to_owned(), explain);
+        let body = format!("{text}\n");
         let mut reply = draft.whole(Version::Http11, false, body.as_bytes());
         reply.stamp(&self.date);
         let bytes = reply.bytes(fields_only);
         out.extend_from_slice(bytes);
         self.given.answers[draft.status.index()] += 1;
-        self.given.refusals[why.index()] += 1;
+        self.given.refusals[why as usize] += 1;
         if self.logs {
             if self.request.is_empty() {
                 self.request = beginning(head);
             }
-            self.keep_response(draft.status, bytes.len(), Some(why));
+            self.keep_response(draft.status, bytes.len(), Some(text));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! method may have it, and the path that it leads to.
 
 use super::Refusal;
-use super::grammar::{is_host_and_port, split_at_byte, stray_byte};
+use super::grammar::{is_host_and_port, is_token, skip_query, split_at_byte, split_path};
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,8 @@ impl<'a> Resource<'a> {
     /// What `target` is about in a request with this `method`.
     ///
     /// # Errors
-    /// [`Refusal::Target`] if the target has none of the forms that go with the method,
-    /// [`Refusal::TargetByte`] for a byte that it cannot hold, and [`Refusal::Tunnel`] for a
-    /// `CONNECT` that is in order.
+    /// [`Refusal::Target`] if the target has none of the forms that go with the method, or holds
+    /// a [stray byte](stray_byte), and [`Refusal::Tunnel`] for a `CONNECT` that is in order.
     pub(super) fn locate(method: &str, target: &'a [u8]) -> Result<Resource<'a>, Refusal> {
         match (method, target) {
             ("CONNECT", _) if is_authority(target) => Err(Refusal::Tunnel),
@@ -36,12 +35,49 @@ impl<'a> Resource<'a> {
     }
 
     fn at(path_and_query: &'a [u8]) -> Result<Resource<'a>, Refusal> {
-        let (path, query) = split_at_byte(path_and_query, b'?');
-        match (path, stray_byte(path, query)) {
-            (_, Some(byte)) => Err(Refusal::TargetByte(byte)),
-            ([], None) => Ok(Resource::Path(b"/")),
-            (path, None) => Ok(Resource::Path(path)),
+        let (path, rest) = split_path(path_and_query);
+        match rest {
+            [] => {}
+            [b'?', query @ ..] if skip_query(query).is_empty() => {}
+            _ => return Err(Refusal::Target),
         }
+        Ok(Resource::Path(if path.is_empty() { b"/" } else { path }))
+    }
+}
+
+/// The first byte in the target of a head that no target holds where it stands. What is behind the
+/// target matters only once all of its line is here.
+pub(super) fn stray_byte(head: &[u8]) -> Option<u8> {
+    let head = head.trim_ascii_start();
+    let line = head.split(|byte| b"\r\n".contains(byte)).next()?;
+    let mut words = line.split(|&byte| byte == b' ');
+    let (method, target) = (words.next()?, words.next()?);
+    let path_and_query = match target {
+        [b'/', ..] => target,
+        _ => after_authority(target)?,
+    };
+    let left = match split_path(path_and_query).1 {
+        [b'?', query @ ..] => skip_query(query),
+        rest => rest,
+    };
+    let mut goes_on = || words.nth(1).is_some() && line.len() < head.len();
+    match left.first() {
+        Some(&byte) if is_token(method) => Some(byte),
+        None if goes_on() => Some(b' '),
+        _ => None,
+    }
+}
+
+/// What is wrong with a [stray byte](stray_byte).
+pub(super) fn explain(byte: u8) -> String {
+    match byte {
+        b'%' => "in a request target, two hexadecimal digits follow a percent sign".to_owned(),
+        b' ' => "a request target holds no blank; it is written %20".to_owned(),
+        b'!'..=b'~' => {
+            let symbol = char::from(byte);
+            format!("a request target holds no {symbol} here; it is written %{byte:02X}")
+        }
+        _ => format!("a request target holds no byte 0x{byte:02x} here; it is written %{byte:02X}"),
     }
 }
 
@@ -76,10 +112,6 @@ mod tests {
     const NONE: Result<Resource, Refusal> = Err(Refusal::Target);
     const TUNNEL: Result<Resource, Refusal> = Err(Refusal::Tunnel);
 
-    const fn stray(byte: u8) -> Result<Resource<'static>, Refusal> {
-        Err(Refusal::TargetByte(byte))
-    }
-
     #[test]
     fn each_form_is_for_some_methods_and_not_for_others() {
         for (target, get, options, connect) in [
@@ -88,17 +120,17 @@ mod tests {
             ("/x", PAGE, PAGE, NONE),
             ("/x?", PAGE, PAGE, NONE),
             ("/x?y=/?%20z", PAGE, PAGE, NONE),
-            ("/x#y", stray(b'#'), stray(b'#'), NONE),
-            ("/x%", stray(b'%'), stray(b'%'), NONE),
-            ("/\"x\"", stray(b'"'), stray(b'"'), NONE),
-            ("/<x>", stray(b'<'), stray(b'<'), NONE),
-            ("/x\\y", stray(b'\\'), stray(b'\\'), NONE),
-            ("/x^{|}`", stray(b'^'), stray(b'^'), NONE),
-            ("/ü", stray(0xc3), stray(0xc3), NONE),
+            ("/x#y", NONE, NONE, NONE),
+            ("/x%", NONE, NONE, NONE),
+            ("/\"x\"", NONE, NONE, NONE),
+            ("/<x>", NONE, NONE, NONE),
+            ("/x\\y", NONE, NONE, NONE),
+            ("/x^{|}`", NONE, NONE, NONE),
+            ("/ü", NONE, NONE, NONE),
             // A query is not read, and holds what browsers put there.
             ("/x?y=[z]&{a|b}^\\`ü", PAGE, PAGE, NONE),
-            ("/x?<", stray(b'<'), stray(b'<'), NONE),
-            ("/x?%zz", stray(b'%'), stray(b'%'), NONE),
+            ("/x?<", NONE, NONE, NONE),
+            ("/x?%zz", NONE, NONE, NONE),
             // Absolute form (section 3.2.2).
             ("http://a/x", PAGE, PAGE, NONE),
             ("HTTPS://a.b:80/x?y", PAGE, PAGE, NONE),
@@ -106,7 +138,7 @@ mod tests {
             ("http://a/", ROOT, ROOT, NONE),
             ("http://a?y", ROOT, ROOT, NONE),
             ("http://a", ROOT, SERVER, NONE),
-            ("http://a/#y", stray(b'#'), stray(b'#'), NONE),
+            ("http://a/#y", NONE, NONE, NONE),
             ("http://a#y", NONE, NONE, NONE),
             ("http://user@a/x", NONE, NONE, NONE),
             ("http://a:b/x", NONE, NONE, NONE),
