@@ -13,7 +13,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, ErrorKind, Seek};
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -58,8 +58,12 @@ struct Page {
     /// Lines that end in the rest of it.
     lines: usize,
     stderr: Outlet,
+    /// How long it may become: [`PAGE_MAX`], unless files have to be shorter than that.
+    most: u64,
     /// Lines lost since that was last told.
     dropped: usize,
+    /// Why standard error took no more when that was last so.
+    reason: String,
 }
 
 impl Journal {
@@ -68,14 +72,10 @@ impl Journal {
     /// belongs to the log.
     ///
     /// # Errors
-    /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors; and a limit on
-    /// file sizes that holds for the page, too, as exceeding it would end the process.
+    /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors.
     pub fn open(level: LevelFilter) -> io::Result<Journal> {
-        let limit = getrlimit(Resource::Fsize).current;
-        if limit.is_some_and(|limit| limit < (PAGE_MAX + LINE_MAX) as u64) {
-            let what = "the limit on file sizes (ulimit -f, RLIMIT_FSIZE) leaves no room for it";
-            return Err(io::Error::other(what));
-        }
+        let most = page_max();
+        let level = if most > 0 { level } else { LevelFilter::Off };
         let stdout = Outlet::beside(io::stdout().as_fd())?;
         let stderr = Outlet::beside(io::stderr().as_fd())?;
         let memory = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
@@ -93,9 +93,16 @@ impl Journal {
                 sent: 0,
                 lines: 0,
                 stderr,
+                most,
                 dropped: 0,
+                reason: String::new(),
             }),
         }));
+        if most == 0 {
+            let complaint =
+                b"onepoll: no log is kept: the limit on file sizes (ulimit -f) is too low\n";
+            let _ = logger.page().stderr.write(complaint);
+        }
         if log::set_logger(logger).is_ok() {
             log::set_max_level(level);
         }
@@ -201,9 +208,10 @@ impl Logger {
     fn hand_on(&self, page: &mut Page) {
         if page.hand_on() && page.dropped > 0 {
             let dropped = mem::take(&mut page.dropped);
-            let words = format_args!("Standard error was stuck: {dropped} log lines were dropped");
+            let reason = mem::take(&mut page.reason);
             let mut record = Record::builder();
             record.level(Level::Warn).target("onepoll");
+            let words = format_args!("{dropped} log lines were dropped: {reason}");
             self.print(page, &record.args(words).build());
             page.hand_on();
         }
@@ -215,11 +223,10 @@ impl Page {
     /// Whether there is no room for another line. To ask the kernel costs as much as to print
     /// one, and need not be as long as there is room for any.
     fn is_full(&mut self) -> bool {
-        let is_full = |len| len >= PAGE_MAX as u64;
-        if is_full(self.len + (self.unmeasured * LINE_MAX) as u64) {
+        if self.len + (self.unmeasured * LINE_MAX) as u64 >= self.most {
             self.measure();
         }
-        is_full(self.len)
+        self.len >= self.most
     }
 
     /// Counts lines that nobody will read.
@@ -234,8 +241,10 @@ impl Page {
         self.unmeasured = 0;
     }
 
-    /// Hands on as much as standard error takes, and says whether that was all. If its reader
-    /// has gone, nobody will ever take what is left.
+    /// Hands on as much as standard error takes, and says whether that was all. What is left is
+    /// kept, and goes on with the byte behind the last one that was taken, so that lines stay
+    /// whole when a disk is full. Only if the reader of a pipe has gone, no other will ever take
+    /// it.
     fn hand_on(&mut self) -> bool {
         let mut chunk = [0; PIPE_WRITE];
         let mut flows = true;
@@ -245,12 +254,19 @@ impl Page {
             let chunk = &mut chunk[..left.min(PIPE_WRITE)];
             let read = self.memory.read_at(chunk, self.sent);
             match read.and_then(|read| self.stderr.write(whole_lines(&chunk[..read]))) {
-                Ok(0) => return false,
+                Ok(0) => {
+                    "standard error was not read".clone_into(&mut self.reason);
+                    return false;
+                }
                 Ok(taken) => {
                     self.sent += taken as u64;
                     self.lines -= chunk[..taken].iter().filter(|&&byte| byte == b'\n').count();
                 }
-                Err(_) => {
+                Err(error) => {
+                    self.reason = format!("standard error took no more ({error})");
+                    if error.kind() != ErrorKind::BrokenPipe {
+                        return false;
+                    }
                     self.lose(self.lines);
                     flows = false;
                     break;
@@ -263,6 +279,17 @@ impl Page {
         }
         flows
     }
+}
+
+/// How long the page may become. A limit on file sizes holds for it, too, although it is memory;
+/// zero if that leaves no room for a line.
+fn page_max() -> u64 {
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    let room = limit.saturating_sub(LINE_MAX as u64);
+    if room < LINE_MAX as u64 {
+        return 0;
+    }
+    room.min(PAGE_MAX as u64)
 }
 
 /// As many lines as are whole, so that those of several processes on one pipe stay whole,
@@ -292,7 +319,9 @@ mod tests {
             sent: 0,
             lines: 0,
             stderr: Outlet::beside(writer.as_fd()).expect("a pipe"),
+            most: PAGE_MAX as u64,
             dropped: 0,
+            reason: String::new(),
         };
         (page, reader, writer)
     }

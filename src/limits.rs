@@ -219,6 +219,10 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest duration that an option takes: a day, far from any clock's overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Most memory that is allocated at start, beside the body. It is asked for in one piece first: a
+/// lack of memory can be told then, and ends the process later.
+pub const START_MEMORY: usize = 1024 * 1024;
+
 /// Longest version text, so that the page that carries it stays within [`ANSWER_MAX`].
 pub const VERSION_MAX: usize = 64;
 
@@ -230,6 +234,10 @@ const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a text must fit");
 const _: () = assert!(
     MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < TEXT_MAX,
     "a map must fit"
+);
+const _: () = assert!(
+    2 * (OUTBOX + INBOX) < START_MEMORY,
+    "and as much for all else"
 );
 const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);

@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::{error, warn};
+use log::{Level, error, log_enabled, warn};
 use onepoll::command::Command;
 use onepoll::descriptors;
 use onepoll::journal::Journal;
@@ -62,6 +62,10 @@ fn serve(options: &Options) -> u8 {
         Ok(Outcome::Failed) => 1,
         Ok(Outcome::Cut) => 3,
         Ok(Outcome::Left) => 130,
+        // A start that fails says so even if there is no log.
+        Err(error) if !log_enabled!(target: "onepoll", Level::Error) => {
+            print(&mut io::stderr(), &format!("onepoll: {error}\n"), 1)
+        }
         Err(error) => {
             error!(target: "onepoll", "{error}");
             1

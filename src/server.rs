@@ -41,7 +41,7 @@ use crate::budget::Budget;
 use crate::descriptors;
 use crate::doors::Doors;
 use crate::journal;
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE};
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE, START_MEMORY};
 use crate::listener::Accepted;
 use crate::meter::{Meter, Step};
 use crate::moment::{self, Moment};
@@ -87,6 +87,10 @@ impl Server {
     /// What the kernel says; if it is about a listener, the message names it.
     pub fn bind(options: &Options, inherited: Inherited) -> io::Result<Server> {
         let cannot = |what| move |error| cannot(what, &error);
+        let mut memory: Vec<u8> = Vec::new();
+        let reserved = memory.try_reserve_exact(START_MEMORY);
+        drop(memory);
+        reserved.map_err(|error| cannot("allocate its buffers")(io::Error::other(error)))?;
         let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
         let poll = Poll::new().map_err(cannot("make a poll"))?;
         let registered = signals.register(poll.registry(), SIGNALS);

@@ -114,6 +114,11 @@ impl Process {
         }
     }
 
+    /// Whether it says that it is ready, instead of exiting.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.stdout.recv_timeout(PATIENCE).is_ok()
+    }
+
     /// Waits until a server listens that cannot say so.
     pub(crate) fn found_by_its_sockets(mut self) -> Process {
         // The sockets are made in this order.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -11,9 +12,13 @@ use std::time::Duration;
 use onepoll::limits::PIPE_WRITE;
 use onepoll::outlet::Outlet;
 use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::process::{Resource, Rlimit, prlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::*;
+
+/// What a line says of others, behind their number.
+const DROPPED: &str = " log lines were dropped: standard error was not read";
 
 const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
 
@@ -77,7 +82,7 @@ fn what_was_dropped_is_told_once_the_pipe_flows_again() {
     // Now that it is read, the rest comes by itself: nobody has to ask anything more.
     let log = lines(reader);
     let mut told: Vec<String> = Vec::new();
-    while !told.last().is_some_and(|line| line.contains("stuck: ")) {
+    while !told.last().is_some_and(|line| line.contains(DROPPED)) {
         told.push(log.recv_timeout(PATIENCE).expect("the count is told"));
     }
     ask(server.addresses(), 100);
@@ -88,8 +93,8 @@ fn what_was_dropped_is_told_once_the_pipe_flows_again() {
         .filter(|line| line.contains("Request '"))
         .count();
     let dropped = told.iter().filter_map(|line| {
-        let (_, count) = line.split_once("stuck: ")?;
-        count.split(' ').next()?.parse::<usize>().ok()
+        let (count, _) = line.split_once(DROPPED)?;
+        count.rsplit(' ').next()?.parse::<usize>().ok()
     });
     let dropped: usize = dropped.sum();
     assert!(dropped > 0, "the pipe was full");
@@ -200,18 +205,80 @@ fn closed_outputs_are_no_reason_not_to_serve() {
     }
 }
 
+/// Starts a server whose log goes to a file, under a soft limit on the size of files in blocks of
+/// 512 bytes.
+fn start_with_a_limit_on_files(blocks: u32, log: &Path) -> Process {
+    let script = format!("ulimit -S -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")]);
+    let file = File::create(log).expect("a file");
+    Process::spawn(command.args(PORTS).env_clear().stderr(file))
+}
+
 #[test]
-fn a_limit_on_files_that_would_end_the_process_is_told_at_the_start() {
-    let script = "ulimit -f 10; exec \"$0\"";
-    let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
-        .env_clear()
-        .output()
-        .expect("it can be run");
-    assert_eq!(output.status.code(), Some(1));
-    let line = String::from_utf8_lossy(&output.stderr);
-    let complaint = "onepoll: cannot keep a log: the limit on file sizes (ulimit -f, RLIMIT_FSIZE)";
-    assert!(line.starts_with(complaint), "{line}");
+fn a_log_file_at_its_limit_holds_nobody_up_and_its_lines_are_whole() {
+    let path = std::env::temp_dir().join(format!("onepoll-limit-{}", std::process::id()));
+    let limit = 200 * 512;
+    let server = start_with_a_limit_on_files(200, &path);
+    ask(server.addresses(), 2_000);
+    let size = || std::fs::metadata(&path).expect("a file").len();
+    assert_eq!(size(), limit, "the log has met its limit");
+    // There is room again: the line that was cut goes on, and the loss is told.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    prlimit(Some(server.pid()), Resource::Fsize, unlimited).expect("it is our child");
+    let log = wait_for("the loss is told", || {
+        let log = std::fs::read_to_string(&path).expect("text");
+        log.contains(" log lines were dropped: standard error took no more (File too large")
+            .then_some(log)
+    });
+    for line in log.lines() {
+        assert!(
+            line.starts_with("20") && line.matches("Z ").count() == 1,
+            "{line:?}"
+        );
+    }
+    stop(server);
+    std::fs::remove_file(&path).expect("it is there");
+}
+
+#[test]
+fn a_limit_on_files_that_leaves_no_room_for_a_line_leaves_no_log() {
+    let path = std::env::temp_dir().join(format!("onepoll-nolog-{}", std::process::id()));
+    let server = start_with_a_limit_on_files(10, &path);
+    ask(server.addresses(), 10);
+    stop(server);
+    let log = std::fs::read_to_string(&path).expect("text");
+    assert_eq!(
+        log,
+        "onepoll: no log is kept: the limit on file sizes (ulimit -f) is too low\n"
+    );
+    std::fs::remove_file(&path).expect("it is there");
+}
+
+#[test]
+fn a_full_disk_holds_nobody_up() {
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("it is everywhere");
+    let server = Process::spawn(onepoll().args(PORTS).stderr(full));
+    ask(server.addresses(), 1_000);
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&READY.replace("/ready", "/metrics"));
+    let page = peer.answer();
+    let dropped = page
+        .lines()
+        .find_map(|line| line.strip_prefix("onepoll_log_lines_dropped_total "));
+    assert_ne!(
+        dropped,
+        Some("0"),
+        "what does not fit into memory is counted"
+    );
+    drop(peer);
+    stop(server);
 }
 
 #[test]

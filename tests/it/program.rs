@@ -337,7 +337,49 @@ fn a_taken_port_is_named_and_ends_with_status_1() {
             format!("[onepoll] {title} cannot listen on {address}: Address already in use");
         assert!(line.contains(&expected) && line.contains("ERROR"), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
+        let output = run(&[flag, &address, other, "127.0.0.1:0", "--log=off"], &[]);
+        let line = text(&output.stderr);
+        let expected = format!("onepoll: {title} cannot listen on {address}: Address already");
+        assert!(line.starts_with(&expected), "even without a log: {line:?}");
+        assert_eq!(output.status.code(), Some(1));
     }
+}
+
+#[test]
+fn a_start_that_lacks_something_says_what_it_could_not_do() {
+    // With fewer, the dynamic loader fails.
+    for limit in 4..16 {
+        let script =
+            format!("ulimit -n {limit}; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
+            .env_clear();
+        let mut server = Process::spawn_unready(command.stderr(std::process::Stdio::piped()));
+        if server.is_ready() {
+            break;
+        }
+        let exited = server.wait();
+        assert_eq!(exited.status.code(), Some(1), "{limit}: {:?}", exited.log);
+        let line = exited.log.join("\n").to_lowercase();
+        assert!(
+            line.contains("cannot ") && line.contains("too many open files"),
+            "{line}"
+        );
+    }
+    let options = "--listen 127.0.0.1:0 --diag 127.0.0.1:0 --body-size 67108864";
+    let script = format!("ulimit -v 40000; exec \"$0\" {options}");
+    let output = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
+        .env_clear()
+        .output()
+        .expect("it can be run");
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(
+        line.contains("Cannot keep a body of 67108864 bytes: "),
+        "{line}"
+    );
 }
 
 #[test]

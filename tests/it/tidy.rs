@@ -421,6 +421,7 @@ fn times() -> Vec<(&'static str, String)> {
         ("NOTIFY_PATIENCE", format!("{NOTIFY_PATIENCE:?}")),
         ("PROBE_PATIENCE", format!("{PROBE_PATIENCE:?}")),
         ("DURATION_MAX", format!("{DURATION_MAX:?}")),
+        ("START_MEMORY", bytes(START_MEMORY)),
         ("VERSION_MAX", bytes(VERSION_MAX)),
     ]
 }
