@@ -114,11 +114,12 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The page that it waits for, if that has to be written first, and the query.
-    pub fn awaits_page<'a>(&'a self, site: &'a Site) -> Option<(&'a str, &'a str)> {
+    pub fn awaits_page<'a>(&self, site: &'a Site) -> Option<(&'a str, String)> {
         let head = Head::parse(&self.carry).ok();
         let (head, _) = head.filter(|_| self.is_unwritten())??;
-        let query = head.target.split_once('?').map_or("", |(_, query)| query);
-        Some((site.path(&head)?, query))
+        let mut parts = head.target.splitn(2, |&byte| byte == b'?').skip(1);
+        let query = String::from_utf8_lossy(parts.next().unwrap_or_default());
+        Some((site.path(&head)?, query.into_owned()))
     }
 
     /// Whether the peer has sent something that was not read, as far as is known.

@@ -714,7 +714,7 @@ fn a_request_for_a_live_page_waits_for_its_text() {
     );
     assert_eq!(
         stage.connection.awaits_page(&stage.site),
-        Some(("/loop", "x"))
+        Some(("/loop", "x".to_owned()))
     );
     // Nothing is read meanwhile, and a turn does no harm.
     stage.calls();

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Error, Header, Request, Status};
 
 use super::fields::Fields;
-use super::grammar::is_token;
+use super::grammar::{is_token, split_at_byte};
 use super::{Body, Refusal, Resource};
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
 
@@ -18,8 +18,8 @@ use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
 pub struct Head<'a> {
     /// Any token: methods are not told apart but for `HEAD`, `OPTIONS` and `CONNECT`.
     pub method: &'a str,
-    /// The request target as it was sent, query and all. It is visible ASCII.
-    pub target: &'a str,
+    /// The request target as it was sent, query and all.
+    pub target: &'a [u8],
     /// What the target is about.
     pub resource: Resource<'a>,
     /// The protocol that the client speaks, and in which it is answered.
@@ -64,7 +64,42 @@ impl<'a> Head<'a> {
             Ok(Status::Partial) => Err(oversize(window)),
             // Which version it is shows only once the whole line is here.
             Err(Error::Version) if !window.contains(&b'\n') && window.len() < HEAD_MAX => Ok(None),
-            Err(error) => Err(explain(error, window)),
+            Err(error) => {
+                let found = Head::parse_masked(error, window)?;
+                Ok(found.map(|(head, len)| (head, start + len)))
+            }
+        }
+    }
+
+    /// Parses a head that `httparse` finds an error in, once more if that is only a query which is
+    /// no UTF-8.
+    #[cold]
+    fn parse_masked(error: Error, window: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
+        let Some(masked) = mask_query(window).filter(|_| error == Error::Token) else {
+            return Err(explain(error, window));
+        };
+        let found = Head::parse(&masked)?;
+        Ok(found.map(|(head, len)| (head.unmask(&masked, window), len)))
+    }
+
+    /// The same head in the bytes that it has been masked from.
+    fn unmask<'b>(self, masked: &[u8], window: &'b [u8]) -> Head<'b> {
+        let place = |part: &[u8]| {
+            let start = part.as_ptr().addr() - masked.as_ptr().addr();
+            &window[start..start + part.len()]
+        };
+        Head {
+            method: str::from_utf8(place(self.method.as_bytes())).unwrap_or_default(),
+            target: place(self.target),
+            resource: match self.resource {
+                Resource::Path(b"/") => Resource::Path(b"/"),
+                Resource::Path(path) => Resource::Path(place(path)),
+                Resource::Server => Resource::Server,
+            },
+            version: self.version,
+            body: self.body,
+            persists: self.persists,
+            expects_continue: self.expects_continue,
         }
     }
 
@@ -93,7 +128,7 @@ impl<'a> Head<'a> {
         fields.require_host(version)?;
         Ok(Head {
             method,
-            target,
+            target: target.as_bytes(),
             resource: Resource::locate(method, target.as_bytes())?,
             version,
             body: fields.body(version)?,
@@ -101,6 +136,25 @@ impl<'a> Head<'a> {
             expects_continue: fields.expects_continue(version),
         })
     }
+}
+
+/// A head of which the query is no UTF-8, with other bytes in the place of those that are not
+/// ASCII. What a query holds decides nothing.
+#[cold]
+fn mask_query(window: &[u8]) -> Option<Vec<u8>> {
+    let (method, rest) = split_at_byte(window, b' ');
+    let target = split_at_byte(rest.get(1..)?, b' ').0;
+    let (path, query) = split_at_byte(target, b'?');
+    if str::from_utf8(query).is_ok() {
+        return None;
+    }
+    let start = method.len() + 1 + path.len();
+    let mut masked = window.to_vec();
+    let query = &mut masked[start..start + query.len()];
+    for byte in query.iter_mut().filter(|byte| !byte.is_ascii()) {
+        *byte = b'x';
+    }
+    Some(masked)
 }
 
 /// The number of bytes in the empty lines ahead of a request line (RFC 9112, section 2.2),

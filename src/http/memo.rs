@@ -37,12 +37,12 @@ impl Memo {
     }
 
     /// What the request was for, if the log is to tell of it.
-    pub(super) fn target(&self) -> Option<&str> {
-        str::from_utf8(self.head.get(self.target.clone()?)?).ok()
+    pub(super) fn target(&self) -> Option<&[u8]> {
+        self.head.get(self.target.clone()?)
     }
 
     /// Remembers a head that nothing follows, unless it is too long. The `target` is in it.
-    pub(super) fn remember(&mut self, head: &[u8], answer: Answer, target: Option<&str>) {
+    pub(super) fn remember(&mut self, head: &[u8], answer: Answer, target: Option<&[u8]>) {
         if head.len() > MEMO_MAX {
             return;
         }
@@ -82,7 +82,7 @@ mod tests {
             let mut memo = Memo::new();
             memo.remember(input.as_bytes(), answer, Some(head.target));
             assert_eq!(memo.recall().is_some(), is_kept);
-            assert_eq!(memo.target(), Some("/hello").filter(|_| is_kept));
+            assert_eq!(memo.target(), Some(&b"/hello"[..]).filter(|_| is_kept));
             assert!(memo.head.capacity() <= MEMO_MAX);
         }
     }

@@ -175,7 +175,7 @@ impl Site {
             is_delayed: self.pages[page].is_delayed,
         };
         if self.logs {
-            let target = Shown(head.target.as_bytes());
+            let target = Shown(head.target);
             self.request = format!("{} '{target}'", head.method);
         }
         let told = (page < self.paths.len()).then_some(head.target);
@@ -243,8 +243,8 @@ impl Site {
     }
 
     /// Logs a request for which a route was found.
-    fn tell(&self, target: &str) {
-        let target = Shown(target.as_bytes());
+    fn tell(&self, target: &[u8]) {
+        let target = Shown(target);
         log::info!(target: self.name, "Request '{target}' received");
     }
 

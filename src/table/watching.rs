@@ -60,7 +60,7 @@ impl<S: Socket> Table<S> {
                 guest.connection.awaits_page(site)
             });
             if let Some((path, query)) = page {
-                return Some((key, path.to_owned(), query.to_owned()));
+                return Some((key, path.to_owned(), query));
             }
         }
     }
