@@ -1,5 +1,6 @@
 //! A server process and the peers that talk to it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
@@ -20,21 +21,51 @@ use rustix::process::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// What takes longer than this has failed; nothing is supposed to take nearly as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// What takes longer than this has failed, on whatever machine; nothing takes nearly as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 pub(crate) const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The binary, with an environment that holds nothing of the caller's.
 pub(crate) fn onepoll() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onepoll"));
+    let mut command = with_default_signals(env!("CARGO_BIN_EXE_onepoll"));
     command
         .env_clear()
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     command
 }
+
+/// A command that ignores neither SIGINT nor SIGHUP, even if the tests do: a script starts what it
+/// leaves in the background with SIGINT ignored, and nohup ignores SIGHUP; children inherit both.
+pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
+    let both = 1 << (Signal::INT.as_raw() - 1) | 1 << (Signal::HUP.as_raw() - 1);
+    if signals("SigIgn") & both == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,HUP").arg(program);
+    command
+}
+
+/// The signals of which a line in this process's status tells, a bit each (proc(5)).
+pub(crate) fn signals(line: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let bits = status
+        .lines()
+        .find_map(|each| each.strip_prefix(line)?.strip_prefix(":\t"));
+    u64::from_str_radix(bits.expect("a line"), 16).expect("a number")
+}
+
+/// Limits that no test runs into, however slow its machine is; a test of one sets it for itself.
+const GENEROUS: [&str; 5] = [
+    "--idle-timeout=10m",
+    "--header-timeout=10m",
+    "--body-timeout=10m",
+    "--write-timeout=10m",
+    "--drain=10m",
+];
 
 /// A server that is running, killed at the latest when it is dropped.
 pub(crate) struct Process {
@@ -55,10 +86,11 @@ pub(crate) struct Exited {
 }
 
 impl Process {
-    /// Starts a server on ports that are free and waits until it is ready.
+    /// Starts a server on ports that are free, patient unless the options say otherwise, and
+    /// waits until it is ready.
     pub(crate) fn start(options: &[&str]) -> Process {
         let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
-        Process::spawn(onepoll().args(ports).args(options))
+        Process::spawn(onepoll().args(ports).args(GENEROUS).args(options))
     }
 
     /// Starts `command`, which runs a server, and waits until it is ready.
@@ -274,7 +306,8 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "never: {what}");
-        thread::yield_now();
+        // Long enough to leave the processor to what is waited for.
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

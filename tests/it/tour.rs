@@ -115,7 +115,8 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
 #[ignore = "needs Debian's curl, strace and wrk"]
 fn every_box_of_the_tour_shows_what_it_says() {
     for found in boxes() {
-        let mut server = Process::start(&found.options());
+        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
+        let mut server = Process::spawn(onepoll().args(ports).args(found.options()));
         let folder = std::env::temp_dir().join(format!("onepoll-tour-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let mut shell = Command::new("bash");
