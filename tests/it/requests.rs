@@ -1,6 +1,7 @@
 //! What the seed's users know, asked over the wire.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use onepoll::service::VERSION;
@@ -112,7 +113,8 @@ fn dates_follow_the_clock() {
     let mut seen = Vec::new();
     let start = SystemTime::now();
     // The date changes within a second, so two of them prove that it does.
-    while seen.len() < 3 {
+    while seen.len() < 2 {
+        thread::sleep(Duration::from_millis(10));
         let before = SystemTime::now();
         assert!(before < start + PATIENCE, "{seen:?}");
         peer.send(HELLO);
@@ -181,31 +183,42 @@ fn a_body_may_be_as_long_as_it_likes() {
 
 #[test]
 fn an_answer_may_wait_without_anybody_waiting_for_it() {
-    let server = Process::start(&["--delay", "1s", "--log", "warn"]);
-    let [mut one, mut other] = [(); 2].map(|()| server.connect());
-    let start = Instant::now();
     let not_found = HELLO.replace("/hello", "/other");
-    one.send(&[HELLO, &not_found, HELLO].concat());
+    let server = Process::start(&["--delay", "10m", "--log", "warn"]);
+    let [mut one, mut other] = [(); 2].map(|()| server.connect());
+    one.send(HELLO);
     other.send(&not_found);
-    assert_eq!(status(&other.answer()), 404);
-    assert!(start.elapsed() < Duration::from_secs(1), "it did not wait");
-    for (code, millis) in [(200, 1000), (404, 1000), (200, 2000)] {
-        assert_eq!(status(&one.answer()), code, "in their order");
+    assert_eq!(status(&other.answer()), 404, "it did not wait");
+
+    let server = Process::start(&["--delay", "300ms", "--log", "warn"]);
+    let mut peer = server.connect();
+    let start = Instant::now();
+    peer.send(&[HELLO, &not_found, HELLO].concat());
+    for (code, millis) in [(200, 300), (404, 300), (200, 600)] {
+        assert_eq!(status(&peer.answer()), code, "in their order");
         assert!(start.elapsed() >= Duration::from_millis(millis));
     }
+}
 
-    // Who has asked before the signal is answered after it.
-    other.send(HELLO);
-    one.send(HELLO);
-    assert!(one.has_nothing_for(Duration::from_millis(50)));
-    server.signal(Signal::TERM);
-    for peer in [&mut one, &mut other] {
-        let rest = peer.rest();
-        assert_eq!(
-            (status(&rest), field(&rest, "Connection")),
-            (200, Some("close"))
-        );
-    }
-    drop((one, other));
-    assert_eq!(server.wait().status.code(), Some(0));
+#[test]
+fn who_has_asked_before_the_signal_is_answered_after_it() {
+    let is_answered_after_it = |_| {
+        let server = Process::start(&["--delay", "300ms", "--log", "warn"]);
+        let [mut one, mut other, mut witness] = [(); 3].map(|()| server.connect());
+        one.send(HELLO);
+        other.send(HELLO);
+        // Served behind the others, which have therefore been read.
+        witness.send(&HELLO.replace("/hello", "/other"));
+        assert_eq!(status(&witness.answer()), 404);
+        server.signal(Signal::TERM);
+        let answers = [&mut one, &mut other].map(Peer::rest);
+        assert_eq!(answers.each_ref().map(|answer| status(answer)), [200; 2]);
+        drop((one, other, witness));
+        assert_eq!(server.wait().status.code(), Some(0));
+        answers
+            .iter()
+            .all(|answer| field(answer, "Connection") == Some("close"))
+    };
+    // A busy machine may be late with the signal.
+    assert!((0..9).any(is_answered_after_it));
 }
