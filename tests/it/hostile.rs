@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onepoll::limits::{EMPTY_LINES_MAX, HEAD_MAX, LAST_CALL};
+use onepoll::limits::{ACCEPT_PAUSE, EMPTY_LINES_MAX, HEAD_MAX};
 use rustix::net::sockopt::set_tcp_cork;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::SockRef;
@@ -139,18 +139,18 @@ fn limit(server: &Process, most: u64) {
 fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     let mut server = Process::start(&[]);
     limit(&server, open(&server) + 1);
-    let mut peers: Vec<Peer> = (0..100).map(|_| server.connect()).collect();
+    let mut peers: Vec<Peer> = (0..300).map(|_| server.connect()).collect();
     server.wait_for_log("pauses accepting");
     for peer in &mut peers {
         peer.send(HELLO);
     }
-    // Whoever has been answered leaves, and in their place the next one is let in. If that
-    // took a pause each time, it would come to five seconds at least.
+    // Whoever has been answered leaves, and in their place the next one is let in. A pause each
+    // time, or each other time, would come to more than this, which is far more than it takes.
     let start = Instant::now();
     for mut peer in peers {
         assert_eq!(status(&peer.answer()), 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < 100 * ACCEPT_PAUSE);
     let (exited, _) = server.stop(Signal::TERM);
     let warnings = exited
         .log
@@ -165,14 +165,30 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     assert_eq!(exited.status.code(), Some(0));
 }
 
+/// Waits until a server has gone to sleep a few times more (proc(5)).
+fn let_it_sleep(server: &Process) {
+    let sleeps = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+        let status = status.expect("a status");
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t"));
+        count
+            .and_then(|count| count.parse::<u64>().ok())
+            .expect("a count")
+    };
+    let before = sleeps();
+    wait_for("it sleeps", || (sleeps() >= before + 4).then_some(()));
+}
+
 #[test]
 fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
     let mut server = Process::start(&[]);
     limit(&server, 3);
     let mut peers = [server.connect(), Peer::connect(server.diag)];
     server.wait_for_log("pauses accepting");
-    // Each has met it by now, as there have been pauses and other attempts.
-    assert!(peers[0].has_nothing_for(Duration::from_millis(500)));
+    // Each has met it behind that, as there have been pauses and other attempts.
+    let_it_sleep(&server);
     limit(&server, 1000);
     for (peer, request) in peers.iter_mut().zip([HELLO, READY]) {
         peer.send(request);
@@ -181,7 +197,7 @@ fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
     // That episode is over. The next one is another.
     limit(&server, 3);
     let mut late = server.connect();
-    assert!(late.has_nothing_for(Duration::from_millis(500)));
+    let_it_sleep(&server);
     limit(&server, 1000);
     late.send(HELLO);
     assert_eq!(status(&late.answer()), 200);
@@ -198,8 +214,9 @@ fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
 fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
     let server = Process::start(&[]);
     limit(&server, 3);
+    // Far below the minutes of its drain.
     let (exited, took) = server.stop(Signal::TERM);
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
     assert_eq!(exited.status.code(), Some(0));
     assert!(
         !exited.log.iter().any(|line| line.contains("WARN")),
@@ -230,10 +247,10 @@ fn descriptors_that_come_back_unannounced_are_found() {
     peer.send(HELLO);
     server.wait_for_log("pauses accepting");
     let before = cpu_ticks(&server);
-    assert!(peer.has_nothing_for(Duration::from_secs(1)));
+    assert!(peer.has_nothing_for(Duration::from_millis(500)));
     // A tick is a hundredth of a second, and a loop that spins would have used them all.
     let used = cpu_ticks(&server) - before;
-    assert!(used < 30, "{used} ticks");
+    assert!(used < 15, "{used} ticks");
     limit(&server, 1000);
     assert_eq!(status(&peer.answer()), 200, "without any event that tells");
 }
@@ -251,33 +268,36 @@ fn cpu_ticks(server: &Process) -> u64 {
 #[test]
 fn each_timeout_closes_its_connections_and_is_never_early() {
     let mut server = Process::start(&[
-        "--idle-timeout=1200ms",
-        "--header-timeout=300ms",
-        "--body-timeout=600ms",
-        "--write-timeout=900ms",
+        "--idle-timeout=800ms",
+        "--header-timeout=200ms",
+        "--body-timeout=400ms",
+        "--write-timeout=600ms",
         "--body-size=1048576",
         "--log=debug",
     ]);
     let post = "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n";
-    let start = Instant::now();
+    // However slow this is, it is all there when the server goes on.
+    server.pause();
     let [mut head, mut body, mut idle] = [(); 3].map(|()| server.connect());
     let mut deaf = server.connect_with_little_room();
     head.send("GET /");
     body.send(post);
     idle.send(&HELLO.replace("/hello", "/nowhere"));
-    assert_eq!(status(&idle.answer()), 404);
     deaf.send(&HELLO.repeat(20));
+    let start = Instant::now();
+    server.resume();
 
-    for (peer, millis) in [(&mut head, 300), (&mut body, 600)] {
+    assert_eq!(status(&idle.answer()), 404);
+    for (peer, millis) in [(&mut head, 200), (&mut body, 400)] {
         let answer = peer.rest();
         assert!(start.elapsed() >= Duration::from_millis(millis));
         assert_eq!(status(&answer), 408, "{answer:?}");
         assert_eq!(field(&answer, "Connection"), Some("close"));
     }
     server.wait_for_log("has timed out: writing");
-    assert!(start.elapsed() >= Duration::from_millis(900));
+    assert!(start.elapsed() >= Duration::from_millis(600));
     assert_eq!(idle.rest(), "", "it is closed in the end");
-    assert!(start.elapsed() >= Duration::from_millis(1200));
+    assert!(start.elapsed() >= Duration::from_millis(800));
     drop((head, body));
     let (exited, _) = server.stop(Signal::TERM);
     let told = exited
@@ -341,7 +361,10 @@ fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
     drop((waiting, busy));
     assert_eq!(server.wait().status.code(), Some(0));
     let took = start.elapsed();
-    assert!(took < LAST_CALL + Duration::from_secs(4), "{took:?}");
+    assert!(
+        took < Duration::from_secs(60),
+        "{took:?} of a drain of minutes"
+    );
 }
 
 #[test]
