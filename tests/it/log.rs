@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use onepoll::limits::PIPE_WRITE;
+use onepoll::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, PIPE_WRITE};
 use onepoll::outlet::Outlet;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -33,11 +33,11 @@ fn ask([main, diag]: [SocketAddr; 2], times: usize) {
     }
 }
 
-/// Ends a server whose log cannot be read.
-fn stop(server: Process) {
+/// Ends a server whose log cannot be read; says how long that took.
+fn stop(server: Process) -> Duration {
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0), "{:?}", exited.status);
-    assert!(took.as_secs() < 5, "{took:?}");
+    took
 }
 
 #[test]
@@ -63,7 +63,10 @@ fn nobody_has_to_read_the_log() {
     let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
     ask(server.addresses(), 2_000);
     assert!(!has_room(&reader), "the pipe is full by now");
-    stop(server);
+    // A reader that takes nothing is waited for once, and not as often as one that does.
+    let took = stop(server);
+    let most = LAST_WORDS_PATIENCE * u32::try_from(LAST_WORDS_MAX).expect("a few");
+    assert!(took < most, "{took:?}");
     drop(reader);
 }
 
@@ -142,7 +145,9 @@ fn several_processes_may_log_to_one_pipe() {
     ask_all();
     let log = lines(reader);
     ask_all();
-    servers.into_iter().for_each(stop);
+    for server in servers {
+        stop(server);
+    }
     for line in log {
         let words: Vec<&str> = line.split(' ').collect();
         let level = words.get(1).copied().unwrap_or_default();
@@ -156,21 +161,29 @@ fn several_processes_may_log_to_one_pipe() {
 
 #[test]
 fn a_slow_reader_gets_the_last_words() {
-    let (mut reader, writer) = pipe().expect("a pipe");
-    let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
-    ask(server.addresses(), 1_000);
-    server.signal(Signal::TERM);
-    // It takes a page of the pipe now and then, for as long as somebody waits for that.
-    let (mut log, mut page) = (Vec::new(), [0; PIPE_WRITE]);
-    while !server.exits_within(Duration::from_millis(80)) {
-        let len = reader.read(&mut page).expect("a pipe");
-        log.extend_from_slice(&page[..len]);
-    }
-    assert_eq!(server.wait().status.code(), Some(0));
-    reader.read_to_end(&mut log).expect("a pipe");
-    let log = String::from_utf8(log).expect("text");
-    let last = log.lines().last().unwrap_or_default();
-    assert!(last.contains("Drained in "), "{last}");
+    let gets_them = |_| {
+        let (mut reader, writer) = pipe().expect("a pipe");
+        let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
+        ask(server.addresses(), 1_000);
+        server.signal(Signal::TERM);
+        // It takes a page of the pipe now and then, for as long as somebody waits for that. On a
+        // busy machine it may be too late.
+        let (mut log, mut page) = (Vec::new(), [0; PIPE_WRITE]);
+        let (mut last, mut in_time) = (Instant::now(), true);
+        while !server.exits_within(Duration::from_millis(30)) {
+            let len = reader.read(&mut page).expect("a pipe");
+            log.extend_from_slice(&page[..len]);
+            in_time &= last.elapsed() < LAST_WORDS_PATIENCE;
+            last = Instant::now();
+        }
+        assert_eq!(server.wait().status.code(), Some(0));
+        reader.read_to_end(&mut log).expect("a pipe");
+        let log = String::from_utf8(log).expect("text");
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.contains("Drained in ") || !in_time, "{last}");
+        in_time
+    };
+    assert!((0..20).any(gets_them), "this machine is too busy for it");
 }
 
 #[test]
