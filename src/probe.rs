@@ -305,20 +305,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let target: Target = format!("http://{address}/").parse().expect("a URL");
-        let start = Instant::now();
         let reason = probe(&target).expect_err("nobody answers");
         assert_eq!(
             reason,
             format!("http://{address}/ did not answer within 2s")
         );
-        assert!(start.elapsed() < 4 * PROBE_PATIENCE);
 
         drop(listener);
         let reason = probe(&target).expect_err("nobody is there");
         assert!(reason.contains("Connection refused"), "{reason}");
     }
 
-    /// What a probe makes of a server whose head never ends, with so much at once.
+    /// What a probe makes of a server whose head has no end, with so much at once, a hundred times.
     fn probe_of_endless(field: String, pause: Duration) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -329,7 +327,10 @@ mod tests {
                 .expect("a socket option");
             let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
             // Between two writes it waits for what never comes.
-            while stream.write_all(text.as_bytes()).is_ok() {
+            for _ in 0..100 {
+                if stream.write_all(text.as_bytes()).is_err() {
+                    break;
+                }
                 let _ = stream.read(&mut [0; 1024]);
                 text.clone_from(&field);
             }
@@ -342,16 +343,11 @@ mod tests {
 
     #[test]
     fn a_probe_has_one_patience_for_all_of_an_answer_and_a_limit_on_its_head() {
-        let start = Instant::now();
+        // With a patience for each part it would see the server close, after half a minute.
         let reason = probe_of_endless("A: b\r\n".to_owned(), Duration::from_millis(300));
         assert!(reason.contains("did not answer within 2s"), "{reason}");
         let reason = probe_of_endless("x".repeat(1000), Duration::from_millis(1));
         assert!(reason.contains("not HTTP/1"), "{reason}");
-        assert!(
-            start.elapsed() < 4 * PROBE_PATIENCE,
-            "{:?}",
-            start.elapsed()
-        );
     }
 
     #[test]
