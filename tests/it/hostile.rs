@@ -178,7 +178,7 @@ fn let_it_sleep(server: &Process) {
             .expect("a count")
     };
     let before = sleeps();
-    wait_for("it sleeps", || (sleeps() >= before + 4).then_some(()));
+    wait_for("it sleeps", || (sleeps() >= before + 3).then_some(()));
 }
 
 #[test]

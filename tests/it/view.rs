@@ -450,6 +450,7 @@ fn a_stop_shows() {
         }
     }
     assert_eq!(peer.rest(), "");
+    drop(peer);
     assert_eq!(server.wait().status.code(), Some(0));
 }
 
