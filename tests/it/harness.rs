@@ -19,7 +19,7 @@ pub(crate) use rustix::process::Signal;
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, WaitOptions, kill_process, pidfd_getfd, pidfd_open, waitpid,
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// What takes longer than this has failed, on whatever machine; nothing takes nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -215,10 +215,12 @@ impl Process {
         Peer::connect(self.main)
     }
 
-    /// Connects to the main listener with a socket that takes little before it is read.
+    /// Connects to the main listener with a socket that takes little, in either direction.
     pub(crate) fn connect_with_little_room(&self) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket option");
+        let room = socket.set_send_buffer_size(64 * 1024);
+        room.expect("a socket option");
         socket.connect(&self.main.into()).expect("it is listening");
         Peer::new(socket.into())
     }
@@ -388,6 +390,15 @@ impl Peer {
         }
         patience(PATIENCE).expect("a socket option");
         sent
+    }
+
+    /// Makes room for more than a peer has that was made
+    /// [with little](Process::connect_with_little_room).
+    pub(crate) fn make_room(&self) {
+        let socket = SockRef::from(&self.stream);
+        socket
+            .set_recv_buffer_size(1 << 20)
+            .expect("a socket option");
     }
 
     /// Sends our FIN and goes on listening.

@@ -47,6 +47,7 @@ fn a_client_that_does_not_read_waits_alone() {
         tail.write_all(&HELLO.as_bytes()[(sent - 1) % HELLO.len() + 1..])?;
         tail.shutdown(std::net::Shutdown::Write)
     });
+    peer.make_room();
     assert_eq!(peer.rest().matches("Hello world.").count(), requests);
     writer.join().expect("no panic").expect("the rest is sent");
 }
