@@ -55,8 +55,11 @@ impl Content {
         bytes.try_reserve_exact(size).map_err(|error| {
             io::Error::other(format!("Cannot keep a body of {size} bytes: {error}"))
         })?;
-        let text = self.body.bytes().chain([b'\n']).cycle();
-        bytes.extend(text.take(size));
+        let text = format!("{}\n", self.body);
+        while bytes.len() < size {
+            let left = size - bytes.len();
+            bytes.extend_from_slice(&text.as_bytes()[..left.min(text.len())]);
+        }
         Ok(bytes)
     }
 }
