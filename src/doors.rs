@@ -98,7 +98,7 @@ impl Doors {
     }
 
     /// When the next attempt to accept makes sense; never while nobody waits, and the doors
-    /// need not close because somebody `stays` anyway. A service that has no room does neither.
+    /// need not close because a connection `stays` anyway. A service that has no room does neither.
     pub fn next(&self, now: Moment, stays: bool, has_room: impl Fn(Service) -> bool) -> Moment {
         let listeners = self.listeners.iter().flatten();
         let mut open = listeners.filter(|listener| has_room(listener.service()));

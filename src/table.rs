@@ -248,7 +248,7 @@ impl<S: Socket> Table<S> {
     fn time_out(&mut self, key: usize, now: Moment) {
         let guest = &mut self.guests[key];
         let lane = guest.connection.lane();
-        // An answer that is given in time is nobody's fault.
+        // An answer that has waited for its time is no timeout.
         if lane != Lane::Delayed {
             let number = guest.number;
             debug!(target: "onepoll", "Connection {number} has timed out: {}", lane.name());

@@ -37,7 +37,7 @@ fn handlers_are_in_place_before_the_sockets_are() {
         diag: taken,
         ..Options::default()
     };
-    assert_eq!(signals("SigCgt") & bits(), 0, "nobody has asked for them");
+    assert_eq!(signals("SigCgt") & bits(), 0, "none is installed yet");
     Server::bind(&options, Inherited::default())
         .expect_err("the port is taken, so there never was a socket");
     assert_eq!(signals("SigCgt") & bits(), bits());

@@ -144,7 +144,7 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     for peer in &mut peers {
         peer.send(HELLO);
     }
-    // Whoever has been answered leaves, and in their place the next one is let in. A pause each
+    // A client that has been answered leaves, and the next one is let in. A pause each
     // time, or each other time, would come to more than this, which is far more than it takes.
     let start = Instant::now();
     for mut peer in peers {

@@ -103,12 +103,12 @@ fn a_stop_under_load_loses_nothing_ten_times_over() {
     let fates = [(); 10].map(|()| Fate::default());
     std::thread::scope(|scope| {
         let servers = fates.each_ref().map(|fate| {
-            // Whoever has been answered may be late with the next request on a busy machine.
+            // On a busy machine a client may be late with its next request.
             let server = Process::start(&["--log", "warn", "--last-call", "5m"]);
             start(scope, fate, server.main, 64, 8);
             fate.wait_for(3_000);
             server.signal(Signal::TERM);
-            // Those who are shut out find nobody in their next attempt, after a second. The next
+            // A client that is shut out tries again after a second, and is refused then. The next
             // round does not wait for them.
             server
         });

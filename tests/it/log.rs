@@ -166,7 +166,7 @@ fn a_slow_reader_gets_the_last_words() {
         let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
         ask(server.addresses(), 1_000);
         server.signal(Signal::TERM);
-        // It takes a page of the pipe now and then, for as long as somebody waits for that. On a
+        // It takes a page of the pipe now and then, for as long as the server waits for that. On a
         // busy machine it may be too late.
         let (mut log, mut page) = (Vec::new(), [0; PIPE_WRITE]);
         let (mut last, mut in_time) = (Instant::now(), true);

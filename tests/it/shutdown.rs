@@ -13,7 +13,7 @@ use onepoll::limits::SIGNAL_REPEAT;
 
 use crate::harness::*;
 
-/// Far above what a stop takes that waits for nobody, and far below the minutes for which these
+/// Far above what a stop takes that waits for no client, and far below the minutes for which these
 /// tests let one wait.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -525,11 +525,11 @@ fn diagnostics_that_are_stuck_do_not_delay_the_main_listener() {
     let refused = TcpStream::connect_timeout(&server.main, PATIENCE).expect_err("it is closed");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let is_here = stuck.has_nothing_for(Duration::from_millis(1));
-    assert!(is_here, "and still there is somebody on diagnostics");
+    assert!(is_here, "it is still connected to diagnostics");
 }
 
 #[test]
-fn whoever_is_cut_has_a_name_a_phase_and_a_time_in_it() {
+fn a_connection_that_is_cut_is_named_with_its_phase_and_time() {
     let server = Process::start(&["--drain", "500ms"]);
     let mut stuck = Peer::connect(server.diag);
     stuck.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");

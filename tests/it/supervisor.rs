@@ -57,7 +57,7 @@ fn start(
     diag: SocketAddr,
 ) -> Process {
     let mut command = inherit(names, 2, sockets.map(again));
-    // Whoever asks again and again may be late with that on a busy machine.
+    // On a busy machine a client may be late with its next request.
     let command = command.args(["--last-call", "5m", "--drain", "10m"]);
     let mut server = Process::spawn_with_stdout(command);
     server.wait_for_log(&format!("[main] Starting Server on {main}, inherited"));

@@ -440,7 +440,7 @@ fn a_stop_shows() {
     halfway.send(&HELLO[9..]);
     assert_eq!(field(&halfway.rest(), "Connection"), Some("close"));
     drop(halfway);
-    // Nobody is left on main, sooner or later, and then it is told of the end.
+    // Main is empty in the end, and then the last answer announces the close.
     loop {
         peer.send(&ask("/loop"));
         let answer = peer.answer();
