@@ -227,13 +227,18 @@ fn help() -> String {
     }
     row(
         "--probe [URL]",
-        "ask for URL, or whether this server is ready, and leave",
+        "ask URL, or the server's own /ready, and leave",
     );
     row("-h, --help", "print this text");
     row("-V, --version", "print the version");
-    write!(text, "\nADDR is {ADDRESSES}; port 0 picks one.\n").expect("a string takes any text");
-    write!(text, "DURATION is {DURATIONS}.\nLEVEL is {LEVELS}.\n")
-        .expect("a string takes any text");
+    write!(
+        text,
+        "\nADDR is {ADDRESSES};\n  port 0 picks one.\n\
+         DURATION is {DURATIONS}.\n\
+         LEVEL is {LEVELS}.\n  RUST_LOG is read where ONEPOLL_LOG is not set.\n\
+         N of --max-connections may be auto: as many as there are descriptors.\n"
+    )
+    .expect("a string takes any text");
     text
 }
 
@@ -517,6 +522,9 @@ mod tests {
                 help.contains(&format!("[env: {variable}] [default: {default}]")),
                 "{flag}"
             );
+        }
+        for line in help.lines() {
+            assert!(line.len() <= 80, "it fits on a terminal: {line}");
         }
         assert_eq!(
             parse(&["-V"], &[]),

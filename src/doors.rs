@@ -115,10 +115,8 @@ impl Doors {
     /// Warns, once until its queue is empty, that a service has all the connections that it may
     /// have while more wait.
     pub fn tell_full(&mut self, service: Service, count: usize) {
-        let waits = self.listeners[service as usize]
-            .as_ref()
-            .is_some_and(Listener::has_waiting);
-        if waits && !self.starved {
+        let listener = self.listeners[service as usize].as_ref();
+        if !self.starved && listener.is_some_and(Listener::has_waiting) {
             let title = service.title();
             warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
             self.starved = true;

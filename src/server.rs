@@ -87,10 +87,7 @@ impl Server {
     /// What the kernel says; if it is about a listener, the message names it.
     pub fn bind(options: &Options, inherited: Inherited) -> io::Result<Server> {
         let cannot = |what| move |error| cannot(what, &error);
-        let mut memory: Vec<u8> = Vec::new();
-        let reserved = memory.try_reserve_exact(START_MEMORY);
-        drop(memory);
-        reserved.map_err(|error| cannot("allocate its buffers")(io::Error::other(error)))?;
+        require_memory().map_err(cannot("allocate buffers"))?;
         let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
         let poll = Poll::new().map_err(cannot("make a poll"))?;
         let registered = signals.register(poll.registry(), SIGNALS);
@@ -122,7 +119,7 @@ impl Server {
             signals,
             doors,
             table: Table::new(sites, &options.timeouts, options.content.delay),
-            connections_max: connections_max.map_err(cannot("count its descriptors"))?,
+            connections_max: connections_max.map_err(cannot("count descriptors"))?,
             meter: Meter::new(now, moment::since_1970()),
             now,
             restamp: now,
@@ -311,6 +308,14 @@ impl Server {
         }
         self.charge(Step::Deadlines, start);
     }
+}
+
+/// Makes sure that there is [`START_MEMORY`].
+fn require_memory() -> io::Result<()> {
+    let mut memory: Vec<u8> = Vec::new();
+    memory
+        .try_reserve_exact(START_MEMORY)
+        .map_err(io::Error::other)
 }
 
 /// Says what could not be done, ahead of what the kernel says.

@@ -12,8 +12,8 @@
 //! by way of diagnostics may do so until nobody is left on main; then they have a last call of
 //! their own.
 //!
-//! The invariant: it only goes forward. A SIGINT that follows the first signal by more than a
-//! moment cuts what is open: a person means it.
+//! The invariant: it only goes forward. A SIGINT that follows the first signal by more than
+//! [`SIGNAL_REPEAT`] cuts what is open: a person means it.
 //!
 //! # Try it
 //!
@@ -91,15 +91,15 @@ pub struct Tally {
     pub left: bool,
 }
 
-/// What a signal means for a stop.
+/// What a signal does to a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It begins.
+pub enum Effect {
+    /// The stop begins.
     Begins,
-    /// It ends at once.
+    /// The stop ends at once.
     Leaves,
     /// Nothing.
-    None,
+    Ignored,
 }
 
 /// How a server ended.
@@ -162,10 +162,10 @@ impl Stop {
     }
 
     /// Takes a signal. The first one begins the stop. A SIGINT that comes later than that by more
-    /// than [`SIGNAL_REPEAT`] ends it at once; all other repetitions are no news.
-    pub fn take(&mut self, signal: Signal, now: Moment) -> News {
+    /// than [`SIGNAL_REPEAT`] ends it at once; all others are ignored.
+    pub fn take(&mut self, signal: Signal, now: Moment) -> Effect {
         if matches!(signal, Signal::User1 | Signal::User2) {
-            return News::None;
+            return Effect::Ignored;
         }
         match self.signalled {
             None => {
@@ -174,14 +174,14 @@ impl Stop {
                     Signal::Interrupt => self.drain(now),
                     _ => self.retire(now),
                 }
-                News::Begins
+                Effect::Begins
             }
             Some(first) if signal == Signal::Interrupt && now - first > SIGNAL_REPEAT => {
                 self.drain(now);
                 self.leaves = true;
-                News::Leaves
+                Effect::Leaves
             }
-            Some(_) => News::None,
+            Some(_) => Effect::Ignored,
         }
     }
 
@@ -375,27 +375,27 @@ mod tests {
         use Signal::{Hangup, Interrupt, Terminate, User1, User2};
         let (repeat, later) = (SIGNAL_REPEAT, SIGNAL_REPEAT + NEARLY);
         for (first, second, after, news) in [
-            (Terminate, Terminate, later, News::None),
-            (Terminate, Hangup, later, News::None),
-            (Interrupt, Terminate, later, News::None),
-            (Interrupt, Interrupt, repeat, News::None),
-            (Terminate, Interrupt, repeat, News::None),
-            (Terminate, User1, later, News::None),
-            (Interrupt, Interrupt, later, News::Leaves),
-            (Terminate, Interrupt, later, News::Leaves),
-            (Hangup, Interrupt, later, News::Leaves),
+            (Terminate, Terminate, later, Effect::Ignored),
+            (Terminate, Hangup, later, Effect::Ignored),
+            (Interrupt, Terminate, later, Effect::Ignored),
+            (Interrupt, Interrupt, repeat, Effect::Ignored),
+            (Terminate, Interrupt, repeat, Effect::Ignored),
+            (Terminate, User1, later, Effect::Ignored),
+            (Interrupt, Interrupt, later, Effect::Leaves),
+            (Terminate, Interrupt, later, Effect::Leaves),
+            (Hangup, Interrupt, later, Effect::Leaves),
         ] {
             let start = Moment::now();
             let mut stop = Stop::new(SCHEDULE);
-            assert_eq!(stop.take(User2, start), News::None, "it means nothing");
+            assert_eq!(stop.take(User2, start), Effect::Ignored, "it means nothing");
             assert!(!stop.has_begun());
-            assert_eq!(stop.take(first, start), News::Begins, "{first:?}");
+            assert_eq!(stop.take(first, start), Effect::Begins, "{first:?}");
             let is_duck = stop.stage() == Stage::LameDuck(start);
             assert_eq!(is_duck, first != Interrupt, "{first:?}");
             let now = start + after;
             let stage = stop.stage();
             assert_eq!(stop.take(second, now), news, "{first:?}, then {second:?}");
-            let leaves = news == News::Leaves;
+            let leaves = news == Effect::Leaves;
             assert_eq!(
                 (stop.cuts(now), stop.stage() == stage),
                 (leaves, !leaves || !is_duck)
@@ -407,7 +407,7 @@ mod tests {
         let mut stop = Stop::new(SCHEDULE);
         stop.take(Terminate, start);
         stop.take(Terminate, start + later);
-        assert_eq!(stop.take(Interrupt, start + later), News::Leaves);
+        assert_eq!(stop.take(Interrupt, start + later), Effect::Leaves);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{SIGNALS, Server};
 use crate::meter::Step;
 use crate::moment::Moment;
 use crate::service::Service;
-use crate::stop::{News, Outcome, Stage};
+use crate::stop::{Effect, Outcome, Stage};
 use crate::supervisor;
 
 impl Server {
@@ -21,12 +21,12 @@ impl Server {
             while let Some(signal) = self.signals.take() {
                 let name = signal.name();
                 match self.stop.take(signal, self.now) {
-                    News::Begins => info!(target: "onepoll", "Signal '{name}' received"),
-                    News::Leaves => {
+                    Effect::Begins => info!(target: "onepoll", "Signal '{name}' received"),
+                    Effect::Leaves => {
                         info!(target: "onepoll", "Signal '{name}' received again: leaving at once");
                         self.tally.left = true;
                     }
-                    News::None => info!(target: "onepoll", "Signal '{name}' is ignored"),
+                    Effect::Ignored => info!(target: "onepoll", "Signal '{name}' is ignored"),
                 }
             }
         }
