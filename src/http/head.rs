@@ -208,16 +208,17 @@ fn explain(error: Error, window: &[u8]) -> Refusal {
     }
 }
 
-/// Tells a target that holds a byte which it cannot from something that is no request line.
+/// Tells a target that holds a byte which it cannot from something that is no request line. The
+/// first byte that is at fault decides, so that what comes behind it does not matter.
 fn explain_token(window: &[u8]) -> Refusal {
-    let mut words = window.splitn(3, |byte| b" \r\n".contains(byte));
-    let (Some(method), Some(target)) = (words.next(), words.next()) else {
-        return Refusal::RequestLine;
-    };
-    let is_visible = |&byte: &u8| byte.is_ascii_graphic();
-    match target.iter().find(|byte| !is_visible(byte)) {
-        Some(_) if is_token(method) => Refusal::Target,
-        _ => Refusal::RequestLine,
+    let (method, rest) = split_at_byte(window, b' ');
+    let target = split_at_byte(rest.get(1..).unwrap_or_default(), b' ').0;
+    let stray = target.iter().find(|byte| byte.is_ascii_control());
+    let ends = target.is_empty() || matches!(stray, Some(b'\r' | b'\n'));
+    if is_token(method) && !ends {
+        Refusal::Target
+    } else {
+        Refusal::RequestLine
     }
 }
 

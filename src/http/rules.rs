@@ -109,6 +109,12 @@ pub(super) const RULES: &[Rule] = &[
             (b"GET /\tHTTP/1.0\r\n\r\n", "400 x"),
             (b"GET / x HTTP/1.0\r\n\r\n", "400 x"),
             (b"GET / HTTP/1.0 x\r\n\r\n", "400 x"),
+            (b"GET\r/\xff HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /\r\xff HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /\xff\r HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET /\x01 \x02 HTTP/1.0\r\n\r\n", "400 x"),
+            (b"GET ht\x01tp://a/ HTTP/1.0\r\n\r\n", "400 x"),
+            (b"G\x01T /\xff HTTP/1.0\r\n\r\n", "400 x"),
         ],
     },
     Rule {

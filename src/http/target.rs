@@ -3,6 +3,7 @@
 
 use super::Refusal;
 use super::grammar::{is_host_and_port, is_token, skip_query, split_at_byte, split_path};
+use crate::limits::HEAD_MAX;
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ impl<'a> Resource<'a> {
 /// target matters only once all of its line is here.
 pub(super) fn stray_byte(head: &[u8]) -> Option<u8> {
     let head = head.trim_ascii_start();
+    let head = &head[..head.len().min(HEAD_MAX)];
     let line = head.split(|byte| b"\r\n".contains(byte)).next()?;
     let mut words = line.split(|&byte| byte == b' ');
     let (method, target) = (words.next()?, words.next()?);

@@ -114,7 +114,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("src/limits.rs", ""),
     ("src/http/mod.rs", "limits"),
     ("src/http/head.rs", "limits"),
-    ("src/http/target.rs", ""),
+    ("src/http/target.rs", "limits"),
     ("src/http/fields.rs", ""),
     ("src/http/body.rs", "limits"),
     ("src/http/memo.rs", "limits"),
