@@ -131,7 +131,8 @@ fn dates_follow_the_clock() {
 
 #[test]
 fn a_port_alone_means_every_address() {
-    let server = Process::spawn(onepoll().args(["--listen", ":0", "--diag", "0"]));
+    let options = ["--listen", ":0", "--diag", "0", "--log", "debug"];
+    let mut server = Process::spawn(onepoll().args(options));
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     assert_eq!(server.main.is_ipv6(), has_ipv6, "{}", server.ready);
     assert!(server.main.ip().is_unspecified() && server.diag.ip().is_unspecified());
@@ -143,6 +144,10 @@ fn a_port_alone_means_every_address() {
         let mut peer = Peer::connect(host);
         peer.send(HELLO);
         assert_eq!(status(&peer.answer()), 200, "{host}");
+        // A dual-stack socket knows clients of IPv4 by IPv6 addresses.
+        let client = peer.stream.local_addr().expect("an address");
+        server.wait_for_log(&format!("accepted from {client}"));
+        server.wait_for_log(&format!("[main] {client}, connection "));
     }
 }
 
