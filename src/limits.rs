@@ -219,8 +219,8 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest duration that an option takes: a day, far from any clock's overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most memory that is allocated at start, beside the body. It is asked for in one piece first: a
-/// lack of memory can be told then, and ends the process later.
+/// Most memory that is allocated at start, beside the body. It is asked for and given
+/// back first: a lack of memory can be told then, and ends the process later.
 pub const START_MEMORY: usize = 1024 * 1024;
 
 /// Longest version text, so that the page that carries it stays within [`ANSWER_MAX`].

@@ -310,12 +310,16 @@ impl Server {
     }
 }
 
-/// Makes sure that there is [`START_MEMORY`].
+/// Makes sure that there is [`START_MEMORY`], in pieces: once a large one has been freed, glibc
+/// takes larger ones than before from its heap, which then has holes (mallopt(3),
+/// `M_MMAP_THRESHOLD`).
 fn require_memory() -> io::Result<()> {
-    let mut memory: Vec<u8> = Vec::new();
-    memory
-        .try_reserve_exact(START_MEMORY)
-        .map_err(io::Error::other)
+    let mut pieces: [Vec<u8>; 16] = Default::default();
+    let size = START_MEMORY / pieces.len();
+    let reserved = pieces
+        .iter_mut()
+        .try_for_each(|piece| piece.try_reserve_exact(size));
+    reserved.map_err(io::Error::other)
 }
 
 /// Says what could not be done, ahead of what the kernel says.
