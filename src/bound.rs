@@ -4,7 +4,7 @@
 //! one of our own yet, and one that was passed on goes on listening without us.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::net::TcpListener;
@@ -23,6 +23,8 @@ pub struct Bound {
     service: Service,
     address: SocketAddr,
     socket: Socket,
+    /// It is on an IPv6 address and takes IPv4, too.
+    is_dual: bool,
     /// How it was found, if it listens already, and will go on when we have gone.
     inherited: Option<Settings>,
 }
@@ -42,6 +44,7 @@ impl Bound {
             service,
             address,
             socket,
+            is_dual: address.is_ipv6(),
             inherited: None,
         })
     }
@@ -64,32 +67,22 @@ impl Bound {
             return Err(io::Error::other(what));
         };
         let inherited = Some(Settings::of(&socket)?);
+        let is_dual = address.is_ipv6() && !socket.only_v6()?;
         Ok(Bound {
             service,
             address,
             socket,
+            is_dual,
             inherited,
         })
     }
 
-    /// Makes sure that this listener and one at `other`, which is for main, never get each
-    /// other's connections. The kernel lets them share a port if both ask for that
-    /// (`--reuse-port`).
-    ///
-    /// # Errors
-    /// Both addresses, if they overlap.
-    pub fn require_apart(&self, other: SocketAddr) -> io::Result<()> {
-        if !overlap(self.address, other) {
-            return Ok(());
+    /// What may reach it.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            address: self.address,
+            is_dual: self.is_dual,
         }
-        let (diag, main) = (self.service.title(), Service::Main.title());
-        Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            format!(
-                "{main} on {other} (--listen) and {diag} on {} (--diag) cannot share a port",
-                self.address
-            ),
-        ))
     }
 
     /// The address that the kernel has bound, with the port that it has picked for port 0.
@@ -108,6 +101,7 @@ impl Bound {
             address,
             socket,
             inherited,
+            is_dual: _,
         } = self;
         let listening = match inherited {
             Some(_) => set_up(&socket),
@@ -132,14 +126,46 @@ fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io
     )
 }
 
-/// Whether a connection could be meant for either address. Our sockets on `[::]` take IPv4, too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let every = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-    let [a, b] = [one, other].map(|address| address.ip().to_canonical());
-    let covers = |a: IpAddr, b: IpAddr| {
-        a == b || a == every || a.is_unspecified() && a.is_ipv4() == b.is_ipv4()
-    };
-    one.port() == other.port() && one.port() != 0 && (covers(a, b) || covers(b, a))
+/// The connections that a listening socket may get.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    address: SocketAddr,
+    is_dual: bool,
+}
+
+impl Reach {
+    /// Those of a socket of our own at an address.
+    pub fn of(address: SocketAddr) -> Reach {
+        let is_dual = address.is_ipv6();
+        Reach { address, is_dual }
+    }
+
+    /// Makes sure that main, which reaches this, and diagnostics never get each other's
+    /// connections. The kernel lets them share a port if both ask for that (`--reuse-port`).
+    ///
+    /// # Errors
+    /// Both addresses, if they overlap.
+    pub fn require_apart(self, diag: Reach) -> io::Result<()> {
+        if !self.covers(diag) && !diag.covers(self) {
+            return Ok(());
+        }
+        let (main, on, diag, at) = (
+            Service::Main.title(),
+            self.address,
+            Service::Diag.title(),
+            diag.address,
+        );
+        let what = format!("{main} on {on} and {diag} on {at} cannot share a port");
+        Err(io::Error::new(ErrorKind::AddrInUse, what))
+    }
+
+    /// Whether it gets each connection that the other one may get.
+    fn covers(self, other: Reach) -> bool {
+        let [a, b] = [self, other].map(|reach| reach.address.ip().to_canonical());
+        let is_every = a.is_unspecified() && (a.is_ipv4() == b.is_ipv4() || self.is_dual);
+        let port = self.address.port();
+        port == other.address.port() && port != 0 && (a == b || is_every)
+    }
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
@@ -191,7 +217,7 @@ fn bind_first<T>(
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -210,10 +236,18 @@ mod tests {
             ("[::]:1", "[::]:2", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
         ] {
-            let [a, b] = [one, other].map(|text| text.parse().expect("an address"));
-            assert_eq!(overlap(a, b), expected, "{one} {other}");
-            assert_eq!(overlap(b, a), expected, "{other} {one}");
+            let [a, b] = [one, other].map(|text| Reach::of(text.parse().expect("an address")));
+            assert_eq!(a.require_apart(b).is_err(), expected, "{one} {other}");
+            assert_eq!(b.require_apart(a).is_err(), expected, "{other} {one}");
         }
+        // An inherited socket may be for IPv6 alone.
+        let [v6, v4] = ["[::]:1", "0.0.0.0:1"].map(|text| text.parse().expect("an address"));
+        let alone = Reach {
+            is_dual: false,
+            ..Reach::of(v6)
+        };
+        assert!(alone.require_apart(Reach::of(v4)).is_ok());
+        assert!(alone.require_apart(Reach::of(v6)).is_err());
     }
 
     #[test]

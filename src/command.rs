@@ -234,7 +234,7 @@ fn help() -> String {
     write!(
         text,
         "\nADDR is {ADDRESSES};\n  port 0 picks one.\n\
-         DURATION is {DURATIONS}.\n\
+         DURATION is {DURATIONS};\n  a timeout is 1ms at least.\n\
          LEVEL is {LEVELS}.\n  RUST_LOG is read where ONEPOLL_LOG is not set.\n\
          N of --max-connections may be auto: as many as there are descriptors.\n"
     )

@@ -77,7 +77,7 @@ impl<S: Socket> Connection<S> {
         let mut change = Change::None;
         for _ in 0..STEPS_PER_TURN {
             let step = match self.phase {
-                Phase::Idle | Phase::Head | Phase::Body(_) | Phase::Held(_) => {
+                Phase::Idle | Phase::Head | Phase::Body(_) | Phase::PageBody | Phase::Held(_) => {
                     if !self.wire.is_readable() {
                         return open(change, false);
                     }
@@ -259,11 +259,7 @@ impl<S: Socket> Connection<S> {
     fn flush(&mut self, next: Next, desk: &mut Desk, site: &Site) -> io::Result<Step> {
         match self.outgoing.flush(site, &mut self.wire, &mut desk.moved)? {
             Sent::All => self.proceed(next).map(|()| self.entered()),
-            // A long body may take long; all else has one patience, however it dribbles.
-            Sent::Some if self.outgoing.has_tail() => {
-                Ok(Step::Done(Change::Progress(Lane::Writing)))
-            }
-            Sent::Some => Ok(Step::Done(Change::None)),
+            Sent::Some => Ok(Step::Done(Change::Progress(Lane::Writing))),
             Sent::None => Ok(Step::Blocked),
         }
     }
@@ -283,6 +279,7 @@ impl<S: Socket> Connection<S> {
             Next::Head if Head::begins_in(&self.carry) => Phase::Head,
             Next::Head => Phase::Idle,
             Next::Body(unread) => Phase::Body(unread),
+            Next::PageBody => Phase::PageBody,
             Next::Delayed(unread) => Phase::Delayed(unread),
             Next::Queued => Phase::Queued,
             Next::Unwritten => Phase::Unwritten,

@@ -126,10 +126,11 @@ impl<S: Socket> Guest<S> {
         // Once the connection has ended, the kernel does not know its peer any more.
         let peer = self.connection.peer();
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-        let (_, request, mut since) = house.take_waiting(self.number).unwrap_or_else(|| {
-            let nothing = String::new();
-            (self.number, nothing, now)
-        });
+        let waiting = house.take_waiting(self.number);
+        let (_, request, since) = waiting.unwrap_or_else(|| (self.number, String::new(), now));
+        // A request counts from its last byte on, and so with its delay.
+        let is_whole = self.connection.lane() == Lane::Delayed;
+        let mut since = if is_whole { since } else { now };
         house.sites[self.service as usize].put_request(request);
         let turn = does(self, house);
         let (number, site) = (self.number, &mut house.sites[self.service as usize]);

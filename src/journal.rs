@@ -58,7 +58,8 @@ struct Page {
     /// Lines that end in the rest of it.
     lines: usize,
     stderr: Outlet,
-    /// How long it may become: [`PAGE_MAX`], unless files have to be shorter than that.
+    /// How long it may become: [`PAGE_MAX`], unless files have to be shorter than that. The limit
+    /// may change at any time (prlimit(2)).
     most: u64,
     /// Lines lost since that was last told.
     dropped: usize,
@@ -75,7 +76,6 @@ impl Journal {
     /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors.
     pub fn open(level: LevelFilter) -> io::Result<Journal> {
         let most = page_max();
-        let level = if most > 0 { level } else { LevelFilter::Off };
         let stdout = Outlet::beside(io::stdout().as_fd())?;
         let stderr = Outlet::beside(io::stderr().as_fd())?;
         let memory = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
@@ -206,7 +206,8 @@ impl Logger {
 
     /// Hands on the page, and then tells of the lines that were lost.
     fn hand_on(&self, page: &mut Page) {
-        if page.hand_on() && page.dropped > 0 {
+        page.most = page_max();
+        if page.hand_on() && page.dropped > 0 && page.most > 0 {
             let dropped = mem::take(&mut page.dropped);
             let reason = mem::take(&mut page.reason);
             let mut record = Record::builder();
@@ -231,6 +232,9 @@ impl Page {
 
     /// Counts lines that nobody will read.
     fn lose(&mut self, lines: usize) {
+        if self.most == 0 {
+            "the limit on file sizes leaves no room for them".clone_into(&mut self.reason);
+        }
         self.dropped += lines;
         DROPPED.fetch_add(lines as u64, Ordering::Relaxed);
     }

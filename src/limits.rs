@@ -134,7 +134,7 @@ pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
 /// How long that may go on if there is always more.
 pub const HELD_MAX: Duration = Duration::from_secs(1);
 
-/// Writing: until the peer has taken the answers that the kernel could not. Generous, as
+/// Writing: until the peer has taken some of the answers that the kernel could not. Generous, as
 /// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
 /// free again: a slow but honest reader shows no progress for a long time.
 /// `--write-timeout` may say otherwise.

@@ -94,7 +94,7 @@ pub const DURATIONS: &str = "a duration of up to a day, such as 5s, 250ms or 2m"
 const TIMEOUTS: &str = "a duration from 1ms up to a day, such as 5s, 250ms or 2m";
 const SIZES: &str = "a number of bytes from 0 to 67108864, which is 64 MiB";
 const COUNTS: &str = "a number from 1 to 1048576, or auto for as many as there are descriptors";
-const PATHS: &str = "a path such as / or /hello, without a query and with nothing percent-encoded";
+const PATHS: &str = "a path such as / or /hello, without a query, dot segments or percent-encoding";
 const TEXTS: &str = "a text of up to 64 MiB, in UTF-8";
 const SWITCHES: &str = "true, false, yes, no, on, off, 1 or 0";
 /// What a log level may be, for messages to the user.

@@ -57,7 +57,7 @@ impl Outgoing {
     }
 
     /// Whether what is left ends with a long body.
-    pub fn has_tail(&self) -> bool {
+    fn has_tail(&self) -> bool {
         self.0.as_ref().is_some_and(|unsent| !unsent.tail.is_over())
     }
 

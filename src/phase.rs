@@ -51,6 +51,8 @@ pub enum Phase {
     Head,
     /// Part of a body is still to come.
     Body(Unread),
+    /// Part of a small body for a live page is still to come, whose head is kept until then.
+    PageBody,
     /// In a stop, the answers to a peer that does not wait for them are withheld until no more
     /// requests follow: only the very last may announce the close. What comes next may be the
     /// rest of a request, of which some has come.
@@ -90,7 +92,7 @@ impl Phase {
         match self {
             Phase::Idle => Lane::Idle,
             Phase::Head => Lane::Head,
-            Phase::Body(_) => Lane::Body,
+            Phase::Body(_) | Phase::PageBody => Lane::Body,
             Phase::Held(_) => Lane::Held,
             Phase::Delayed(_) => Lane::Delayed,
             Phase::Queued | Phase::Unwritten | Phase::Writing(_) => Lane::Writing,

@@ -36,7 +36,7 @@ use log::{debug, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::bound::Bound;
+use crate::bound::{Bound, Reach};
 use crate::budget::Budget;
 use crate::descriptors;
 use crate::doors::Doors;
@@ -101,25 +101,27 @@ impl Server {
         let main = match main {
             None => {
                 for address in options.listen.candidates() {
-                    diag.require_apart(address)?;
+                    Reach::of(address).require_apart(diag.reach())?;
                 }
                 bind(Service::Main, options.listen)?
             }
             Some(main) => {
-                diag.require_apart(main.address())?;
+                main.reach().require_apart(diag.reach())?;
                 main
             }
         };
-        let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
+        // What may fail comes ahead of listening, as clients connect from then on.
         let sites = Service::sites(&options.content)?;
-        let connections_max = descriptors::connections_max(options.max_connections);
+        let connections_max = descriptors::connections_max(options.max_connections)
+            .map_err(cannot("keep descriptors for connections"))?;
+        let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
         let now = Moment::now();
         Ok(Server {
             poll,
             signals,
             doors,
             table: Table::new(sites, &options.timeouts, options.content.delay),
-            connections_max: connections_max.map_err(cannot("count descriptors"))?,
+            connections_max,
             meter: Meter::new(now, moment::since_1970()),
             now,
             restamp: now,

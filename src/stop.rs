@@ -31,7 +31,7 @@
 //! ```sh
 //! onepoll --drain 1s & server=$!
 //! (printf 'GET /hello HTTP/1.1\r\n'; sleep 3) | curl -s telnet://localhost:8080 & sleep 0.5
-//! kill $server; wait %1 # look in the log for: the drain's deadline has passed: it is cut
+//! kill $server; wait %1 # look in the log for: the stop has no more time: it is cut
 //! ```
 
 use std::fmt;
@@ -255,6 +255,11 @@ impl Stop {
         };
         let next = changes.into_iter().filter(|&change| change > now).min();
         next.unwrap_or(Moment::NEVER)
+    }
+
+    /// How long it is since the first signal came.
+    pub fn since_signal(&self, now: Moment) -> Duration {
+        self.signalled.map_or(Duration::ZERO, |first| now - first)
     }
 
     /// How long the drain has lasted.

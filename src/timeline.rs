@@ -90,7 +90,7 @@ fn leaves(from: Lane, reason: Reason) -> &'static str {
         (Reason::Truncated, _) => "its peer closes it in the middle of a request",
         (Reason::Failed(_), _) => "the kernel reports an error: it is closed",
         (Reason::Overdue, _) => "its patience has ended: it is closed",
-        (Reason::Cut, _) => "the drain's deadline has passed: it is cut",
+        (Reason::Cut, _) => "the stop has no more time: it is cut",
     }
 }
 

@@ -101,7 +101,7 @@ impl fmt::Display for Reason {
             Reason::Truncated => out.write_str("its peer closed it in the middle of a request"),
             Reason::Failed(kind) => kind.fmt(out),
             Reason::Overdue => out.write_str("overdue"),
-            Reason::Cut => out.write_str("cut at the deadline"),
+            Reason::Cut => out.write_str("cut by the stop"),
         }
     }
 }

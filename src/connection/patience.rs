@@ -19,7 +19,7 @@ impl<S: Socket> Connection<S> {
     pub fn expire(&mut self, desk: &mut Desk, site: &mut Site) -> Turn {
         desk.outbox.clear();
         let step = match self.phase {
-            Phase::Head => {
+            Phase::Head | Phase::PageBody => {
                 let fields_only = Head::asks_for_fields_only(&self.carry);
                 self.give_up(fields_only, desk, site)
             }

@@ -488,16 +488,14 @@ fn who_is_dismissed_is_half_closed_and_not_answered_any_more() {
 }
 
 #[test]
-fn who_takes_answers_slowly_has_one_patience_for_all_of_them() {
+fn each_part_of_an_answer_that_is_taken_renews_the_timeout() {
     let mut stage = Stage::with_writes([Act::Take(3), full()]);
     assert_eq!(stage.readable([give(HELLO)]), entered(Lane::Writing));
-    let slow = [Act::Take(1), Act::Take(1), full()];
+    let slow = [Act::Take(1), full(), full()];
     stage.kernel.borrow_mut().writes.extend(slow);
-    assert_eq!(
-        stage.turn(),
-        STILL,
-        "a byte now and then is no answer taken"
-    );
+    let progress = open(Change::Progress(Lane::Writing), false);
+    assert_eq!(stage.turn(), progress, "the kernel has taken some");
+    assert_eq!(stage.turn(), STILL, "it has taken nothing");
 }
 
 #[test]

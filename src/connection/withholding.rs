@@ -20,7 +20,7 @@ impl<S: Socket> Connection<S> {
         self.takes_long |= !served.tail.is_over();
         match served.next {
             Next::Held(_) => true,
-            Next::Head | Next::Body(_) | Next::Delayed(_) => {
+            Next::Head | Next::PageBody | Next::Body(_) | Next::Delayed(_) => {
                 let began = served.answered > 0 || matches!(self.phase, Phase::Held(_));
                 began && self.behind == Behind::Perhaps
             }

@@ -128,9 +128,12 @@ pub(super) fn skip_query(text: &[u8]) -> &[u8] {
     skip(text, QUERY)
 }
 
-/// Whether `text` is a path of which no byte need be percent-encoded.
+/// Whether `text` is a path of which no byte need be percent-encoded, and which clients send as it
+/// is: they resolve segments of dots (RFC 3986, section 5.2.4).
 pub fn is_plain_path(text: &[u8]) -> bool {
-    text.starts_with(b"/") && text.iter().all(|&byte| belongs(byte, PATH))
+    let mut segments = text.split(|&byte| byte == b'/');
+    let has_dots = segments.any(|segment| matches!(segment, b"." | b".."));
+    text.starts_with(b"/") && !has_dots && text.iter().all(|&byte| belongs(byte, PATH))
 }
 
 /// Whether `text` is what `Host` has for a value: a host, with or without a port. An empty
@@ -321,7 +324,13 @@ mod tests {
 
     #[test]
     fn a_plain_path_is_absolute_and_needs_no_encoding() {
-        for text in ["/", "/hello", "//a/b;c=1,2", "/a:b@c/'~!$&()*+-._"] {
+        for text in [
+            "/",
+            "/hello",
+            "//a/b;c=1,2",
+            "/a:b@c/'~!$&()*+-._",
+            "/.well-known/x",
+        ] {
             assert!(is_plain_path(text.as_bytes()), "{text:?}");
         }
         for text in [
@@ -333,6 +342,8 @@ mod tests {
             "/a b",
             "/\u{fc}",
             "/[a]",
+            "/../x",
+            "/a/.",
             "http://a/",
         ] {
             assert!(!is_plain_path(text.as_bytes()), "{text:?}");

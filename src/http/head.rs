@@ -223,8 +223,8 @@ fn explain_token(window: &[u8]) -> Refusal {
 }
 
 /// Tells another version of HTTP from a target with a blank in it, and from something that is not
-/// HTTP. The preface of HTTP/2
-/// looks like a request on purpose (RFC 9113, section 3.4), but is none.
+/// HTTP. The preface of HTTP/2 looks like a request on purpose (RFC 9113, section 3.4), but is
+/// none.
 fn explain_version(window: &[u8]) -> Refusal {
     let line = window
         .split(|&byte| byte == b'\n')

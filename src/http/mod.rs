@@ -61,6 +61,8 @@ pub enum Next {
     Head,
     /// The rest of a body.
     Body(Unread),
+    /// The rest of a small body for a live page, whose head comes again ahead of it.
+    PageBody,
     /// Not wanted yet: there is an answer to be given after a while.
     Delayed(Unread),
     /// Not wanted yet: there are whole requests, which wait for room to answer them.
@@ -91,7 +93,7 @@ impl Next {
     pub fn unread(self) -> Option<Unread> {
         match self {
             Next::Body(unread) | Next::Held(unread) | Next::Delayed(unread) => Some(unread),
-            Next::Head | Next::Queued | Next::Unwritten | Next::Close => None,
+            Next::Head | Next::PageBody | Next::Queued | Next::Unwritten | Next::Close => None,
         }
     }
 }
@@ -133,6 +135,7 @@ pub fn serve(
         };
         match progress {
             Ok(Progress::Head) => break Next::Head,
+            Ok(Progress::PageBody) => break Next::PageBody,
             Ok(Progress::Unwritten) => break Next::Unwritten,
             Ok(Progress::Body(unread)) => break Next::Body(unread),
             Ok(Progress::Whole(mut answer)) => {
@@ -187,6 +190,8 @@ fn is_in_doubt(behind: Behind, answered: u32) -> bool {
 /// How far the next request has come.
 enum Progress {
     Head,
+    /// A whole head has come, and a small body has not.
+    PageBody,
     /// A whole head has come, and its answer has to be written first.
     Unwritten,
     Body(Unread),
@@ -217,7 +222,7 @@ fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progres
         let expects = head.expects_continue && behind.is_empty();
         let begun = begin_body(expects, site.is_live(page), &mut body, &mut behind, out);
         if !begun.map_err(refused)? {
-            return Ok(Progress::Head);
+            return Ok(Progress::PageBody);
         }
         is_over = body.is_over();
     }

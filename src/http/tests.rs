@@ -696,7 +696,7 @@ fn a_live_page_takes_a_small_body_and_no_other() {
                 Behind::Nothing,
                 &mut out,
             );
-            let goes_on = matches!(first.next, Next::Head | Next::Unwritten);
+            let goes_on = matches!(first.next, Next::Head | Next::PageBody | Next::Unwritten);
             assert!(
                 goes_on && first.consumed == 0 || !is_small,
                 "{field} cut at {cut}"

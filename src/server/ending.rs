@@ -106,12 +106,13 @@ impl Server {
         }
         self.tally.answered = self.table.counters().answered() - self.answered_before;
         let outcome = self.tally.outcome();
-        let ended = match outcome {
-            Outcome::Drained | Outcome::Failed => "Drained in",
-            Outcome::Cut => "Cut off after",
-            Outcome::Left => "Left after",
+        let drain = self.stop.lasted(self.now);
+        let (ended, time) = match outcome {
+            Outcome::Drained | Outcome::Failed => ("Drained in", drain),
+            Outcome::Cut => ("Cut off after", drain),
+            Outcome::Left => ("Left after", self.stop.since_signal(self.now)),
         };
-        let millis = self.stop.lasted(self.now).as_millis();
+        let millis = time.as_millis();
         info!(target: "onepoll", "{ended} {millis} ms: {}", self.tally);
         outcome
     }

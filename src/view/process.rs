@@ -10,6 +10,8 @@ use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::descriptors;
+
 /// Figures of the process.
 pub(super) struct Process {
     /// The processor time that it has taken.
@@ -29,7 +31,7 @@ impl Process {
         Process {
             cpu: cpu.try_into().unwrap_or_default(),
             memory: memory(),
-            descriptors: descriptors(),
+            descriptors: descriptors::open(),
             descriptors_max: getrlimit(Resource::Nofile).current,
         }
     }
@@ -40,14 +42,4 @@ fn memory() -> Option<(u64, u64)> {
     let mut pages = statm.split(' ').map(|pages| pages.parse::<u64>().ok());
     let bytes = |pages: u64| pages * page_size() as u64;
     Some((bytes(pages.next()??), bytes(pages.next()??)))
-}
-
-/// Since Linux 6.2 the size of the folder is their number. Before, they have to be counted, and
-/// the folder itself is one of them.
-fn descriptors() -> Option<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder).ok()?.len() {
-        0 => Some(fs::read_dir(folder).ok()?.count() as u64 - 1),
-        count => Some(count),
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -218,6 +218,16 @@ fn closed_outputs_are_no_reason_not_to_serve() {
     }
 }
 
+/// The lines that a server has dropped, as it says.
+fn dropped(server: &Process) -> String {
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&READY.replace("/ready", "/metrics"));
+    let page = peer.answer();
+    let mut lines = page.lines();
+    let count = lines.find_map(|line| line.strip_prefix("onepoll_log_lines_dropped_total "));
+    count.expect("it is there from the start").to_owned()
+}
+
 /// Starts a server whose log goes to a file, under a soft limit on the size of files in blocks of
 /// 512 bytes.
 fn start_with_a_limit_on_files(blocks: u32, log: &Path) -> Process {
@@ -258,10 +268,25 @@ fn a_log_file_at_its_limit_holds_nobody_up_and_its_lines_are_whole() {
 }
 
 #[test]
+fn a_limit_on_files_that_is_lowered_later_does_not_end_the_server() {
+    let server = Process::spawn(onepoll().args(PORTS).stderr(Stdio::null()));
+    for bytes in [20_000, 5_000, 0] {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        prlimit(Some(server.pid()), Resource::Fsize, limit).expect("it is our child");
+        ask(server.addresses(), 500);
+    }
+    stop(server);
+}
+
+#[test]
 fn a_limit_on_files_that_leaves_no_room_for_a_line_leaves_no_log() {
     let path = std::env::temp_dir().join(format!("onepoll-nolog-{}", std::process::id()));
     let server = start_with_a_limit_on_files(10, &path);
     ask(server.addresses(), 10);
+    assert_ne!(dropped(&server), "0", "what is lost is counted");
     stop(server);
     let log = std::fs::read_to_string(&path).expect("text");
     assert_eq!(
@@ -279,18 +304,11 @@ fn a_full_disk_holds_nobody_up() {
         .expect("it is everywhere");
     let server = Process::spawn(onepoll().args(PORTS).stderr(full));
     ask(server.addresses(), 1_000);
-    let mut peer = Peer::connect(server.diag);
-    peer.send(&READY.replace("/ready", "/metrics"));
-    let page = peer.answer();
-    let dropped = page
-        .lines()
-        .find_map(|line| line.strip_prefix("onepoll_log_lines_dropped_total "));
     assert_ne!(
-        dropped,
-        Some("0"),
+        dropped(&server),
+        "0",
         "what does not fit into memory is counted"
     );
-    drop(peer);
     stop(server);
 }
 

@@ -381,6 +381,7 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
         line.contains("Cannot keep a body of 67108864 bytes: "),
         "{line}"
     );
+    assert_eq!(line.lines().count(), 1, "it has not listened: {line}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::net::{Ipv6Addr, TcpListener};
 use std::process::Command;
 
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+
 use crate::harness::*;
 
 #[test]
@@ -103,12 +105,8 @@ fn one_port_for_both_listeners_is_refused_by_both_names() {
             let line = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{line}");
             assert_eq!(line.lines().count(), 1, "{line}");
-            for part in [
-                "--listen",
-                "--diag",
-                "cannot share a port",
-                &port.to_string(),
-            ] {
+            let [main, diag] = ["] Server on ", " and Diagnostics Server on "];
+            for part in [main, diag, "cannot share a port", &port.to_string()] {
                 assert!(line.contains(part), "{part} is not in {line}");
             }
         }
@@ -194,6 +192,24 @@ fn diagnostics_answers_while_main_has_used_up_its_connections() {
             usize::from(is_told)
         );
     }
+}
+
+#[test]
+fn descriptors_at_high_numbers_are_counted_too() {
+    let null = std::fs::File::open("/dev/null").expect("it is everywhere");
+    let inherited = || {
+        let high = fcntl_dupfd_cloexec(&null, 60).expect("a descriptor");
+        fcntl_setfd(&high, FdFlags::empty()).expect("it is open");
+        high
+    };
+    let high = [(); 20].map(|()| inherited());
+    let mut server = start_with_descriptors(100, 100, &[]);
+    drop(high);
+    let _peers: Vec<Peer> = (0..100).map(|_| server.connect()).collect();
+    server.wait_for_log("Server pauses accepting: it has ");
+    let mut peer = Peer::connect(server.diag);
+    peer.send(READY);
+    assert_eq!(status(&peer.answer()), 200);
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
     refuse(Some("main"), 2, both, "LISTEN_FDNAMES=\"main\"");
     refuse(None, 3, both, "LISTEN_FDS=\"3\"");
     refuse(Some("a:b:c"), 3, both, "LISTEN_FDNAMES=\"a:b:c\"");
-    let twice = "one address for both main and diag";
+    let twice = "cannot share a port";
     refuse(None, 2, [&one, &one], twice);
 
     let file = nothing();

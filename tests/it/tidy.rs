@@ -91,7 +91,7 @@ const IMPORTS: &[(&str, &str)] = &[
         "src/view/traces.rs",
         "deadlines figures http limits recorder service timeline wire",
     ),
-    ("src/view/process.rs", ""),
+    ("src/view/process.rs", "descriptors"),
     ("src/view/exposition.rs", "service"),
     ("src/moment.rs", ""),
     ("src/deadlines.rs", "limits moment"),

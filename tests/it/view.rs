@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -301,6 +302,26 @@ fn a_small_body_is_skipped_and_a_long_one_is_refused() {
     assert!(answer.ends_with("this page takes a request body of 4 KiB at most\n"));
     // Nothing was written for that, which another client could be given.
     assert!(page(&server, "/metrics").starts_with("# HELP "));
+}
+
+#[test]
+fn a_small_body_has_the_time_of_a_body() {
+    let server = Process::start(&["--log", "warn", "--header-timeout", "200ms"]);
+    for expects in ["", "\r\nExpect: 100-continue"] {
+        let mut peer = Peer::connect(server.diag);
+        let fields = format!("\r\nContent-Length: 4{expects}\r\n\r\n");
+        peer.send(&ask("/metrics").replace("\r\n\r\n", &fields));
+        if !expects.is_empty() {
+            peer.interim();
+        }
+        assert!(peer.has_nothing_for(Duration::from_millis(400)), "no 408");
+        peer.send("body");
+        assert_eq!(status(&peer.answer()), 200);
+    }
+    let server = Process::start(&["--log", "warn", "--body-timeout", "200ms"]);
+    let mut peer = Peer::connect(server.diag);
+    peer.send(&ask("/metrics").replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nx"));
+    assert_eq!(status(&peer.rest()), 408);
 }
 
 #[test]
