@@ -49,6 +49,10 @@ impl Contestant {
             String::clone,
         );
         let port = |address: SocketAddr| address.port().to_string();
+        let listens = [
+            Some(main),
+            Some(diag).filter(|_| command.contains("{diag}")),
+        ];
         let command = command
             .replace("{port}", &port(main))
             .replace("{diag}", &port(diag));
@@ -58,9 +62,11 @@ impl Contestant {
         let mut server = Process::spawn_with_stdout(&mut shell);
         (server.main, server.diag) = (main, diag);
         let start = Instant::now();
-        while TcpStream::connect(main).is_err() {
-            assert!(start.elapsed() < PATIENCE, "{command:?} does not listen");
-            thread::yield_now();
+        for address in listens.into_iter().flatten() {
+            while TcpStream::connect(address).is_err() {
+                assert!(start.elapsed() < PATIENCE, "{command:?} does not listen");
+                thread::yield_now();
+            }
         }
         server
     }
