@@ -78,6 +78,9 @@ impl Journal {
         let most = page_max();
         let stdout = Outlet::beside(io::stdout().as_fd())?;
         let stderr = Outlet::beside(io::stderr().as_fd())?;
+        if level != LevelFilter::Off && stderr.ends_within_line() {
+            let _ = stderr.write(b"\n");
+        }
         let memory = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
         dup2_stdout(&memory)?;
         // mio traces every call to the kernel; `--log trace` is about what this program does.

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -47,6 +47,22 @@ impl Outlet {
             never_waits: kind.is_file() || own.is_some(),
             file: own.unwrap_or(shared),
         })
+    }
+
+    /// Whether it is a file that ends within a line, as the last process to write there has left it
+    /// when the disk was full. One that cannot be read does not say so.
+    pub fn ends_within_line(&self) -> bool {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let is_file = self
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.is_file());
+        let Some(file) = is_file.then(|| File::open(path).ok()).flatten() else {
+            return false;
+        };
+        let mut last = [b'\n'];
+        let len = file.metadata().map_or(0, |metadata| metadata.len());
+        len > 0 && file.read_exact_at(&mut last, len - 1).is_ok() && last != [b'\n']
     }
 
     /// Writes as much of `bytes` as there is room for, and at most [`PIPE_WRITE`] of them, or

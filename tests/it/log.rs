@@ -239,7 +239,7 @@ fn start_with_a_limit_on_files(blocks: u32, log: &Path) -> Process {
 }
 
 #[test]
-fn a_log_file_at_its_limit_holds_nobody_up_and_its_lines_are_whole() {
+fn a_log_file_at_its_limit_does_not_hold_up_the_server_and_keeps_lines_whole() {
     let path = std::env::temp_dir().join(format!("onepoll-limit-{}", std::process::id()));
     let limit = 200 * 512;
     let server = start_with_a_limit_on_files(200, &path);
@@ -297,7 +297,22 @@ fn a_limit_on_files_that_leaves_no_room_for_a_line_leaves_no_log() {
 }
 
 #[test]
-fn a_full_disk_holds_nobody_up() {
+fn a_line_that_another_process_has_left_is_ended() {
+    for (before, expected) in [("", ""), ("whole\n", "whole\n"), ("half", "half\n")] {
+        let name = format!("onepoll-half-{}-{}", before.len(), std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, before).expect("a file");
+        let log = File::options().append(true).open(&path).expect("a file");
+        stop(Process::spawn(onepoll().args(PORTS).stderr(log)));
+        let log = std::fs::read_to_string(&path).expect("text");
+        std::fs::remove_file(&path).expect("it is there");
+        let rest = log.strip_prefix(expected);
+        assert!(rest.is_some_and(|rest| rest.starts_with("20")), "{log:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_hold_up_the_server() {
     let full = File::options()
         .write(true)
         .open("/dev/full")
