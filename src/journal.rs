@@ -59,8 +59,8 @@ struct Page {
     lines: usize,
     stderr: Outlet,
     /// How long it may become: [`PAGE_MAX`], unless files have to be shorter than that. The limit
-    /// may change at any time (prlimit(2)).
-    most: u64,
+    /// may change at any time (prlimit(2)), so it is asked for ahead of the first line of a tick.
+    most: Option<u64>,
     /// Lines lost since that was last told.
     dropped: usize,
     /// Why standard error took no more when that was last so.
@@ -75,7 +75,6 @@ impl Journal {
     /// # Errors
     /// Those of `memfd_create(2)` and dup(2), above all a lack of descriptors.
     pub fn open(level: LevelFilter) -> io::Result<Journal> {
-        let most = page_max();
         let stdout = Outlet::beside(io::stdout().as_fd())?;
         let stderr = Outlet::beside(io::stderr().as_fd())?;
         if level != LevelFilter::Off && stderr.ends_within_line() {
@@ -96,12 +95,12 @@ impl Journal {
                 sent: 0,
                 lines: 0,
                 stderr,
-                most,
+                most: None,
                 dropped: 0,
                 reason: String::new(),
             }),
         }));
-        if most == 0 {
+        if page_max() == 0 {
             let complaint =
                 b"onepoll: no log is kept: the limit on file sizes (ulimit -f) is too low\n";
             let _ = logger.page().stderr.write(complaint);
@@ -209,8 +208,8 @@ impl Logger {
 
     /// Hands on the page, and then tells of the lines that were lost.
     fn hand_on(&self, page: &mut Page) {
-        page.most = page_max();
-        if page.hand_on() && page.dropped > 0 && page.most > 0 {
+        page.most = None;
+        if page.hand_on() && page.dropped > 0 && page_max() > 0 {
             let dropped = mem::take(&mut page.dropped);
             let reason = mem::take(&mut page.reason);
             let mut record = Record::builder();
@@ -227,15 +226,16 @@ impl Page {
     /// Whether there is no room for another line. To ask the kernel costs as much as to print
     /// one, and need not be as long as there is room for any.
     fn is_full(&mut self) -> bool {
-        if self.len + (self.unmeasured * LINE_MAX) as u64 >= self.most {
+        let most = *self.most.get_or_insert_with(page_max);
+        if self.len + (self.unmeasured * LINE_MAX) as u64 >= most {
             self.measure();
         }
-        self.len >= self.most
+        self.len >= most
     }
 
     /// Counts lines that nobody will read.
     fn lose(&mut self, lines: usize) {
-        if self.most == 0 {
+        if self.most == Some(0) {
             "the limit on file sizes leaves no room for them".clone_into(&mut self.reason);
         }
         self.dropped += lines;
@@ -326,7 +326,7 @@ mod tests {
             sent: 0,
             lines: 0,
             stderr: Outlet::beside(writer.as_fd()).expect("a pipe"),
-            most: PAGE_MAX as u64,
+            most: None,
             dropped: 0,
             reason: String::new(),
         };

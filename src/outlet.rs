@@ -7,13 +7,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::retry_on_intr;
 
 use crate::limits::{PIPE_WRITE, TERMINAL_WRITE};
@@ -62,7 +62,9 @@ impl Outlet {
         };
         let mut last = [b'\n'];
         let len = file.metadata().map_or(0, |metadata| metadata.len());
-        len > 0 && file.read_exact_at(&mut last, len - 1).is_ok() && last != [b'\n']
+        let appends = fcntl_getfl(&self.file).is_ok_and(|mode| mode.contains(OFlags::APPEND));
+        let is_at_end = appends || (&self.file).stream_position().is_ok_and(|at| at == len);
+        len > 0 && is_at_end && file.read_exact_at(&mut last, len - 1).is_ok() && last != [b'\n']
     }
 
     /// Writes as much of `bytes` as there is room for, and at most [`PIPE_WRITE`] of them, or
@@ -119,7 +121,6 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    use rustix::fs::fcntl_getfl;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     use super::*;

@@ -321,7 +321,7 @@ fn require_memory() -> io::Result<()> {
     let reserved = pieces
         .iter_mut()
         .try_for_each(|piece| piece.try_reserve_exact(size));
-    reserved.map_err(io::Error::other)
+    reserved.map_err(|_| ErrorKind::OutOfMemory.into())
 }
 
 /// Says what could not be done, ahead of what the kernel says.

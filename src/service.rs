@@ -1,7 +1,7 @@
 //! The two services: what they are called, where they are found and what they serve. Some
 //! of that can be set when the program is built; the compiler then checks it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use crate::http::{Route, Site, Status};
@@ -52,8 +52,9 @@ impl Content {
     /// The body: the text, cut off, or repeated with a line end between, to have that size.
     fn body(&self) -> io::Result<Vec<u8>> {
         let (size, mut bytes) = (self.body_size(), Vec::new());
-        bytes.try_reserve_exact(size).map_err(|error| {
-            io::Error::other(format!("Cannot keep a body of {size} bytes: {error}"))
+        bytes.try_reserve_exact(size).map_err(|_| {
+            let lack = ErrorKind::OutOfMemory;
+            io::Error::new(lack, format!("Cannot keep a body of {size} bytes: {lack}"))
         })?;
         let text = format!("{}\n", self.body);
         while bytes.len() < size {

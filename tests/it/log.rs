@@ -269,16 +269,25 @@ fn a_log_file_at_its_limit_does_not_hold_up_the_server_and_keeps_lines_whole() {
 
 #[test]
 fn a_limit_on_files_that_is_lowered_later_does_not_end_the_server() {
-    let server = Process::spawn(onepoll().args(PORTS).stderr(Stdio::null()));
-    for bytes in [20_000, 5_000, 0] {
-        let limit = Rlimit {
-            current: Some(bytes),
-            maximum: Some(bytes),
-        };
-        prlimit(Some(server.pid()), Resource::Fsize, limit).expect("it is our child");
-        ask(server.addresses(), 500);
+    let (_unread, full) = pipe().expect("a pipe");
+    fill(&full);
+    for stderr in [Stdio::null(), full.into()] {
+        let server = Process::spawn(onepoll().args(PORTS).stderr(stderr));
+        ask(server.addresses(), 10);
+        for bytes in [60_000, 20_000, 4_096, 4, 0] {
+            let limit = Rlimit {
+                current: Some(bytes),
+                maximum: None,
+            };
+            prlimit(Some(server.pid()), Resource::Fsize, limit).expect("it is our child");
+            let mut peer = server.connect();
+            peer.send(&HELLO.repeat(500));
+            for _ in 0..500 {
+                assert_eq!(status(&peer.answer()), 200, "under {bytes} bytes");
+            }
+        }
+        stop(server);
     }
-    stop(server);
 }
 
 #[test]
