@@ -159,9 +159,10 @@ impl Deadlines {
         });
         let most = Lane::ALL.map(|lane| {
             let least = least[lane as usize];
-            match lane.is_renewed() {
-                true => least + least / TIMEOUT_PRECISION,
-                false => least,
+            if lane.is_renewed() {
+                least + least / TIMEOUT_PRECISION
+            } else {
+                least
             }
         });
         let mut deadlines = Deadlines {

@@ -136,9 +136,10 @@ impl<S: Socket> Guest<S> {
         let (number, site) = (self.number, &mut house.sites[self.service as usize]);
         for response in site.take_responses() {
             let micros = (Moment::now() - since).as_micros();
+            let (colon, why) = response.why.as_ref().map_or(("", ""), |why| (": ", why));
             debug!(
                 target: self.service.name(),
-                "{peer}, connection {number}: {response}, {micros} us{}", response.reason()
+                "{peer}, connection {number}: {response}, {micros} us{colon}{why}"
             );
             since = now;
         }

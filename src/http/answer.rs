@@ -65,14 +65,6 @@ impl fmt::Display for Response {
     }
 }
 
-impl Response {
-    /// Why the request was refused, behind a colon; empty if it was not.
-    pub fn reason(&self) -> String {
-        let why = self.why.as_ref();
-        why.map_or_else(String::new, |why| format!(": {why}"))
-    }
-}
-
 /// What a site has given.
 #[derive(Clone, Debug, Default)]
 pub struct Given {

@@ -88,8 +88,9 @@ impl<'a> Head<'a> {
             let start = part.as_ptr().addr() - masked.as_ptr().addr();
             &window[start..start + part.len()]
         };
+        let method = str::from_utf8(place(self.method.as_bytes()));
         Head {
-            method: str::from_utf8(place(self.method.as_bytes())).unwrap_or_default(),
+            method: method.expect("a method is a token, and that is ASCII"),
             target: place(self.target),
             resource: match self.resource {
                 Resource::Path(b"/") => Resource::Path(b"/"),
