@@ -271,7 +271,7 @@ mod tests {
     fn flags_go_before_variables_and_variables_before_defaults() {
         let variables = [
             ("ONEPOLL_DRAIN", "1s"),
-            ("ONEPOLL_LAST_CALL", "2s"),
+            ("ONEPOLL_IDLE_GRACE", "2s"),
             ("ONEPOLL_IDLE_TIMEOUT", "90s"),
             ("RUST_LOG", ""),
         ];
@@ -282,7 +282,7 @@ mod tests {
             },
             schedule: Schedule {
                 drain: Duration::from_secs(3),
-                last_call: Duration::from_secs(2),
+                idle_grace: Duration::from_secs(2),
                 ..Options::default().schedule
             },
             ..Options::default()
@@ -314,7 +314,7 @@ mod tests {
             },
             schedule: Schedule {
                 drain: Duration::ZERO,
-                last_call: Duration::from_secs(120),
+                idle_grace: Duration::from_secs(120),
                 lame_duck: Duration::from_millis(5),
             },
             log: LevelFilter::Trace,
@@ -376,7 +376,7 @@ mod tests {
         let flags = "expected --listen, --diag, --reuse-port, --max-connections, --path, --body, \
                      --body-size, --delay, \
                      --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
-                     --drain, --last-call, --lame-duck, \
+                     --drain, --idle-grace, --lame-duck, \
                      --log, --probe, --help or --version";
         for (args, variables, message) in [
             (

@@ -49,7 +49,7 @@ pub enum Lane {
     Writing,
     /// The peer's FIN after ours, which followed the last answer.
     Lingering,
-    /// The peer's FIN after ours, which came at the last call and followed nothing.
+    /// The peer's FIN after ours, which came at the end of the idle grace and followed nothing.
     Farewell,
 }
 

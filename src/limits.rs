@@ -151,7 +151,7 @@ pub const LINGERINGS_MAX: u8 = 30;
 /// by one part of so many at most, and never early.
 pub const TIMEOUT_PRECISION: u32 = 64;
 
-/// Farewell: for the FIN of a peer that was idle at the last call. Short, as nothing is at
+/// Farewell: for the FIN of a peer that was idle when the grace ended. Short, as nothing is at
 /// stake and the whole stop waits for it; long for a client that watches its connections.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -203,7 +203,7 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// From the beginning of the drain to the moment at which idle and silent connections are
 /// closed.
-pub const LAST_CALL: Duration = Duration::from_millis(250);
+pub const IDLE_GRACE: Duration = Duration::from_millis(250);
 
 /// Machines send the same signal twice, or one for another: timeout(1) to a process and to its
 /// group, wrappers that pass on what the terminal has sent as well. A SIGINT that comes so much
@@ -246,6 +246,6 @@ const _: () = assert!(
     "a slow reader must be able to take the whole page"
 );
 const _: () = assert!(
-    LAST_CALL.as_millis() < DRAIN.as_millis(),
-    "a last call fits in a drain"
+    IDLE_GRACE.as_millis() < DRAIN.as_millis(),
+    "an idle grace fits in a drain"
 );

@@ -44,7 +44,7 @@ impl Default for Options {
             schedule: Schedule {
                 lame_duck: limits::LAME_DUCK,
                 drain: limits::DRAIN,
-                last_call: limits::LAST_CALL,
+                idle_grace: limits::IDLE_GRACE,
             },
             content: Content::default(),
             max_connections: None,
@@ -229,13 +229,13 @@ pub static SETTINGS: [Setting; 16] = [
         get: |options| written(options.schedule.drain),
     },
     Setting {
-        flag: "last-call",
+        flag: "idle-grace",
         value: "DURATION",
-        variable: "ONEPOLL_LAST_CALL",
+        variable: "ONEPOLL_IDLE_GRACE",
         help: "how long after a signal idle clients may ask",
         accepted: DURATIONS,
-        set: |options, text| duration(text).map(|time| options.schedule.last_call = time),
-        get: |options| written(options.schedule.last_call),
+        set: |options, text| duration(text).map(|time| options.schedule.idle_grace = time),
+        get: |options| written(options.schedule.idle_grace),
     },
     Setting {
         flag: "lame-duck",

@@ -15,7 +15,7 @@
 //!         Lingering ◄──── all sent, last answer
 //!             │ the peer's FIN
 //!             ▼
-//!           gone        also: from Idle by way of Farewell, at the last call; from the box
+//!           gone        also: from Idle by way of Farewell, when the grace ends; from the box
 //!                       at the peer's FIN; from anywhere on an error, or when the
 //!                       patience of the lane ends
 //! ```

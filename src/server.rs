@@ -8,7 +8,7 @@
 //!   4 events      connections take a turn; listeners are only noted
 //!   5 left over   connections that ran out of steps in the last tick, and live pages
 //!   6 accept      from each listener, within a budget
-//!   7 deadlines   of connections, of the last call, of the drain
+//!   7 deadlines   of connections, of the idle grace, of the drain
 //! ```
 //!
 //! The invariant: a slot that is freed in a tick is not filled again before all events of

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A lame duck serves everybody and says that this will end. In a drain whoever is idle has
-//! until the last call is over, and whoever has begun to ask until the drain is. Those who watch
-//! by way of diagnostics may do so until nobody is left on main; then they have a last call of
+//! until the idle grace is over, and whoever has begun to ask until the drain is. Those who watch
+//! by way of diagnostics may do so until nobody is left on main; then they have an idle grace of
 //! their own.
 //!
 //! The invariant: it only goes forward. A SIGINT that follows the first signal by more than
@@ -62,7 +62,7 @@ pub struct Schedule {
     /// From the beginning of the drain until what is still open is cut.
     pub drain: Duration,
     /// From the beginning of the drain until the idle are dismissed; never longer than it.
-    pub last_call: Duration,
+    pub idle_grace: Duration,
 }
 
 /// How far a stop has come.
@@ -219,7 +219,7 @@ impl Stop {
 
     /// Whether a connection that is idle or silent is to be dismissed.
     pub fn dismisses_idle(&self, now: Moment) -> bool {
-        self.cuts(now) || self.is_draining() && self.lasted(now) >= self.last_call()
+        self.cuts(now) || self.is_draining() && self.lasted(now) >= self.idle_grace()
     }
 
     /// Takes note that nobody is on main, and says whether that is new, and matters.
@@ -234,7 +234,7 @@ impl Stop {
     /// Whether a connection to diagnostics that is idle is to be dismissed.
     pub fn dismisses_watchers(&self, now: Moment) -> bool {
         let since = self.deserted;
-        self.cuts(now) || since.is_some_and(|since| now >= since + self.last_call())
+        self.cuts(now) || since.is_some_and(|since| now >= since + self.idle_grace())
     }
 
     /// Whether everything that is still open is to be cut.
@@ -249,8 +249,8 @@ impl Stop {
             Stage::LameDuck(since) => [since + self.schedule.lame_duck; 3],
             Stage::Draining(since) => {
                 let deserted = self.deserted.unwrap_or(since);
-                let last_calls = [since, deserted].map(|since| since + self.last_call());
-                [last_calls[0], last_calls[1], since + self.schedule.drain]
+                let graces = [since, deserted].map(|since| since + self.idle_grace());
+                [graces[0], graces[1], since + self.schedule.drain]
             }
         };
         let next = changes.into_iter().filter(|&change| change > now).min();
@@ -270,8 +270,8 @@ impl Stop {
         }
     }
 
-    fn last_call(&self) -> Duration {
-        self.schedule.last_call.min(self.schedule.drain)
+    fn idle_grace(&self) -> Duration {
+        self.schedule.idle_grace.min(self.schedule.drain)
     }
 }
 
@@ -282,7 +282,7 @@ mod tests {
     const SCHEDULE: Schedule = Schedule {
         lame_duck: Duration::from_secs(10),
         drain: Duration::from_secs(5),
-        last_call: Duration::from_millis(250),
+        idle_grace: Duration::from_millis(250),
     };
     const NEARLY: Duration = Duration::from_nanos(1);
 
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn who_watches_has_a_last_call_once_nobody_is_left() {
+    fn who_watches_has_a_idle_grace_once_nobody_is_left() {
         let start = Moment::now();
         let mut stop = Stop::new(SCHEDULE);
         assert!(!stop.desert(start), "while it serves, that means nothing");
@@ -303,11 +303,11 @@ mod tests {
             stop.desert(deserted) && !stop.desert(deserted),
             "it is new once"
         );
-        let last_call = deserted + SCHEDULE.last_call;
-        assert_eq!(stop.next(deserted), last_call);
-        assert!(!stop.dismisses_watchers(last_call - NEARLY));
-        assert!(stop.dismisses_watchers(last_call));
-        assert_eq!(stop.next(last_call), start + SCHEDULE.drain);
+        let idle_grace = deserted + SCHEDULE.idle_grace;
+        assert_eq!(stop.next(deserted), idle_grace);
+        assert!(!stop.dismisses_watchers(idle_grace - NEARLY));
+        assert!(stop.dismisses_watchers(idle_grace));
+        assert_eq!(stop.next(idle_grace), start + SCHEDULE.drain);
 
         let mut crowded = Stop::new(SCHEDULE);
         crowded.drain(start);
@@ -316,18 +316,18 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_goes_by_the_last_call_to_the_cut() {
+    fn a_drain_goes_by_the_idle_grace_to_the_cut() {
         let start = Moment::now();
         let mut stop = Stop::new(SCHEDULE);
         assert_eq!(says(&stop, start), [false; 3]);
         assert_eq!(stop.next(start), Moment::NEVER);
 
         stop.drain(start);
-        let (last_call, cut) = (start + SCHEDULE.last_call, start + SCHEDULE.drain);
+        let (idle_grace, cut) = (start + SCHEDULE.idle_grace, start + SCHEDULE.drain);
         for (now, expected, next) in [
-            (start, [true, false, false], last_call),
-            (last_call - NEARLY, [true, false, false], last_call),
-            (last_call, [true, true, false], cut),
+            (start, [true, false, false], idle_grace),
+            (idle_grace - NEARLY, [true, false, false], idle_grace),
+            (idle_grace, [true, true, false], cut),
             (cut - NEARLY, [true, true, false], cut),
             (cut, [true, true, true], Moment::NEVER),
         ] {
@@ -355,7 +355,7 @@ mod tests {
         stop.advance(late);
         assert_eq!(stop.stage(), Stage::Draining(late));
         assert_eq!(says(&stop, late), [true, false, false]);
-        assert_eq!(stop.next(late), late + SCHEDULE.last_call);
+        assert_eq!(stop.next(late), late + SCHEDULE.idle_grace);
     }
 
     #[test]
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_call_ends_with_the_drain() {
+    fn a_idle_grace_ends_with_the_drain() {
         let start = Moment::now();
         let mut stop = Stop::new(Schedule {
             drain: Duration::ZERO,

@@ -79,7 +79,7 @@ fn stays(from: Lane, to: Lane, answers: u32) -> &'static str {
         (_, Lane::Writing) => "an answer waits for its page or for room in the kernel",
         (Lane::Head | Lane::Body, Lane::Lingering) => "it has its last answer; our FIN is sent",
         (_, Lane::Lingering) => "the last answer is out, and our FIN behind it",
-        (_, Lane::Farewell) => "it was idle at the last call: our FIN is sent",
+        (_, Lane::Farewell) => "it was idle at the end of the idle grace: our FIN is sent",
     }
 }
 

@@ -61,7 +61,7 @@ impl Server {
         }
     }
 
-    /// Dismisses those whose last call is over, and at the drain's deadline everybody.
+    /// Dismisses those whose idle grace is over, and at the drain's deadline everybody.
     pub(super) fn send_home(&mut self) {
         let (now, tally) = (self.now, &mut self.tally);
         if self.stop.dismisses_idle(now) {

@@ -31,7 +31,7 @@ impl<S: Socket> Table<S> {
         self.house.hurry = self.house.hurry.min(now + HELD_MAX);
     }
 
-    /// Dismisses the connections to `service` that are idle at the end of its last call. Closing
+    /// Dismisses the connections to `service` that are idle at the end of its idle grace. Closing
     /// a socket that holds a request would answer that with an RST.
     pub fn dismiss_idle(&mut self, service: Service, now: Moment, tally: &mut Tally) {
         let mut others = Vec::new();
@@ -46,7 +46,7 @@ impl<S: Socket> Table<S> {
             let guest = &mut self.guests[key];
             let mut turn = guest.look_once_more(&mut self.house, now);
             if turn.is_without_change() {
-                debug!(target: "onepoll", "Connection {} is idle at the last call", guest.number);
+                debug!(target: "onepoll", "Connection {} is idle", guest.number);
                 turn = guest.connection.dismiss();
                 tally.idle += 1;
             }

@@ -370,7 +370,7 @@ fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
 }
 
 #[test]
-fn at_the_last_call_the_idle_are_dismissed_and_nobody_else() {
+fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
     let now = Moment::now();
     let mut table = table();
     let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));

@@ -346,7 +346,7 @@ fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
     let each = (resident(&server) - before) / crowd;
     assert!(each < 512, "{each} bytes for each of {crowd}");
 
-    // All of them get their last call, and those in the middle go on.
+    // All of them get their idle grace, and those in the middle go on.
     let start = Instant::now();
     server.signal(Signal::TERM);
     for (at, peer) in waiting.iter_mut().enumerate() {

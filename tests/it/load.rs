@@ -104,7 +104,7 @@ fn a_stop_under_load_loses_nothing_ten_times_over() {
     std::thread::scope(|scope| {
         let servers = fates.each_ref().map(|fate| {
             // On a busy machine a client may be late with its next request.
-            let server = Process::start(&["--log", "warn", "--last-call", "5m"]);
+            let server = Process::start(&["--log", "warn", "--idle-grace", "5m"]);
             start(scope, fate, server.main, 64, 8);
             fate.wait_for(3_000);
             server.signal(Signal::TERM);

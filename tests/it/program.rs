@@ -43,7 +43,10 @@ const WRONG: &[(&str, &str)] = &[
     ),
     ("--diag=99999", "--diag '99999': expected 8080, :8080, 127."),
     ("--drain 5", "--drain '5': expected a duration"),
-    ("--last-call=-1s", "--last-call '-1s': expected a duration"),
+    (
+        "--idle-grace=-1s",
+        "--idle-grace '-1s': expected a duration",
+    ),
     ("--log loud", "--log 'loud': expected off, error,"),
     ("--log", "--log lacks its value: expected off, error,"),
     (
@@ -78,8 +81,8 @@ const WRONG: &[(&str, &str)] = &[
         "ONEPOLL_DRAIN 'soon': expected a duration",
     ),
     (
-        "ONEPOLL_LAST_CALL=1h",
-        "ONEPOLL_LAST_CALL '1h': expected a duration",
+        "ONEPOLL_IDLE_GRACE=1h",
+        "ONEPOLL_IDLE_GRACE '1h': expected a duration",
     ),
     (
         "ONEPOLL_LOG=a::b",
@@ -111,7 +114,7 @@ fn the_environment_stands_in_for_flags() {
         ("ONEPOLL_LISTEN", "localhost:0"),
         ("ONEPOLL_DIAG", "127.0.0.1:0"),
         ("ONEPOLL_DRAIN", "0s"),
-        ("ONEPOLL_LAST_CALL", ""),
+        ("ONEPOLL_IDLE_GRACE", ""),
         ("RUST_LOG", "warn"),
     ];
     let server = Process::spawn(onepoll().envs(variables));

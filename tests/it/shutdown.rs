@@ -18,7 +18,7 @@ use crate::harness::*;
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn idle_and_silent_connections_are_closed_at_the_last_call() {
+fn idle_and_silent_connections_are_closed_at_the_idle_grace() {
     for signal in [Signal::INT, Signal::TERM] {
         let server = Process::start(&[]);
         let mut idle = server.connect();
@@ -41,15 +41,15 @@ fn idle_and_silent_connections_are_closed_at_the_last_call() {
 
 #[test]
 fn with_nobody_connected_a_stop_takes_no_time() {
-    let server = Process::start(&["--last-call", "1m", "--drain", "2m"]);
+    let server = Process::start(&["--idle-grace", "1m", "--drain", "2m"]);
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
     assert!(took < SOON, "{took:?}");
 }
 
 #[test]
-fn at_the_last_call_idle_connections_may_still_ask() {
-    let mut server = Process::start(&["--last-call", "5m"]);
+fn at_the_idle_grace_idle_connections_may_still_ask() {
+    let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
     for peer in &mut peers[1..] {
         peer.send(HELLO);
@@ -87,7 +87,11 @@ fn a_request_that_has_begun_may_be_finished() {
     assert_eq!(status(&other.answer()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    assert_eq!(other.rest(), "", "the idle one is closed at the last call");
+    assert_eq!(
+        other.rest(),
+        "",
+        "the idle one is closed at the end of the idle grace"
+    );
     for (peer, cut) in peers.iter_mut().zip(cuts) {
         peer.send(&request[cut..]);
         let answer = peer.rest();
@@ -121,7 +125,7 @@ fn at_the_deadline_what_is_unfinished_is_cut() {
 
 #[test]
 fn a_drain_of_no_time_cuts_at_once() {
-    let server = Process::start(&["--drain", "0s", "--last-call", "5m"]);
+    let server = Process::start(&["--drain", "0s", "--idle-grace", "5m"]);
     let mut half = server.connect();
     half.send(&HELLO[..9]);
     let mut idle = server.connect();
@@ -289,7 +293,7 @@ fn a_batch_that_was_sent_before_the_signal_is_answered_whole() {
 
 #[test]
 fn clients_that_ask_again_and_again_lose_nothing() {
-    let server = Process::start(&["--log", "warn", "--last-call", "5m"]);
+    let server = Process::start(&["--log", "warn", "--idle-grace", "5m"]);
     let (address, stopping) = (server.main, AtomicBool::new(false));
     let exited = thread::scope(|scope| {
         let clients: Vec<_> = (0..16)
@@ -418,7 +422,7 @@ fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
 }
 
 #[test]
-fn behind_a_lame_duck_comes_the_last_call() {
+fn behind_a_lame_duck_comes_the_idle_grace() {
     let server = Process::start(&["--lame-duck", "300ms"]);
     let mut idle = server.connect();
     let mut watching = Peer::connect(server.diag);
@@ -429,7 +433,7 @@ fn behind_a_lame_duck_comes_the_last_call() {
     let start = Instant::now();
     server.signal(Signal::TERM);
     for peer in [&mut idle, &mut watching] {
-        assert_eq!(peer.rest(), "", "it had its time, and the last call");
+        assert_eq!(peer.rest(), "", "it had its time, and the idle grace");
         assert!(start.elapsed() >= Duration::from_millis(550));
     }
     drop((idle, watching));
@@ -582,7 +586,7 @@ fn answers_that_nobody_reads_have_until_the_deadline() {
 
 #[test]
 fn newcomers_are_shut_out_while_others_are_still_served() {
-    let mut server = Process::start(&["--last-call", "5m"]);
+    let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut idle = server.connect();
     idle.send(HELLO);
     assert_eq!(status(&idle.answer()), 200);

@@ -58,7 +58,7 @@ fn start(
 ) -> Process {
     let mut command = inherit(names, 2, sockets.map(again));
     // On a busy machine a client may be late with its next request.
-    let command = command.args(["--last-call", "5m", "--drain", "10m"]);
+    let command = command.args(["--idle-grace", "5m", "--drain", "10m"]);
     let mut server = Process::spawn_with_stdout(command);
     server.wait_for_log(&format!("[main] Starting Server on {main}, inherited"));
     server.wait_for_log(&format!(

@@ -416,7 +416,7 @@ fn times() -> Vec<(&'static str, String)> {
         ("LAST_WORDS_MAX", LAST_WORDS_MAX.to_string()),
         ("LAME_DUCK", format!("{}s", LAME_DUCK.as_secs())),
         ("DRAIN", format!("{DRAIN:?}")),
-        ("LAST_CALL", format!("{LAST_CALL:?}")),
+        ("IDLE_GRACE", format!("{IDLE_GRACE:?}")),
         ("SIGNAL_REPEAT", format!("{SIGNAL_REPEAT:?}")),
         ("NOTIFY_PATIENCE", format!("{NOTIFY_PATIENCE:?}")),
         ("PROBE_PATIENCE", format!("{PROBE_PATIENCE:?}")),

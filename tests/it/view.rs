@@ -441,7 +441,7 @@ fn a_stop_shows() {
     peer.send(&ask("/loop"));
     assert!(peer.answer().contains(", lame duck for "));
     // A second one would end it at once, so the drain has a server of its own.
-    let mut server = Process::start(&["--last-call", "5m"]);
+    let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut halfway = server.connect();
     halfway.send(&HELLO[..9]);
     let mut peer = Peer::connect(server.diag);
