@@ -22,11 +22,6 @@ const CHUNKED: &str = "POST /hello HTTP/1.1\r\nHost: localhost\r\n\
     Transfer-Encoding: chunked\r\n\r\n\
     5\r\nhello\r\n10;a=b\r\n0123456789abcdef\r\n0\r\n\r\n";
 
-/// Two clients, so that no head is the one that came last.
-fn by_turns(request: &str) -> String {
-    request.to_owned() + &request.replace("localhost", "127.0.0.1")
-}
-
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
@@ -34,15 +29,7 @@ fn main() {
     for (name, input, answers, status, next) in [
         ("small", SMALL.to_owned(), 1, "200", Next::Head),
         ("small, 16 deep", SMALL.repeat(16), 16, "200", Next::Head),
-        ("small, two by turns", by_turns(SMALL), 2, "200", Next::Head),
         ("browser", BROWSER.to_owned(), 1, "200", Next::Head),
-        (
-            "browser, two by turns",
-            by_turns(BROWSER),
-            2,
-            "200",
-            Next::Head,
-        ),
         (
             "not found",
             SMALL.replace("/hello", "/other"),

@@ -139,13 +139,6 @@ impl<S: Socket> Connection<S> {
             Received::Nothing => return Ok(Step::Blocked),
             Received::Eof => return self.end(desk, site),
         };
-        // Nearly always, and worth a shorter way.
-        if matches!(self.phase, Phase::Idle)
-            && held == 0
-            && let Some(answers) = site.repeat_all(&desk.inbox[..len], &mut desk.outbox)
-        {
-            return self.repeat(answers, desk, site);
-        }
         let is_more = len == desk.inbox.len() && self.behind == Behind::Nothing;
         let behind = if is_more {
             Behind::Perhaps
@@ -153,19 +146,6 @@ impl<S: Socket> Connection<S> {
             self.behind
         };
         self.respond(len, behind, desk, site)
-    }
-
-    /// Sends answers to requests behind which nothing has come.
-    fn repeat(&mut self, answers: u32, desk: &mut Desk, site: &Site) -> io::Result<Step> {
-        if answers > 1 {
-            self.behind = self.behind.max(Behind::Perhaps);
-        }
-        desk.moved.answers += answers;
-        self.send(&desk.outbox, Tail::NONE, Next::Head, site, &mut desk.moved)?;
-        Ok(Step::Done(match self.lane() {
-            Lane::Idle => Change::Again(Lane::Idle),
-            lane => Change::Entered(lane),
-        }))
     }
 
     /// The same without reading: goes on with what has been read already.

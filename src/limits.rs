@@ -66,10 +66,6 @@ pub const LATEST_MAX: usize = 40;
 /// windows than that, the close may come while requests are still on their way.
 pub const WITHHELD_MAX: usize = 64 * 1024;
 
-/// Longest head that is remembered when it has been understood: browsers send about half of
-/// this.
-pub const MEMO_MAX: usize = 1024;
-
 /// Longest body that `--body-size` takes; the length of one that is sent fits into 32 bits.
 pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 

@@ -9,7 +9,6 @@
 //!        │       │  one head      the page        what is not      the finished
 //!        │       ▼  or none yet   it asks for     wanted of it     bytes
 //!        │    Refusal ───────────────────────────────────────────► out, and the end
-//!        └────────────────── Memo: the same head as last time ──────────────┘
 //! ```
 
 use std::mem;
@@ -22,7 +21,6 @@ mod date;
 mod fields;
 mod grammar;
 mod head;
-mod memo;
 mod page;
 mod refusal;
 mod site;
@@ -124,9 +122,6 @@ pub fn serve(
     let (mut rest, mut unread) = (input, unread);
     let (mut answered, mut tail) = (0, Tail::NONE);
     let next = loop {
-        if tail.is_over() && unread.is_none() && !rest.is_empty() {
-            answered += site.repeat(&mut rest, out);
-        }
         let progress = match unread.take() {
             Some(unread) => unread.finish(&mut rest),
             None if rest.is_empty() => break Next::Head,
@@ -204,9 +199,7 @@ struct Refused {
     fields_only: bool,
 }
 
-/// Takes the next request off the front of `rest`. This needs all registers, which [`serve`] had
-/// better keep for the requests that are repeated.
-#[inline(never)]
+/// Takes the next request off the front of `rest`.
 fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, Refused> {
     let refused = |why| Refused {
         why,
@@ -229,7 +222,7 @@ fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progres
     if site.is_unwritten(page) {
         return Ok(Progress::Unwritten);
     }
-    let answer = site.answer(page, &head, &rest[..len]);
+    let answer = site.answer(page, &head);
     *rest = behind;
     Ok(if is_over {
         Progress::Whole(answer)

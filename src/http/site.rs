@@ -1,5 +1,5 @@
-//! What a listener serves: a table of paths with a [page](super::page) for each, and a memory of
-//! the request that came last. It also counts what it gives.
+//! What a listener serves: a table of paths with a [page](super::page) for each. It also counts
+//! what it gives.
 //!
 //! A page may be live: written anew for each request, by somebody who knows more than this room
 //! may know. A request for it waits until its text has been [put](Site::put) here, and is then
@@ -10,11 +10,10 @@ use std::mem;
 use super::answer::{Answer, Given, Response, Tail};
 use super::date::{DATE_LEN, imf_fixdate};
 use super::grammar::{Shown, means};
-use super::memo::Memo;
 use super::page::{Draft, Page, Route, TEXT, TEXT_NOT_SNIFFED, Text};
 use super::target::{explain, stray_byte};
 use super::{Head, Refusal, Resource, Status, Version};
-use crate::limits::{ANSWER_MAX, LOGGED_MAX, OUTBOX, TEXT_MAX};
+use crate::limits::{LOGGED_MAX, TEXT_MAX};
 
 /// All that one listener serves.
 #[derive(Debug)]
@@ -23,7 +22,6 @@ pub struct Site {
     paths: Vec<String>,
     /// The pages of `paths`, in their order, then the two that no path leads to.
     pages: Vec<Page>,
-    memo: Memo,
     /// What the next request for a live page is answered with.
     text: Option<Text>,
     given: Given,
@@ -63,7 +61,6 @@ impl Site {
                 })
                 .chain([not_found, server])
                 .collect(),
-            memo: Memo::new(),
             text: None,
             given: Given::default(),
             date: imf_fixdate(0),
@@ -105,7 +102,6 @@ impl Site {
         };
         self.pages[at] = draft.page(body.into());
         self.pages[at].stamp(&self.date);
-        self.memo.forget();
     }
 
     /// What has been given so far.
@@ -165,8 +161,8 @@ impl Site {
         self.is_live(usize::from(answer.page))
     }
 
-    /// Decides what a request for a `page` gets, whose head has been understood from `bytes`.
-    pub(super) fn answer(&mut self, page: usize, head: &Head, bytes: &[u8]) -> Answer {
+    /// Decides what a request for a `page` gets.
+    pub(super) fn answer(&mut self, page: usize, head: &Head) -> Answer {
         let answer = Answer {
             page: u8::try_from(page).expect("there are few pages"),
             version: head.version,
@@ -178,68 +174,10 @@ impl Site {
             let target = Shown(head.target);
             self.request = format!("{} '{target}'", head.method);
         }
-        let told = (page < self.paths.len()).then_some(head.target);
-        if let Some(target) = told {
-            self.tell(target);
-        }
-        let waits = answer.is_delayed || self.is_live(page) || !head.body.is_over();
-        if answer.persists && !waits && self.tail_of(&answer).is_over() {
-            self.memo.remember(bytes, answer, told);
+        if page < self.paths.len() {
+            self.tell(head.target);
         }
         answer
-    }
-
-    /// Answers an input that is nothing but the head that was understood last, once or over and
-    /// over again, into `out`, and says how often it is; `None` if it is anything else.
-    pub fn repeat_all(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<u32> {
-        let (head, reply, status) = self.recall().filter(|_| !self.tells())?;
-        let times = input.len() / head.len();
-        let fits = times * head.len() == input.len() && times * reply.len() <= OUTBOX;
-        let mut requests = input.chunks_exact(head.len());
-        if !fits || !requests.all(|request| request == head) {
-            return None;
-        }
-        out.clear();
-        for _ in 0..times {
-            out.extend_from_slice(reply);
-        }
-        self.given.answers[status.index()] += times as u64;
-        u32::try_from(times).ok()
-    }
-
-    /// Answers requests off the front of `rest` for as long as each has the head that was
-    /// understood last, and there is room; says how many those are.
-    pub fn repeat(&mut self, rest: &mut &[u8], out: &mut Vec<u8>) -> u32 {
-        let Some((head, reply, status)) = self.recall() else {
-            return 0;
-        };
-        let tells = self.tells();
-        let mut answered = 0;
-        while out.len() <= OUTBOX - ANSWER_MAX
-            && let Some(behind) = rest.strip_prefix(head)
-        {
-            if tells && let Some(target) = self.memo.target() {
-                self.tell(target);
-            }
-            out.extend_from_slice(reply);
-            *rest = behind;
-            answered += 1;
-        }
-        self.given.answers[status.index()] += u64::from(answered);
-        answered
-    }
-
-    /// The head that was understood last, and the reply to it, unless that depends on more by now.
-    fn recall(&self) -> Option<(&[u8], &[u8], Status)> {
-        let (head, answer) = self.memo.recall().filter(|_| !self.closing && !self.logs)?;
-        let page = &self.pages[usize::from(answer.page)];
-        let reply = page.reply(answer.version, answer.persists, answer.fields_only);
-        Some((head, reply, page.status))
-    }
-
-    /// Whether requests are logged.
-    fn tells(&self) -> bool {
-        log::log_enabled!(target: self.name, log::Level::Info)
     }
 
     /// Logs a request for which a route was found.

@@ -6,9 +6,7 @@ use proptest::prelude::*;
 
 use super::rules::{RULES, Rule};
 use super::*;
-use crate::limits::{
-    ANSWER_MAX, BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, MEMO_MAX, OUTBOX,
-};
+use crate::limits::{ANSWER_MAX, BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, OUTBOX};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -393,58 +391,6 @@ fn a_delayed_page_is_answered_with_in_its_turn() {
     assert_eq!(codes.collect::<Vec<_>>(), ["200", "404", "200", "200"]);
 }
 
-/// What a site that has just answered `first` says to `second`, and one that has not.
-fn after_and_fresh(first: &str, second: &str) -> [(String, Next); 2] {
-    let mut used = site();
-    converse_with(&mut used, &[first.as_bytes()]);
-    [used, site()].map(|mut site| converse_with(&mut site, &[second.as_bytes()]))
-}
-
-#[test]
-fn what_is_remembered_means_the_same_again_and_nothing_else() {
-    let long = HELLO.replace(
-        "\r\n\r\n",
-        &format!("\r\nX: {}\r\n\r\n", "x".repeat(MEMO_MAX)),
-    );
-    let heads = [
-        HELLO.to_owned(),
-        HELLO.replace("GET", "HEAD"),
-        HELLO.replace("1.1", "1.0"),
-        HELLO.replace("/hello", "/hell"),
-        HELLO.replace("Host: a", "Host: "),
-        HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"),
-        HELLO.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nabc"),
-        HELLO.replace(
-            "\r\n\r\n",
-            "\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
-        ),
-        HELLO[..HELLO.len() - 2].to_owned(),
-        HELLO[..HELLO.len() - 2].to_owned() + "X: y\r\n\r\n",
-        long,
-        "\r\n".to_owned() + HELLO,
-        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-    ];
-    for first in &heads {
-        for second in &heads {
-            let [after, fresh] = after_and_fresh(first, &second.repeat(3));
-            assert_eq!(after, fresh, "{second:?} after {first:?}");
-        }
-    }
-}
-
-#[test]
-fn a_page_that_is_replaced_is_forgotten() {
-    let mut site = site();
-    converse_with(&mut site, &[HELLO.as_bytes()]);
-    site.replace(
-        "/hello",
-        Status::UNAVAILABLE,
-        &"x".repeat(BODY_COPIED_MAX + 1),
-    );
-    let (sent, _) = converse_with(&mut site, &[HELLO.as_bytes()]);
-    assert!(sent.starts_with("HTTP/1.1 503 ") && sent.ends_with("xxx"));
-}
-
 #[test]
 fn stray_line_ends_begin_nothing() {
     for (rest, begun) in [("", false), ("\r\n\r", false), ("\r\nG", true)] {
@@ -582,42 +528,6 @@ proptest! {
         prop_assert!(answers <= lines + 1, "{answers} answers to {lines} requests");
         prop_assert_eq!(converse(&cut(&input, &at), false), converse(&[&input], false));
     }
-}
-
-#[test]
-fn an_input_of_repetitions_is_answered_like_any_other() {
-    let mut site = site();
-    let mut out = Vec::new();
-    assert_eq!(
-        site.repeat_all(HELLO.as_bytes(), &mut out),
-        None,
-        "not understood yet"
-    );
-    serve(&mut site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
-    let one = out.clone();
-    for times in [1, 2, 17] {
-        let input = HELLO.repeat(times);
-        let answered = site.repeat_all(input.as_bytes(), &mut out);
-        assert_eq!(answered, u32::try_from(times).ok());
-        assert_eq!(out, one.repeat(times));
-    }
-    let other = HELLO.replace("Host: a", "Host: b");
-    let two = [HELLO, &other].concat();
-    for input in [&HELLO[1..], &HELLO[..9], &other, &two] {
-        assert_eq!(
-            site.repeat_all(input.as_bytes(), &mut out),
-            None,
-            "{input:?}"
-        );
-    }
-    let many = HELLO.repeat(OUTBOX / one.len() + 1);
-    assert_eq!(
-        site.repeat_all(many.as_bytes(), &mut out),
-        None,
-        "there is no room"
-    );
-    site.announce_close();
-    assert_eq!(site.repeat_all(HELLO.as_bytes(), &mut out), None);
 }
 
 #[test]
