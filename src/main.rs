@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::{Level, error, log_enabled, warn};
-use onepoll::command::Command;
-use onepoll::descriptors;
-use onepoll::journal::Journal;
-use onepoll::options::Options;
-use onepoll::probe;
-use onepoll::server::Server;
-use onepoll::service::{Service, VERSION};
-use onepoll::signals;
-use onepoll::stop::Outcome;
-use onepoll::supervisor;
+use onepoll::cli::Command;
+use onepoll::cli::options::Options;
+use onepoll::cli::probe;
+use onepoll::event_loop::Server;
+use onepoll::event_loop::descriptors;
+use onepoll::event_loop::shutdown::Outcome;
+use onepoll::event_loop::signals;
+use onepoll::log::Journal;
+use onepoll::services::{Service, VERSION};
+use onepoll::systemd;
 
 fn main() -> ExitCode {
     signals::ignore_harmful();
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn serve(options: &Options) -> u8 {
     descriptors::raise_limit();
     // First of all, while the supervisor's descriptors are the only ones.
-    let inherited = supervisor::sockets();
+    let inherited = systemd::sockets();
     let journal = match Journal::open(options.log) {
         Ok(journal) => journal,
         Err(error) => {
@@ -51,7 +51,7 @@ fn serve(options: &Options) -> u8 {
     let outcome = bound.and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
         journal.announce(VERSION, main, diag);
-        supervisor::tell_ready();
+        systemd::tell_ready();
         server.run()?;
         // Nobody is held up any more by making room for the last lines.
         journal.catch_up();

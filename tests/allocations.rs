@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use onepoll::address::Address;
-use onepoll::options::Options;
-use onepoll::server::Server;
-use onepoll::service::Service;
-use onepoll::stop::Outcome;
-use onepoll::supervisor::Inherited;
+use onepoll::cli::address::Address;
+use onepoll::cli::options::Options;
+use onepoll::event_loop::Server;
+use onepoll::event_loop::shutdown::Outcome;
+use onepoll::services::Service;
+use onepoll::systemd::Inherited;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 

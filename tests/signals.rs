@@ -13,11 +13,11 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use onepoll::address::Address;
+use onepoll::cli::address::Address;
+use onepoll::cli::options::Options;
+use onepoll::event_loop::Server;
 use onepoll::limits::SIGNAL_REPEAT;
-use onepoll::options::Options;
-use onepoll::server::Server;
-use onepoll::supervisor::Inherited;
+use onepoll::systemd::Inherited;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::SIGTERM;
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use onepoll::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, PIPE_WRITE};
-use onepoll::outlet::Outlet;
+use onepoll::log::writer::Outlet;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Resource, Rlimit, prlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

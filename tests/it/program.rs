@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use onepoll::limits::DRAIN;
-use onepoll::service::VERSION;
+use onepoll::services::VERSION;
 
 use crate::harness::*;
 

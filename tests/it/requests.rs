@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use onepoll::service::VERSION;
+use onepoll::services::VERSION;
 
 use crate::harness::*;
 

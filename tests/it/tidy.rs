@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onepoll::limits::*;
-use onepoll::service::Service;
+use onepoll::services::Service;
 
 use crate::harness::onepoll;
 
@@ -13,126 +13,36 @@ const COLUMNS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 60;
 const FILE_LINES_MAX: usize = 450;
 
-/// Which modules of the crate each file may name. A file that is missing here is an error,
-/// so that a new room gets its place on the map before it is furnished.
-const IMPORTS: &[(&str, &str)] = &[
-    ("src/lib.rs", ""),
+/// Which folders and files of the crate each of them may name: arrows run downward only.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("lib", &[]),
     (
-        "src/main.rs",
-        "command descriptors journal options probe server service signals stop supervisor",
+        "main",
+        &["cli", "event_loop", "log", "observe", "services", "systemd"],
+    ),
+    ("cli", &["event_loop", "http", "limits", "services"]),
+    ("systemd", &["event_loop", "limits", "services"]),
+    ("services", &["event_loop", "http", "limits", "observe"]),
+    ("log", &["event_loop", "limits"]),
+    (
+        "observe",
+        &["event_loop", "http", "limits", "log", "services"],
     ),
     (
-        "src/server.rs",
-        "bound budget descriptors doors journal limits listener meter moment options service \
-         signals stop supervisor table view",
+        "event_loop",
+        &[
+            "cli", "http", "limits", "log", "observe", "services", "systemd",
+        ],
     ),
-    (
-        "src/server/ending.rs",
-        "meter moment service stop supervisor",
-    ),
-    ("src/server/watching.rs", "budget limits meter moment view"),
-    (
-        "src/table/watching.rs",
-        "deadlines guest http moment recorder service wire",
-    ),
-    (
-        "src/table/ending.rs",
-        "deadlines limits moment service stop timeline turn wire",
-    ),
-    (
-        "src/table.rs",
-        "counters deadlines desk guest http moment recorder service turn wire",
-    ),
-    (
-        "src/guest.rs",
-        "connection counters deadlines desk http limits moment recorder service turn wire",
-    ),
-    ("src/phase.rs", "deadlines http limits"),
-    (
-        "src/connection.rs",
-        "counters deadlines desk http limits outgoing phase turn wire",
-    ),
-    ("src/connection/tests.rs", "http limits script"),
-    ("src/table/tests.rs", "http limits script service stop"),
-    ("src/connection/patience.rs", "desk http phase turn wire"),
-    ("src/connection/withholding.rs", "desk http phase turn wire"),
-    (
-        "src/connection/parting.rs",
-        "deadlines desk http phase turn wire",
-    ),
-    ("src/outgoing.rs", "counters http limits wire"),
-    ("src/turn.rs", "deadlines"),
-    ("src/wire.rs", "address"),
-    ("src/script.rs", "wire"),
-    ("src/descriptors.rs", "limits"),
-    ("src/desk.rs", "counters limits"),
-    ("src/counters.rs", "deadlines service"),
-    (
-        "src/recorder.rs",
-        "deadlines figures limits moment service turn",
-    ),
-    ("src/timeline.rs", "deadlines figures recorder turn"),
-    ("src/histogram.rs", ""),
-    ("src/budget.rs", "limits"),
-    ("src/minute.rs", "budget histogram"),
-    ("src/meter.rs", "budget histogram limits minute moment"),
-    ("src/figures.rs", ""),
-    ("src/live.rs", ""),
-    ("src/view/mod.rs", "http meter moment stop table wire"),
-    (
-        "src/view/metrics.rs",
-        "budget deadlines figures histogram http journal meter service stop wire",
-    ),
-    (
-        "src/view/overview.rs",
-        "budget deadlines figures minute service stop wire",
-    ),
-    (
-        "src/view/traces.rs",
-        "deadlines figures http limits recorder service timeline wire",
-    ),
-    ("src/view/process.rs", "descriptors"),
-    ("src/view/exposition.rs", "service"),
-    ("src/moment.rs", ""),
-    ("src/deadlines.rs", "limits moment"),
-    ("src/stop.rs", "limits moment signals"),
-    ("src/doors.rs", "bound limits listener moment service"),
-    ("src/bound.rs", "address limits listener service"),
-    ("src/listener.rs", "address limits service"),
-    ("src/signals.rs", "limits moment"),
-    ("src/supervisor.rs", "bound limits service"),
-    ("src/journal.rs", "limits moment outlet"),
-    ("src/outlet.rs", "limits"),
-    ("src/command.rs", "address options probe service"),
-    (
-        "src/options.rs",
-        "address deadlines http limits service stop",
-    ),
-    ("src/probe.rs", "address limits"),
-    ("src/address.rs", ""),
-    ("src/service.rs", "http limits live"),
-    ("src/limits.rs", ""),
-    ("src/http/mod.rs", "limits"),
-    ("src/http/head.rs", "limits"),
-    ("src/http/target.rs", "limits"),
-    ("src/http/fields.rs", ""),
-    ("src/http/body.rs", "limits"),
-    ("src/http/page.rs", "limits"),
-    ("src/http/site.rs", "limits"),
-    ("src/http/answer.rs", ""),
-    ("src/http/refusal.rs", "limits"),
-    ("src/http/status.rs", ""),
-    ("src/http/grammar.rs", "limits"),
-    ("src/http/date.rs", ""),
-    ("src/http/rules.rs", ""),
-    ("src/http/tests.rs", "limits"),
+    ("http", &["limits"]),
+    ("limits", &[]),
 ];
 
 /// The files that are there for tests alone.
 const TESTS: &[&str] = &[
-    "src/script.rs",
-    "src/connection/tests.rs",
-    "src/table/tests.rs",
+    "src/event_loop/script.rs",
+    "src/event_loop/connection/tests.rs",
+    "src/event_loop/connections/tests.rs",
     "src/http/rules.rs",
     "src/http/tests.rs",
 ];
@@ -146,6 +56,12 @@ impl Source {
     /// The part ahead of the unit tests.
     fn code(&self) -> &str {
         self.text.split("\n#[cfg(test)]").next().unwrap_or_default()
+    }
+
+    /// The folder below `src` that it is in, or its own name if it is in none.
+    fn folder(&self) -> &str {
+        let path = self.name.strip_prefix("src/").expect("below src");
+        path.split(['/', '.']).next().unwrap_or_default()
     }
 }
 
@@ -187,10 +103,11 @@ fn readme() -> String {
 }
 
 #[test]
-fn modules_name_only_what_the_map_allows() {
+fn arrows_between_folders_run_downward() {
     for source in sources("src") {
-        let allowed = IMPORTS.iter().find(|(name, _)| *name == source.name);
-        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} is not on the map", source.name));
+        let folder = source.folder();
+        let allowed = ARROWS.iter().find(|(name, _)| *name == folder);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} has no row", source.name));
         let named = ["crate::", "onepoll::"].map(|root| source.code().split(root).skip(1));
         for rest in named.into_iter().flatten() {
             let module = rest
@@ -198,7 +115,7 @@ fn modules_name_only_what_the_map_allows() {
                 .next();
             let module = module.unwrap_or_default();
             assert!(
-                allowed.split(' ').any(|allowed| allowed == module),
+                module == folder || allowed.contains(&module),
                 "{} may not name {module}",
                 source.name
             );
@@ -221,13 +138,13 @@ fn the_protocol_knows_no_socket_and_no_clock() {
 fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
     let asking = [
         // How long a response took is told in the log at debug alone.
-        "src/guest.rs",
-        "src/server.rs",
-        "src/server/ending.rs",
-        "src/server/watching.rs",
-        "src/probe.rs",
+        "src/event_loop/guest.rs",
+        "src/event_loop/mod.rs",
+        "src/event_loop/ending.rs",
+        "src/event_loop/watching.rs",
+        "src/cli/probe.rs",
         // The loop that is asked for the time may be stuck.
-        "src/signals.rs",
+        "src/event_loop/signals.rs",
     ];
     for source in sources("src") {
         let name = source.name.as_str();
@@ -336,14 +253,15 @@ fn the_readme_has_the_rows_of_the_help_text() {
 }
 
 #[test]
-fn the_readme_tours_every_module() {
+fn the_readme_has_a_row_for_every_folder() {
     let readme = readme();
-    for (name, _) in IMPORTS.iter().filter(|(name, _)| !TESTS.contains(name)) {
-        let name = name.strip_prefix("src/").expect("below src");
-        assert!(
-            readme.contains(&format!("`{name}`")),
-            "the README does not lead to {name}"
-        );
+    for source in sources("src") {
+        let folder = source.folder();
+        let row = match source.name.matches('/').count() {
+            1 => format!("| `{folder}.rs` |"),
+            _ => format!("| `{folder}/` |"),
+        };
+        assert!(readme.contains(&row), "the README has no {row:?}");
     }
 }
 

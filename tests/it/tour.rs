@@ -16,11 +16,18 @@ struct Try {
 
 /// All boxes in the documentation of the modules.
 fn boxes() -> Vec<Try> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = fs::read_dir(folder)
-        .expect("a folder")
-        .map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut files) = (vec![root.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
     files.sort();
     let mut boxes = Vec::new();
     for file in files {
@@ -34,10 +41,10 @@ fn boxes() -> Vec<Try> {
             let (lines, _) = part.split_once("```").expect("an end");
             boxes.push(Try {
                 place: file
-                    .file_name()
-                    .expect("a name")
-                    .to_string_lossy()
-                    .into_owned(),
+                    .strip_prefix(&root)
+                    .expect("below src")
+                    .display()
+                    .to_string(),
                 lines: lines.lines().map(str::to_owned).collect(),
             });
         }
@@ -78,19 +85,18 @@ impl Try {
 fn the_tour_has_boxes_of_what_the_program_takes() {
     let boxes = boxes();
     for name in [
-        "server",
-        "wire",
-        "phase",
-        "deadlines",
-        "desk",
-        "recorder",
-        "stop",
-        "meter",
+        "event_loop/mod.rs",
+        "event_loop/stream.rs",
+        "event_loop/phase.rs",
+        "event_loop/timers.rs",
+        "event_loop/desk.rs",
+        "event_loop/shutdown.rs",
+        "observe/recorder.rs",
+        "observe/statistics.rs",
     ] {
-        let place = format!("{name}.rs");
         assert!(
-            boxes.iter().any(|found| found.place == place),
-            "{place} has none"
+            boxes.iter().any(|found| found.place == name),
+            "{name} has none"
         );
     }
     for found in boxes {
@@ -158,8 +164,10 @@ fn the_readme_leads_to_pages_of_the_book() {
         .collect();
     assert!(!modules.is_empty(), "it does lead there");
     for module in modules {
-        let page = root.join("src").join(format!("{module}.rs"));
-        let text = fs::read_to_string(&page).expect("a module");
+        let page = root.join("src").join(module);
+        let text = fs::read_to_string(page.join("mod.rs"));
+        let text = text.or_else(|_| fs::read_to_string(page.with_extension("rs")));
+        let text = text.expect("a module");
         assert!(
             text.contains("//! # Try it"),
             "{module} has something to try"

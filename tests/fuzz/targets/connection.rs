@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use onepoll::connection::Connection;
-use onepoll::deadlines::Lane;
-use onepoll::desk::Desk;
+use onepoll::event_loop::connection::Connection;
+use onepoll::event_loop::timers::Lane;
+use onepoll::event_loop::desk::Desk;
 use onepoll::http::{Behind, Next, Route, Site, serve};
 use onepoll::limits::BODY_COPIED_MAX;
-use onepoll::turn::Turn;
-use onepoll::wire::{Edge, Socket};
+use onepoll::event_loop::turn::Turn;
+use onepoll::event_loop::stream::{Edge, Socket};
 
 /// What goes on behind the socket. The script's bytes are instructions: what a read brings or
 /// a write takes, if it is not an error.

@@ -1,0 +1,366 @@
+//! How the loop is doing: how long its ticks take and what with, how many events each of them
+//! finds and how soon requests are answered; since the start, for programs that can subtract, and
+//! over the last second and the last minute, for people.
+//!
+//! The clock is read when a tick begins to work and when it has done so. A step that seldom has
+//! anything to do reads it twice more when it has; what is left of the tick is that of its events.
+//! An answer is said to have taken as long as its tick was at work: in that tick, none took longer.
+//! What it does not tell is how long a request has waited in the kernel before.
+//!
+//! ```text
+//!       │◄──────────── busy ───────────────►│◄──── wait ────►│
+//!    ───┴─────────┬────────────┬────────────┴────────────────┴───
+//!      events     │  accept    │  events                        next tick
+//! ```
+//!
+//! The invariant: it is told what time it is. The seconds that it looks back on are over; they are
+//! those of the system's clock, and the first is what was left of one at the start.
+//!
+//! # Try it
+//!
+//! What a delay does to the service time, and what it does not do to the loop.
+//!
+//! ```sh
+//! onepoll --log warn --delay 20ms & server=$!
+//! wrk -t1 -c64 -d3s http://localhost:8080/hello & sleep 2.5
+//! curl -s http://localhost:8081/loop # look for: service time p50
+//! curl -s http://localhost:8081/metrics | grep onepoll_step_seconds # look for: step="deadlines"
+//! wait %1; kill $server
+//! ```
+
+use std::mem;
+use std::time::Duration;
+
+use crate::event_loop::budget::Budget;
+use crate::event_loop::clock::{Moment, nanos};
+use crate::limits::EVENTS_PER_TICK;
+use crate::observe::histogram::{Histogram, bucket};
+use crate::observe::window::{MINUTE, Minute, Second, Window};
+
+/// A step of the tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writing a new date, once a second. That the clock is read is in all others.
+    Clock,
+    /// Signals, and what a stop asks for.
+    Signals,
+    /// The events of connections, and what is charged to no other step.
+    Events,
+    /// Connections that ran out of steps, and pages that have to be written.
+    LeftOver,
+    /// Accepting.
+    Accept,
+    /// Deadlines.
+    Deadlines,
+}
+
+/// Events per tick are counted in this many doublings: 0, 1, 2, 4 and so on to all there can be.
+pub const EVENT_BUCKETS: usize = EVENTS_PER_TICK.ilog2() as usize + 2;
+
+/// What the loop has done since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Ticks by the number of their events.
+    pub events: [u64; EVENT_BUCKETS],
+    /// Events.
+    pub events_sum: u64,
+    /// Ticks by the time that they were at work.
+    pub busy: Histogram<u64>,
+    /// That time, in nanoseconds, as are all sums here: to add seconds and what is left of them
+    /// takes longer.
+    pub busy_sum: u64,
+    /// Answers by the time that they took.
+    pub service: Histogram<u64>,
+    /// That time.
+    pub service_sum: u64,
+    /// Answers.
+    pub answers: u64,
+    /// What each step but that of the events has been charged with, at its index.
+    pub charged: [u64; Step::ALL.len()],
+    /// How often each budget was used up, at its index.
+    pub exhausted: [u64; Budget::ALL.len()],
+}
+
+/// The meter.
+#[derive(Debug)]
+pub struct Meter {
+    started: Moment,
+    /// The same since 1970. It is asked once: what is told of the past may not change.
+    date: Duration,
+    totals: Totals,
+    /// The longest tick of the present second.
+    longest: u64,
+    /// The present second, by the system's clock, and the totals when it began.
+    second: u64,
+    before: Box<Totals>,
+    minute: Minute,
+}
+
+impl Step {
+    /// All steps that take time but the wait. Each is at the index that it converts to.
+    pub const ALL: [Step; 6] = [
+        Step::Clock,
+        Step::Signals,
+        Step::Events,
+        Step::LeftOver,
+        Step::Accept,
+        Step::Deadlines,
+    ];
+
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Clock => "clock",
+            Step::Signals => "signals",
+            Step::Events => "events",
+            Step::LeftOver => "left_over",
+            Step::Accept => "accept",
+            Step::Deadlines => "deadlines",
+        }
+    }
+}
+
+impl Totals {
+    /// Ticks.
+    pub fn ticks(&self) -> u64 {
+        self.events.iter().sum()
+    }
+
+    /// The time that a step took.
+    pub fn step(&self, step: Step) -> Duration {
+        Duration::from_nanos(match step {
+            Step::Events => self.busy_sum.saturating_sub(self.charged.iter().sum()),
+            _ => self.charged[step as usize],
+        })
+    }
+}
+
+/// The bucket of ticks with so many events: up to none, 1, 2, 4 and so on.
+fn doubling(events: usize) -> usize {
+    let doubled = (2 * events).saturating_sub(1);
+    (usize::BITS - doubled.leading_zeros()) as usize
+}
+
+impl Meter {
+    /// A meter of a server that starts now, so long after 1970.
+    pub fn new(now: Moment, date: Duration) -> Meter {
+        Meter {
+            started: now,
+            date,
+            totals: Totals::default(),
+            longest: 0,
+            second: date.as_secs(),
+            before: Box::default(),
+            minute: Minute::new(),
+        }
+    }
+
+    /// When the server started.
+    pub fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// How long after 1970 that was.
+    pub fn date(&self) -> Duration {
+        self.date
+    }
+
+    /// What there has been since then.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// A tick is over that was at work for so many nanoseconds, found so many events, and before
+    /// the end of which so many answers had been given since the start.
+    pub fn end_tick(&mut self, busy: u64, events: usize, answers: u64) {
+        let totals = &mut self.totals;
+        totals.events[doubling(events)] += 1;
+        totals.events_sum += events as u64;
+        let at = bucket(busy);
+        totals.busy.add(at, 1);
+        totals.busy_sum += busy;
+        let given = answers - totals.answers;
+        totals.answers = answers;
+        totals.service_sum += busy * given;
+        totals.service.add(at, given);
+        self.longest = self.longest.max(busy);
+        if events == EVENTS_PER_TICK {
+            self.exhaust(Budget::Events, 1);
+        }
+    }
+
+    /// In this tick, so many answers were given that had to be given after a while, which was so
+    /// long for all of them together. As they are due at the same time, the mean speaks for each.
+    pub fn delay(&mut self, answers: u64, time: Duration) {
+        let time = nanos(time);
+        if let Some(each) = time.checked_div(answers) {
+            let totals = &mut self.totals;
+            totals.service.add(bucket(each), answers);
+            totals.service_sum += time;
+            totals.answers += answers;
+        }
+    }
+
+    /// A step has taken so many nanoseconds of its own.
+    pub fn charge(&mut self, step: Step, time: u64) {
+        self.totals.charged[step as usize] += time;
+    }
+
+    /// A budget was used up so many times.
+    pub fn exhaust(&mut self, budget: Budget, times: u64) {
+        self.totals.exhausted[budget as usize] += times;
+    }
+
+    /// Lets time pass: it is another second since 1970 by now, so that the one before becomes the
+    /// last. If somebody has set the clock back, it goes on until then.
+    pub fn pass(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.second);
+        if passed == 0 {
+            return;
+        }
+        self.second = now;
+        let second = self.since_the_last();
+        self.minute.keep(second);
+        // In those that follow nothing has happened, or there would have been a tick.
+        for _ in 1..passed.min(MINUTE as u64 + 1) {
+            self.minute.keep(Second {
+                seconds: 1,
+                ..Second::default()
+            });
+        }
+    }
+
+    fn since_the_last(&mut self) -> Second {
+        let (totals, before) = (&self.totals, &mut self.before);
+        let mut exhausted = totals.exhausted;
+        for (count, before) in exhausted.iter_mut().zip(before.exhausted) {
+            *count -= before;
+        }
+        let second = Second {
+            seconds: 1,
+            ticks: totals.ticks() - before.ticks(),
+            events: totals.events_sum - before.events_sum,
+            busy: Duration::from_nanos(totals.busy_sum - before.busy_sum),
+            longest: Duration::from_nanos(mem::take(&mut self.longest)),
+            answers: totals.answers - before.answers,
+            service: totals.service.since(&before.service),
+            exhausted,
+        };
+        (**before).clone_from(totals);
+        second
+    }
+
+    /// The last seconds that are over, up to sixty of them; fewer if there have not been as many.
+    pub fn last(&self, seconds: usize) -> Window {
+        self.minute.last(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MICRO: Duration = Duration::from_micros(1);
+
+    #[test]
+    fn events_are_counted_by_doublings() {
+        for (events, expected) in [
+            (0, 0),
+            (1, 1),
+            (2, 2),
+            (3, 3),
+            (4, 3),
+            (5, 4),
+            (8, 4),
+            (9, 5),
+        ] {
+            assert_eq!(doubling(events), expected, "{events}");
+        }
+        assert_eq!(doubling(EVENTS_PER_TICK), EVENT_BUCKETS - 1);
+    }
+
+    #[test]
+    fn windows_are_of_whole_seconds_and_forget() {
+        let mut meter = Meter::new(Moment::FIRST, Duration::from_millis(7_300));
+        let mut now = 7;
+        // In each second a tick more than in the last one, each with two events and two answers.
+        let mut answers = 0;
+        for ticks in 1..=70_u64 {
+            for _ in 0..ticks {
+                answers += 2;
+                meter.end_tick(10_000 * ticks, 2, answers);
+            }
+            meter.pass(now);
+            assert_eq!(meter.last(1).ticks, ticks - 1, "it is not over yet");
+            now += 1;
+            meter.pass(now);
+            let last = meter.last(1);
+            assert_eq!(
+                (last.ticks, last.events, last.answers),
+                (ticks, 2 * ticks, 2 * ticks)
+            );
+            assert_eq!(
+                last.longest,
+                MICRO * 10 * u32::try_from(ticks).expect("few")
+            );
+            assert_eq!(last.busy, last.longest * u32::try_from(ticks).expect("few"));
+        }
+        let minute = meter.last(MINUTE);
+        assert_eq!((minute.seconds, minute.ticks), (60, (11..=70).sum()));
+        assert_eq!(minute.service.len(), minute.answers);
+        assert_eq!(minute.longest, MICRO * 700);
+        let p50 = minute.service.quantile(500);
+        assert!(p50 > MICRO * 450 && p50 < MICRO * 600, "{p50:?}");
+    }
+
+    #[test]
+    fn seconds_without_a_tick_are_empty() {
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
+        assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
+        meter.end_tick(1000, 1, 1);
+        meter.pass(3);
+        assert_eq!((meter.last(1).ticks, meter.last(3).ticks), (0, 1));
+        assert_eq!(meter.last(MINUTE).seconds, 3);
+        meter.pass(100_000);
+        meter.pass(50_000);
+        assert_eq!(
+            (meter.last(MINUTE).ticks, meter.last(MINUTE).seconds),
+            (0, 60)
+        );
+        assert_eq!(meter.totals().ticks(), 1, "but it is not forgotten");
+    }
+
+    #[test]
+    fn what_is_charged_to_no_step_is_that_of_the_events() {
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
+        meter.charge(Step::Accept, 3000);
+        meter.charge(Step::Deadlines, 1000);
+        meter.end_tick(10_000, 1, 0);
+        let steps = Step::ALL.map(|step| meter.totals().step(step));
+        assert_eq!(steps.iter().sum::<Duration>(), MICRO * 10);
+        assert_eq!(steps[Step::Events as usize], MICRO * 6);
+    }
+
+    #[test]
+    fn a_delay_is_a_part_of_the_time_that_an_answer_takes() {
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
+        let delay = Duration::from_millis(50);
+        meter.delay(2, delay * 2);
+        meter.end_tick(10_000, 1, 3);
+        let service = &meter.totals().service;
+        assert_eq!(service.len(), 3);
+        assert!(service.quantile(300) < MICRO * 12 && service.quantile(990) > delay);
+        assert_eq!(meter.totals().answers, 3);
+        assert_eq!(meter.totals().service_sum, 100_010_000);
+    }
+
+    #[test]
+    fn budgets_are_counted_when_they_are_used_up() {
+        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
+        meter.end_tick(1000, EVENTS_PER_TICK, 0);
+        meter.end_tick(1000, EVENTS_PER_TICK - 1, 0);
+        meter.exhaust(Budget::Steps, 7);
+        meter.pass(1);
+        assert_eq!(meter.last(1).exhausted, [7, 0, 1, 0]);
+    }
+}
