@@ -162,11 +162,11 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Log held in memory; once there is so much, further lines are dropped and counted. In
 /// general it is held for a tick only, or until there is so much.
-pub const PAGE_MAX: usize = 64 * 1024;
+pub const LOG_BUFFER_MAX: usize = 64 * 1024;
 
 /// No log line is longer: it tells a request target, which is cut off at [`HEAD_MAX`], with a time
 /// and a few words.
-pub const LINE_MAX: usize = HEAD_MAX + 1024;
+pub const LOG_LINE_MAX: usize = HEAD_MAX + 1024;
 
 /// Most bytes of a head that is refused which the log shows.
 pub const LOGGED_MAX: usize = 256;
@@ -184,10 +184,10 @@ pub const PIPE_WRITE: usize = 4096;
 pub const TERMINAL_WRITE: usize = 1;
 
 /// How long standard error may take at the end to make room for the last lines, each time.
-pub const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+pub const LOG_EXIT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many times that may be. A reader that takes something each time gets all of it.
-pub const LAST_WORDS_MAX: usize = 64;
+pub const LOG_EXIT_WRITES_MAX: usize = 64;
 
 // How long a stop may take, unless options say otherwise.
 
@@ -207,10 +207,10 @@ pub const IDLE_GRACE: Duration = Duration::from_millis(250);
 pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
 
 /// What a supervisor may take to be told something, as the loop waits for that.
-pub const NOTIFY_PATIENCE: Duration = Duration::from_millis(100);
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a probe may take, from connecting to the head of the answer.
-pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest duration that an option takes: a day, far from any clock's overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -238,7 +238,7 @@ const _: () = assert!(
 const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(
-    (PAGE_MAX + LINE_MAX) / PIPE_WRITE < LAST_WORDS_MAX,
+    (LOG_BUFFER_MAX + LOG_LINE_MAX) / PIPE_WRITE < LOG_EXIT_WRITES_MAX,
     "a slow reader must be able to take the whole page"
 );
 const _: () = assert!(

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use log::debug;
 
 use crate::event_loop::bound::Bound;
-use crate::limits::NOTIFY_PATIENCE;
+use crate::limits::NOTIFY_TIMEOUT;
 use crate::services::Service;
 
 /// The sockets that were inherited, each at the index of the service that it is for.
@@ -126,14 +126,14 @@ fn tell(state: &str) {
 }
 
 /// Sends a datagram to a place in the file system or, with an `@` ahead, in the abstract name
-/// space (unix(7)). A supervisor that does not read has [`NOTIFY_PATIENCE`] to begin.
+/// space (unix(7)). A supervisor that does not read has [`NOTIFY_TIMEOUT`] to begin.
 fn send(place: &OsStr, state: &str) -> io::Result<()> {
     let address = match place.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(place)?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(NOTIFY_PATIENCE))?;
+    socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 

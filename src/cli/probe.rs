@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use httparse::{EMPTY_HEADER, Response, Status};
 
 use crate::cli::address::Address;
-use crate::limits::{FIELDS_MAX, HEAD_MAX, PROBE_PATIENCE};
+use crate::limits::{FIELDS_MAX, HEAD_MAX, PROBE_TIMEOUT};
 
 /// What a URL may look like, for messages to the user.
 pub const URLS: &str = "http://127.0.0.1:8081/ready, with an IP address or localhost";
@@ -103,9 +103,9 @@ impl fmt::Display for Target {
 ///
 /// # Errors
 /// The reason in a line: what the kernel says, a status that is none of these, something that
-/// is no HTTP, or nothing at all within [`PROBE_PATIENCE`].
+/// is no HTTP, or nothing at all within [`PROBE_TIMEOUT`].
 pub fn probe(target: &Target) -> Result<(), String> {
-    let deadline = Instant::now() + PROBE_PATIENCE;
+    let deadline = Instant::now() + PROBE_TIMEOUT;
     let mut answers = target
         .addresses
         .iter()
@@ -119,7 +119,7 @@ pub fn probe(target: &Target) -> Result<(), String> {
         Ok(Answer { code: 200..300, .. }) => Ok(()),
         Ok(Answer { code, reason }) => Err(format!("{target} answered {code} {reason}")),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Err(format!("{target} did not answer within {PROBE_PATIENCE:?}"))
+            Err(format!("{target} did not answer within {PROBE_TIMEOUT:?}"))
         }
         Err(error) => Err(format!("{target}: {error}")),
     }

@@ -33,7 +33,9 @@ use rustix::stdio::dup2_stdout;
 use simple_logger::SimpleLogger;
 
 use crate::event_loop::clock;
-use crate::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, LINE_MAX, PAGE_MAX, PIPE_WRITE};
+use crate::limits::{
+    LOG_BUFFER_MAX, LOG_EXIT_TIMEOUT, LOG_EXIT_WRITES_MAX, LOG_LINE_MAX, PIPE_WRITE,
+};
 use crate::log::writer::Outlet;
 
 /// Both ways in which the program speaks.
@@ -60,7 +62,7 @@ struct Page {
     /// Lines that end in the rest of it.
     lines: usize,
     stderr: Outlet,
-    /// How long it may become: [`PAGE_MAX`], unless files have to be shorter than that. The limit
+    /// How long it may become: [`LOG_BUFFER_MAX`], unless files have to be shorter. The limit
     /// may change at any time (prlimit(2)), so it is asked for ahead of the first line of a tick.
     most: Option<u64>,
     /// Lines lost since that was last told.
@@ -130,10 +132,10 @@ impl Journal {
 
     /// Hands on all that is held, and gives standard error a little time to take it.
     pub fn catch_up(&self) {
-        for _ in 0..LAST_WORDS_MAX {
+        for _ in 0..LOG_EXIT_WRITES_MAX {
             self.logger.flush();
             let page = self.logger.page();
-            let room = || page.stderr.has_room_within(LAST_WORDS_PATIENCE);
+            let room = || page.stderr.has_room_within(LOG_EXIT_TIMEOUT);
             if page.len == 0 || !room().unwrap_or(false) {
                 return;
             }
@@ -229,7 +231,7 @@ impl Page {
     /// one, and need not be as long as there is room for any.
     fn is_full(&mut self) -> bool {
         let most = *self.most.get_or_insert_with(page_max);
-        if self.len + (self.unmeasured * LINE_MAX) as u64 >= most {
+        if self.len + (self.unmeasured * LOG_LINE_MAX) as u64 >= most {
             self.measure();
         }
         self.len >= most
@@ -294,11 +296,11 @@ impl Page {
 /// zero if that leaves no room for a line.
 fn page_max() -> u64 {
     let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
-    let room = limit.saturating_sub(LINE_MAX as u64);
-    if room < LINE_MAX as u64 {
+    let room = limit.saturating_sub(LOG_LINE_MAX as u64);
+    if room < LOG_LINE_MAX as u64 {
         return 0;
     }
-    room.min(PAGE_MAX as u64)
+    room.min(LOG_BUFFER_MAX as u64)
 }
 
 /// As many lines as are whole, so that those of several processes on one pipe stay whole,
@@ -359,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_taken_are_whole_lines_and_only_the_rest_can_be_lost() {
         let (mut page, mut reader, _writer) = page();
-        let all = 4 * PAGE_MAX / LINE.len();
+        let all = 4 * LOG_BUFFER_MAX / LINE.len();
         print(&mut page, all);
         assert!(!page.hand_on(), "a pipe is smaller than that");
         let taken = rustix::io::ioctl_fionread(&reader).expect("a pipe");

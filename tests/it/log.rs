@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onepoll::limits::{LAST_WORDS_MAX, LAST_WORDS_PATIENCE, PIPE_WRITE};
+use onepoll::limits::{LOG_EXIT_TIMEOUT, LOG_EXIT_WRITES_MAX, PIPE_WRITE};
 use onepoll::log::writer::Outlet;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -65,7 +65,7 @@ fn nobody_has_to_read_the_log() {
     assert!(!has_room(&reader), "the pipe is full by now");
     // A reader that takes nothing is waited for once, and not as often as one that does.
     let took = stop(server);
-    let most = LAST_WORDS_PATIENCE * u32::try_from(LAST_WORDS_MAX).expect("a few");
+    let most = LOG_EXIT_TIMEOUT * u32::try_from(LOG_EXIT_WRITES_MAX).expect("a few");
     assert!(took < most, "{took:?}");
     drop(reader);
 }
@@ -173,7 +173,7 @@ fn a_slow_reader_gets_the_last_words() {
         while !server.exits_within(Duration::from_millis(30)) {
             let len = reader.read(&mut page).expect("a pipe");
             log.extend_from_slice(&page[..len]);
-            in_time &= last.elapsed() < LAST_WORDS_PATIENCE;
+            in_time &= last.elapsed() < LOG_EXIT_TIMEOUT;
             last = Instant::now();
         }
         assert_eq!(server.wait().status.code(), Some(0));

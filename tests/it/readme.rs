@@ -87,7 +87,7 @@ fn the_container_file_has_instructions_that_fit_together() {
                 let timeout = options
                     .split(' ')
                     .find_map(|word| word.strip_prefix("--timeout="));
-                let probe = onepoll::limits::PROBE_PATIENCE;
+                let probe = onepoll::limits::PROBE_TIMEOUT;
                 let patience = Duration::from_secs(seconds(timeout.expect("a timeout")));
                 assert!(patience > probe, "a probe may take {probe:?}");
                 assert_eq!(strings(command), ["/onepoll", "--probe"]);
