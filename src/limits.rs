@@ -239,7 +239,7 @@ const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(
     (LOG_BUFFER_MAX + LOG_LINE_MAX) / PIPE_WRITE < LOG_EXIT_WRITES_MAX,
-    "a slow reader must be able to take the whole page"
+    "a slow reader must be able to take the whole buffer"
 );
 const _: () = assert!(
     IDLE_GRACE.as_millis() < DRAIN.as_millis(),

@@ -12,7 +12,7 @@ use onepoll::event_loop::Server;
 use onepoll::event_loop::descriptors;
 use onepoll::event_loop::shutdown::Outcome;
 use onepoll::event_loop::signals;
-use onepoll::log::Journal;
+use onepoll::log::Output;
 use onepoll::services::{Service, VERSION};
 use onepoll::systemd;
 
@@ -37,8 +37,8 @@ fn serve(options: &Options) -> u8 {
     descriptors::raise_limit();
     // First of all, while the supervisor's descriptors are the only ones.
     let inherited = systemd::sockets();
-    let journal = match Journal::open(options.log) {
-        Ok(journal) => journal,
+    let output = match Output::open(options.log) {
+        Ok(output) => output,
         Err(error) => {
             let complaint = format!("onepoll: cannot keep a log: {error}\n");
             return print(&mut io::stderr(), &complaint, 1);
@@ -50,11 +50,11 @@ fn serve(options: &Options) -> u8 {
     let bound = inherited.and_then(|inherited| Server::bind(options, inherited));
     let outcome = bound.and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
-        journal.announce(VERSION, main, diag);
+        output.print_ready_line(VERSION, main, diag);
         systemd::tell_ready();
         server.run()?;
-        // Nobody is held up any more by making room for the last lines.
-        journal.catch_up();
+        // No connection is left that a wait for standard error could delay.
+        output.flush_before_exit();
         Ok(server.sum_up())
     });
     let status = match outcome {
@@ -71,7 +71,7 @@ fn serve(options: &Options) -> u8 {
             1
         }
     };
-    journal.catch_up();
+    output.flush_before_exit();
     status
 }
 

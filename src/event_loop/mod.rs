@@ -161,7 +161,7 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
             // What was said in a tick goes out before the next one waits.
-            crate::log::hand_on();
+            crate::log::flush();
             self.tick(&mut events)?;
         }
         Ok(())
@@ -182,7 +182,7 @@ impl Server {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let mut until = self.table.next_turn(self.now);
         until = until.min(self.next_accept()).min(self.stop.next(self.now));
-        if crate::log::is_held() {
+        if crate::log::has_unflushed_lines() {
             until = until.min(self.now + LOG_PAUSE);
         }
         let timeout = (until < Moment::NEVER).then(|| until - self.now);

@@ -1,9 +1,9 @@
-//! A descriptor that is shared with others, as standard output and standard error are: what
-//! is written to it must not wait for a reader that has stopped reading.
+//! A non-blocking writer to a descriptor that other processes share, as they do standard output and
+//! standard error. It knows no lines and no log.
 //!
-//! The invariant: the mode of the descriptor stays as it is. `O_NONBLOCK` belongs to the open
-//! file and not to the descriptor (fcntl(2)), so setting it would set it for the shell that
-//! shares our terminal, too.
+//! The invariant: the mode of the shared descriptor stays as it is. `O_NONBLOCK` belongs to the
+//! open file and not to the descriptor (fcntl(2)): the writer would set it for the shell on the
+//! same terminal, too. So the writer opens the file again, or else asks poll(2) before each write.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
@@ -18,39 +18,39 @@ use rustix::io::retry_on_intr;
 
 use crate::limits::{PIPE_WRITE, TERMINAL_WRITE};
 
-/// A descriptor to write to without waiting.
+/// A non-blocking writer to a shared descriptor.
 #[derive(Debug)]
-pub struct Outlet {
+pub struct Writer {
     file: File,
-    /// Bytes that it takes without waiting whenever it has room.
-    most: usize,
-    /// It is a file, or in a mode of its own, so that one need not look for room.
-    never_waits: bool,
+    /// Most bytes of one write: a writable descriptor takes so many without blocking.
+    write_max: usize,
+    /// Whether a write needs no poll(2) before it: this is a regular file, or opened again.
+    never_blocks: bool,
 }
 
-impl Outlet {
-    /// Another way to where `descriptor` leads.
+impl Writer {
+    /// A writer to the file that `descriptor` refers to. The descriptor may be closed afterwards.
     ///
     /// # Errors
     /// Those of dup(2) and fstat(2), above all a lack of descriptors.
-    pub fn beside(descriptor: BorrowedFd) -> io::Result<Outlet> {
+    pub fn duplicate(descriptor: BorrowedFd) -> io::Result<Writer> {
         let shared = File::from(descriptor.try_clone_to_owned()?);
         let kind = shared.metadata()?.file_type();
-        let may_wait = kind.is_fifo() || kind.is_char_device();
-        let own = may_wait.then(|| reopen(&shared)).and_then(Result::ok);
-        Ok(Outlet {
-            most: if kind.is_char_device() && own.is_none() {
+        let may_block = kind.is_fifo() || kind.is_char_device();
+        let own = may_block.then(|| reopen(&shared)).and_then(Result::ok);
+        Ok(Writer {
+            write_max: if kind.is_char_device() && own.is_none() {
                 TERMINAL_WRITE
             } else {
                 PIPE_WRITE
             },
-            never_waits: kind.is_file() || own.is_some(),
+            never_blocks: kind.is_file() || own.is_some(),
             file: own.unwrap_or(shared),
         })
     }
 
-    /// Whether it is a file that ends within a line, as the last process to write there has left it
-    /// when the disk was full. One that cannot be read does not say so.
+    /// Whether this is a regular file whose last byte does not end a line, as another process
+    /// leaves it when the disk is full. False for a file that cannot be read.
     pub fn ends_within_line(&self) -> bool {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let is_file = self
@@ -67,44 +67,43 @@ impl Outlet {
         len > 0 && is_at_end && file.read_exact_at(&mut last, len - 1).is_ok() && last != [b'\n']
     }
 
-    /// Writes as much of `bytes` as there is room for, and at most [`PIPE_WRITE`] of them, or
-    /// [`TERMINAL_WRITE`]; says how many these were.
+    /// Writes the start of `bytes`, as far as there is room, and returns its length: at most
+    /// [`PIPE_WRITE`], or [`TERMINAL_WRITE`], and 0 if a write would block.
     ///
     /// # Errors
     /// Those of write(2), above all `BrokenPipe` if the reader has gone.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if self.never_waits || self.has_room_within(Duration::ZERO)? {
-            self.attempt(bytes)
+        if self.never_blocks || self.is_writable_within(Duration::ZERO)? {
+            self.write_now(bytes)
         } else {
             Ok(0)
         }
     }
 
-    /// A write, after a look: others may have taken the room since.
-    fn attempt(&self, bytes: &[u8]) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(self.most)];
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(self.write_max)];
         match (&self.file).write(bytes) {
+            // Another process may have filled the pipe since poll(2).
             Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => Ok(0),
             written => written,
         }
     }
 
-    /// Whether there is room for something, or will be before `patience` ends. A reader that
-    /// has gone counts as room: it is the write that meets the error.
+    /// Whether the descriptor becomes writable within `timeout`. A pipe whose reader has gone is
+    /// writable: the write returns the error.
     ///
     /// # Errors
     /// Those of poll(2), none of which is expected.
-    pub fn has_room_within(&self, patience: Duration) -> io::Result<bool> {
-        let mut outlet = [PollFd::new(&self.file, PollFlags::OUT)];
-        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-        Ok(retry_on_intr(|| poll(&mut outlet, Some(&patience)))? > 0)
+    pub fn is_writable_within(&self, timeout: Duration) -> io::Result<bool> {
+        let mut polled = [PollFd::new(&self.file, PollFlags::OUT)];
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        Ok(retry_on_intr(|| poll(&mut polled, Some(&timeout)))? > 0)
     }
 }
 
-/// Opens a pipe or a terminal once more, which makes an open file of our own and lets that be
-/// non-blocking. Without it, others who write to the same place could take the room that a
-/// look has shown. Not everybody may do it, and `/proc` may be missing: then the look has to
-/// do, and so much at once as it promises room for.
+/// Opens a pipe or a terminal again. That makes an open file of our own, which can be non-blocking.
+/// On the shared one, another process could fill the room between poll(2) and write(2). This fails
+/// without the permission to open the file, and without `/proc`.
 fn reopen(shared: &File) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let path = format!("/proc/self/fd/{}", shared.as_fd().as_raw_fd());
@@ -125,37 +124,37 @@ mod tests {
 
     use super::*;
 
-    /// Does something that must not wait, and says what came of it.
-    fn at_once<T: Send + 'static>(does: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Runs something that must not block, and returns its result.
+    fn at_once<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = channel();
-        thread::spawn(move || sender.send(does()));
-        let patience = Duration::from_secs(30);
-        receiver.recv_timeout(patience).expect("it does not wait")
+        thread::spawn(move || sender.send(run()));
+        let timeout = Duration::from_secs(30);
+        receiver.recv_timeout(timeout).expect("it does not block")
     }
 
-    /// An outlet without an open file of its own, as it is where that is forbidden.
-    fn only_shared(file: impl Into<OwnedFd>, most: usize) -> Outlet {
-        Outlet {
+    /// A writer that could not open the file again.
+    fn only_shared(file: impl Into<OwnedFd>, write_max: usize) -> Writer {
+        Writer {
             file: File::from(file.into()),
-            most,
-            never_waits: false,
+            write_max,
+            never_blocks: false,
         }
     }
 
-    /// Writes until there is no room, and says how much that was.
-    fn fill(outlet: &Outlet) -> usize {
+    /// Writes until there is no room, and returns how many bytes were written.
+    fn fill(writer: &Writer) -> usize {
         let write = || {
-            outlet
+            writer
                 .write(&[b'\n'; 4 * PIPE_WRITE])
-                .expect("somebody may read")
+                .expect("there is a reader")
         };
         std::iter::repeat_with(write)
             .take_while(|&len| len > 0)
             .sum()
     }
 
-    fn has_own_mode(outlet: &Outlet) -> bool {
-        let mode = fcntl_getfl(&outlet.file).expect("it is open");
+    fn has_own_mode(writer: &Writer) -> bool {
+        let mode = fcntl_getfl(&writer.file).expect("it is open");
         mode.contains(OFlags::NONBLOCK)
     }
 
@@ -164,22 +163,22 @@ mod tests {
         let (mut reader, writer) = pipe().expect("a pipe");
         let size = rustix::pipe::fcntl_getpipe_size(&writer).expect("a pipe");
         let shared = writer.try_clone().expect("a descriptor");
-        let own = Outlet::beside(writer.as_fd()).expect("a pipe");
+        let own = Writer::duplicate(writer.as_fd()).expect("a pipe");
         assert!(has_own_mode(&own), "it is ours");
         let shared = only_shared(shared, PIPE_WRITE);
         assert!(!has_own_mode(&shared));
-        for outlet in [own, shared] {
-            let (outlet, filled) = at_once(move || {
-                let filled = fill(&outlet);
-                (outlet, filled)
+        for writer in [own, shared] {
+            let (writer, filled) = at_once(move || {
+                let filled = fill(&writer);
+                (writer, filled)
             });
             assert_eq!(filled, size, "to the last byte");
-            assert!(!outlet.has_room_within(Duration::ZERO).expect("a pipe"));
+            assert!(!writer.is_writable_within(Duration::ZERO).expect("a pipe"));
             // Room for one write, and for no more.
             reader
                 .read_exact(&mut vec![0; PIPE_WRITE])
                 .expect("it is there");
-            let written = at_once(move || outlet.write(&[b'\n'; 2 * PIPE_WRITE]));
+            let written = at_once(move || writer.write(&[b'\n'; 2 * PIPE_WRITE]));
             assert_eq!(written.expect("a pipe"), PIPE_WRITE);
             reader
                 .read_exact(&mut vec![0; filled])
@@ -188,25 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn room_that_others_take_is_not_waited_for() {
+    fn room_that_another_process_has_taken_is_not_waited_for() {
         let (_reader, writer) = pipe().expect("a pipe");
-        let outlet = Outlet::beside(writer.as_fd()).expect("a pipe");
-        fill(&outlet);
-        let written = at_once(move || outlet.attempt(b"x"));
+        let writer = Writer::duplicate(writer.as_fd()).expect("a pipe");
+        fill(&writer);
+        let written = at_once(move || writer.write_now(b"x"));
         assert_eq!(written.expect("it is only full"), 0);
     }
 
     #[test]
     fn a_reader_that_has_gone_is_an_error_and_no_signal() {
         let (reader, writer): (_, PipeWriter) = pipe().expect("a pipe");
-        let outlet = Outlet::beside(writer.as_fd()).expect("a pipe");
+        let writer = Writer::duplicate(writer.as_fd()).expect("a pipe");
         drop(reader);
-        let error = outlet.write(b"x").expect_err("nobody reads");
+        let error = writer.write(b"x").expect_err("there is no reader");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
-    fn a_terminal_that_nobody_looks_at_is_not_waited_for() {
+    fn a_terminal_that_is_not_read_is_not_waited_for() {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("ours");
         unlockpt(&master).expect("ours");
@@ -219,10 +218,10 @@ mod tests {
                 .open(&path)
                 .expect("ours")
         };
-        let own = Outlet::beside(terminal().as_fd()).expect("a terminal");
+        let own = Writer::duplicate(terminal().as_fd()).expect("a terminal");
         assert!(has_own_mode(&own), "it is ours");
-        for outlet in [only_shared(terminal(), TERMINAL_WRITE), own] {
-            at_once(move || fill(&outlet));
+        for writer in [only_shared(terminal(), TERMINAL_WRITE), own] {
+            at_once(move || fill(&writer));
         }
     }
 }

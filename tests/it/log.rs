@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use onepoll::limits::{LOG_EXIT_TIMEOUT, LOG_EXIT_WRITES_MAX, PIPE_WRITE};
-use onepoll::log::writer::Outlet;
+use onepoll::log::writer::Writer;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Resource, Rlimit, prlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -345,7 +345,7 @@ fn the_ready_line_is_not_waited_for() {
         .stdout(writer.try_clone().expect("a descriptor"));
     fill(&writer);
     let mut server = Process::spawn_with_stdout(command).found_by_its_sockets();
-    server.wait_for_log("The ready line could not be printed: nobody reads");
+    server.wait_for_log("The ready line could not be printed: standard output is full");
     ask(server.addresses(), 10);
     stop(server);
 
@@ -360,7 +360,7 @@ fn the_ready_line_is_not_waited_for() {
 
 /// A pipe that takes nothing, as long as its reader is there.
 fn fill(writer: &PipeWriter) {
-    let own = Outlet::beside(writer.as_fd()).expect("a pipe");
+    let own = Writer::duplicate(writer.as_fd()).expect("a pipe");
     while own.write(&[b' '; PIPE_WRITE]).expect("there is a reader") > 0 {}
 }
 
