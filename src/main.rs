@@ -51,7 +51,7 @@ fn serve(options: &Options) -> u8 {
     let outcome = bound.and_then(|mut server| {
         let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
         output.print_ready_line(VERSION, main, diag);
-        systemd::tell_ready();
+        systemd::notify_ready();
         server.run()?;
         // No connection is left that a wait for standard error could delay.
         output.flush_before_exit();

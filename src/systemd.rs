@@ -1,9 +1,9 @@
-//! What a supervisor gives that knows systemd's ways, and what it wants to hear: sockets that
-//! listen already (`sd_listen_fds(3)`), and word of our state (`sd_notify(3)`). Without such a
-//! supervisor, all of this is nothing.
+//! The protocols of systemd: listening sockets that the process inherits (`sd_listen_fds(3)`), and
+//! state that it reports (`sd_notify(3)`). Without their environment variables, none of this does
+//! anything.
 //!
-//! The invariant: an inherited socket is only borrowed. Others hold it, too, let it go on listening
-//! when we have gone, and find it as it was.
+//! The invariant: an inherited socket stays as it is. The supervisor has it open, too, and it goes
+//! on listening after this process has ended.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -20,57 +20,57 @@ use crate::event_loop::bound::Bound;
 use crate::limits::NOTIFY_TIMEOUT;
 use crate::services::Service;
 
-/// The sockets that were inherited, each at the index of the service that it is for.
+/// The inherited sockets, each at the index of its service.
 pub type Inherited = [Option<Bound>; Service::ALL.len()];
 
-/// Takes over the sockets that were inherited. By name they are `main` and `diag`; those without
-/// names of their own are for main and diagnostics, in this order. They are handed out once, and
-/// have to be taken before anything else is opened: a supervisor that names more descriptors than
-/// it has passed would otherwise name ours.
+/// The inherited sockets, named `main` and `diag`. Sockets without such a name are for main and
+/// diagnostics, in this order. Only the first call returns them. It has to come before the process
+/// opens any descriptor: `LISTEN_FDS` may count more descriptors than were passed, and these would
+/// be ours.
 ///
 /// # Errors
-/// Sockets of which there are more than services, whose names are not known, or that do not
-/// listen for TCP connections; the message says what was found.
+/// More sockets than services, an unknown name, or a socket that does not listen for TCP
+/// connections. The message shows the environment variables.
 pub fn sockets() -> io::Result<Inherited> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let mut sockets = Inherited::default();
     if variable("LISTEN_PID").is_none() || variable("LISTEN_FDS").is_none() {
         return Ok(sockets);
     }
-    let unfit_for = |error: io::Error| unfit(&error.to_string());
-    let passed = sd_notify::listen_fds().map_err(unfit_for)?;
+    let unreadable = |error: io::Error| unusable(&error.to_string());
+    let passed = sd_notify::listen_fds().map_err(unreadable)?;
     let count = passed.len();
     if count == 0 || TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(sockets);
     }
     if count > Service::ALL.len() {
-        return Err(unfit("more sockets than main and diag"));
+        return Err(unusable("more sockets than main and diag"));
     }
     let (fds, names): (Vec<RawFd>, Vec<String>) = if variable("LISTEN_FDNAMES").is_some() {
         sd_notify::listen_fds_with_names()
-            .map_err(unfit_for)?
+            .map_err(unreadable)?
             .unzip()
     } else {
         passed.map(|fd| (fd, String::new())).unzip()
     };
-    let services = services(&names).map_err(|what| unfit(&what))?;
+    let services = services(&names).map_err(|why| unusable(&why))?;
     for (fd, service) in fds.into_iter().zip(services) {
-        sockets[service as usize] = Some(Bound::inherit(service, take(fd))?);
+        sockets[service as usize] = Some(Bound::inherit(service, adopt(fd))?);
     }
     Ok(sockets)
 }
 
-/// The services that one or two sockets with these names are for. systemd always sets names, and
-/// by default that of the unit (systemd.socket(5), `FileDescriptorName`): such a name says
-/// nothing, nor does one that both have, and then the order decides.
+/// The services of one or two sockets with these names. systemd always sets names, by default that
+/// of the unit (systemd.socket(5), `FileDescriptorName`). Such a name names no service, nor does
+/// one that both sockets have: then the order decides.
 fn services(names: &[String]) -> Result<Vec<Service>, String> {
     let are_alike = names.len() > 1 && names.iter().all(|name| *name == names[0]);
-    let says_nothing = |name: &str| {
+    let names_no_service = |name: &str| {
         let is_unit = name.ends_with(".socket");
         are_alike || is_unit || matches!(name, "" | "unknown")
     };
     let named = |name: &String| match name.as_str() {
-        name if says_nothing(name) => Ok(None),
+        name if names_no_service(name) => Ok(None),
         "main" => Ok(Some(Service::Main)),
         "diag" => Ok(Some(Service::Diag)),
         _ => Err(format!("the name {name:?} instead of main or diag")),
@@ -84,53 +84,53 @@ fn services(names: &[String]) -> Result<Vec<Service>, String> {
         .collect())
 }
 
-/// Takes over a descriptor that was left for us.
+/// Takes ownership of an inherited descriptor.
 #[allow(unsafe_code)] // The one exception: a number from the environment becomes a descriptor.
-fn take(fd: RawFd) -> OwnedFd {
-    // SAFETY: it is open, as the flags that were set on it just now show; nothing else in this
-    // process has opened anything yet; and each is taken once.
+fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: the descriptor is open, because sd_notify has just set flags on it. The process has
+    // not opened any other yet. Each is adopted once.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A variable of the environment; an empty one counts as unset.
+/// An environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// What is wrong with what was inherited, and what that was.
-fn unfit(what: &str) -> io::Error {
+/// The error about inherited sockets, with the environment variables that describe them.
+fn unusable(why: &str) -> io::Error {
     let found = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(|name| {
         let value = env::var_os(name).unwrap_or_default();
         format!("{name}={value:?}")
     });
     let found = found.join(" ");
-    io::Error::other(format!("Inherited sockets do not fit: {what} ({found})"))
+    io::Error::other(format!("Cannot use the inherited sockets: {why} ({found})"))
 }
 
-/// Says that both services listen.
-pub fn tell_ready() {
-    tell("READY=1\n");
+/// Notifies the supervisor that both services listen.
+pub fn notify_ready() {
+    notify("READY=1\n");
 }
 
-/// Says that a stop has begun.
-pub fn tell_stopping() {
-    tell("STOPPING=1\n");
+/// Notifies the supervisor that the shutdown has begun.
+pub fn notify_stopping() {
+    notify("STOPPING=1\n");
 }
 
-fn tell(state: &str) {
-    if let Some(place) = variable("NOTIFY_SOCKET")
-        && let Err(error) = send(&place, state)
+fn notify(state: &str) {
+    if let Some(socket) = variable("NOTIFY_SOCKET")
+        && let Err(error) = send_datagram(&socket, state)
     {
-        debug!(target: "onepoll", "The supervisor could not be told: {error}");
+        debug!(target: "onepoll", "Cannot notify the supervisor: {error}");
     }
 }
 
-/// Sends a datagram to a place in the file system or, with an `@` ahead, in the abstract name
-/// space (unix(7)). A supervisor that does not read has [`NOTIFY_TIMEOUT`] to begin.
-fn send(place: &OsStr, state: &str) -> io::Result<()> {
-    let address = match place.as_bytes() {
+/// Sends a datagram to the socket at a path or, after an `@`, at an abstract name (unix(7)). While
+/// the queue of the socket is full, this waits for [`NOTIFY_TIMEOUT`] at most.
+fn send_datagram(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(place)?,
+        _ => SocketAddr::from_pathname(socket)?,
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_say_nothing_leave_it_to_the_order() {
+    fn sockets_without_the_name_of_a_service_are_told_apart_by_order() {
         use Service::{Diag, Main};
         for (names, expected) in [
             (&["main", "diag"][..], &[Main, Diag][..]),
@@ -166,8 +166,8 @@ mod tests {
         }
         for names in [&["web"][..], &["main", "web"], &["unknown", "http"]] {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            let what = services(&names).expect_err("one of them is not known");
-            assert!(what.ends_with("instead of main or diag"), "{what}");
+            let why = services(&names).expect_err("one of them is unknown");
+            assert!(why.ends_with("instead of main or diag"), "{why}");
         }
     }
 }

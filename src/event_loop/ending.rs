@@ -57,7 +57,7 @@ impl Server {
         }
         if begins {
             // The last thing, as it may take a moment.
-            systemd::tell_stopping();
+            systemd::notify_stopping();
         }
     }
 

@@ -197,7 +197,10 @@ fn sockets_that_were_never_passed_are_not_mistaken_for_our_own() {
             .expect("it can be run");
         let line = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{variables}: {line}");
-        assert!(line.contains("Inherited sockets do not fit: "), "{line}");
+        assert!(
+            line.contains("Cannot use the inherited sockets: "),
+            "{line}"
+        );
         assert!(
             line.contains("LISTEN_PID=\"") && line.lines().count() == 1,
             "{line}"
