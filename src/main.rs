@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
         Err(error) => {
             let complaint = format!("onepoll: {error}\n");
-            print(&mut io::stderr(), &complaint, error.status())
+            print(&mut io::stderr(), &complaint, error.exit_status())
         }
     };
     status.into()

@@ -1,30 +1,32 @@
-//! Where to listen, as people write it. Names are not resolved: a server listens on its own
-//! host's addresses, and a static binary in an empty root has nothing to resolve them with.
-//! `localhost` alone is known, as RFC 6761, section 6.3 says what it has to mean.
+//! Addresses to listen on, as a user writes them.
+//!
+//! The invariant: no host name is resolved. A server listens on addresses of its own host, and a
+//! static binary in an empty root has no resolver. Only `localhost` has a fixed meaning (RFC 6761,
+//! section 6.3).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// A place to listen on.
+/// An address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A port on all addresses of the host, of both IP versions if it has both. A port alone
-    /// means this, and so does `[::]`: a socket on that address takes IPv4, too.
+    /// A port on all addresses of the host, IPv6 and IPv4. Written as a port alone, or with
+    /// `[::]`: a socket on that address accepts IPv4, too (ipv6(7)).
     Every(u16),
     /// One address and port.
     One(SocketAddr),
 }
 
-/// What an address may look like, for messages to the user.
+/// The accepted forms of an address, for messages to the user.
 pub const ADDRESSES: &str = "8080, :8080, 127.0.0.1:8080, [::1]:8080 or localhost:8080";
 
-/// The text is none of [`ADDRESSES`].
+/// A text in none of the forms of [`ADDRESSES`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct NoAddress;
+pub struct InvalidAddress;
 
 impl Address {
-    /// The addresses to try in turn: one for both IP versions goes ahead of IPv4 alone.
+    /// The addresses to try, in order: the one for both IP versions, then IPv4 alone.
     pub fn candidates(self) -> Vec<SocketAddr> {
         match self {
             Address::One(address) => vec![address],
@@ -37,9 +39,9 @@ impl Address {
 }
 
 impl FromStr for Address {
-    type Err = NoAddress;
+    type Err = InvalidAddress;
 
-    fn from_str(text: &str) -> Result<Address, NoAddress> {
+    fn from_str(text: &str) -> Result<Address, InvalidAddress> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(match address.ip() {
                 IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Address::Every(address.port()),
@@ -47,17 +49,17 @@ impl FromStr for Address {
             });
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        // The standard parser would take a sign.
+        // `u16::from_str` accepts a plus sign.
         if !port.starts_with(|first: char| first.is_ascii_digit()) {
-            return Err(NoAddress);
+            return Err(InvalidAddress);
         }
-        let port = port.parse().map_err(|_| NoAddress)?;
+        let port = port.parse().map_err(|_| InvalidAddress)?;
         match host {
             "" => Ok(Address::Every(port)),
             _ if host.eq_ignore_ascii_case("localhost") => {
                 Ok(Address::One((Ipv4Addr::LOCALHOST, port).into()))
             }
-            _ => Err(NoAddress),
+            _ => Err(InvalidAddress),
         }
     }
 }
@@ -71,8 +73,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address as its users write it: a dual-stack socket shows IPv4 as IPv6 (RFC 4291, section
-/// 2.5.5.2).
+/// An IPv4-mapped address as IPv4. A socket for both IP versions reports IPv4 addresses as mapped
+/// ones (RFC 4291, section 2.5.5.2).
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => (ip, address.port()).into(),
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_ipv4_are_shown_as_such() {
+    fn ipv4_mapped_addresses_are_shown_as_ipv4() {
         for (address, shown) in [
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("127.0.0.1:80", "127.0.0.1:80"),
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_as_people_write_them() {
+    fn addresses_are_parsed_as_users_write_them() {
         for (text, address) in [
             ("8080", Address::Every(8080)),
             (":8080", Address::Every(8080)),
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_address() {
+    fn anything_else_is_an_invalid_address() {
         for text in [
             "",
             ":",
@@ -144,12 +146,12 @@ mod tests {
             "http://127.0.0.1:80",
             "1:2:3",
         ] {
-            assert_eq!(text.parse::<Address>(), Err(NoAddress), "{text:?}");
+            assert_eq!(text.parse::<Address>(), Err(InvalidAddress), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_printed_is_read_back() {
+    fn what_is_printed_can_be_parsed() {
         for text in ["127.0.0.1:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080"] {
             assert_eq!(
                 text.parse::<Address>().expect("an address").to_string(),

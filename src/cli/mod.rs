@@ -1,6 +1,8 @@
-//! What the user asked for: each setting is taken from its flag, else from its environment
-//! variable, else from the default that was built in. Nothing is guessed: what cannot be
-//! understood is quoted back, together with what could be.
+//! The command line: from arguments and environment variables to a [`Command`]. Each setting comes
+//! from its flag, else from its environment variable, else from the built-in default.
+//!
+//! The invariant: nothing is guessed. A flag or a value that is not accepted is an error, which
+//! quotes it and says what is accepted.
 
 pub mod address;
 pub mod options;
@@ -12,35 +14,36 @@ use std::fmt::{self, Write};
 use lexopt::Arg;
 
 use crate::cli::address::ADDRESSES;
-use crate::cli::options::{DURATIONS, LEVELS, Options, SETTINGS, Setting};
+use crate::cli::options::{DURATIONS, LEVELS, Options, SETTINGS, Setting, quoted};
 use crate::cli::probe::{Target, URLS};
 use crate::services::VERSION;
 
-/// What the command line asks for.
+/// What the process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// To run the server.
+    /// Run the server.
     Serve(Box<Options>),
-    /// To ask whether a server is well.
+    /// Send one request to a server, and exit with the result.
     Probe(Target),
-    /// To print a text and leave.
+    /// Print a text, and exit.
     Print(String),
 }
 
-/// A setting that cannot be understood: one line that quotes it and says what is accepted.
+/// A flag or a value that is not accepted: one line that quotes it and says what is accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError {
     line: String,
-    /// It stands beside `--probe`.
+    /// Whether `--probe` is among the arguments.
     in_probe: bool,
 }
 
 impl Command {
-    /// Reads the arguments, without the program's name, and of the environment what they
-    /// leave open. An empty variable counts as unset; of a repeated flag the last one wins.
+    /// Parses the arguments, without the program's name, and then the environment variables of the
+    /// settings that no argument has set. An empty variable counts as unset. Of a repeated flag,
+    /// the last one wins.
     ///
     /// # Errors
-    /// The first flag, value or variable that cannot be understood.
+    /// The first flag, value or variable that is not accepted.
     pub fn parse(
         args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -59,7 +62,7 @@ impl Command {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Command, UsageError> {
         let mut options = Options::default();
-        let (mut given, mut text, mut probe) = (Vec::new(), None, None);
+        let (mut set, mut text, mut probe) = (Vec::new(), None, None);
         let mut parser = lexopt::Parser::from_args(args);
         while let Some(arg) = parser.next().map_err(unknown)? {
             let setting = match arg {
@@ -86,27 +89,27 @@ impl Command {
                 value_of(&mut parser).ok_or_else(|| setting.lacks_value(&flag))?
             };
             setting.apply(&mut options, &flag, &value)?;
-            given.push(setting.flag);
+            set.push(setting.flag);
         }
         if let Some(text) = text {
             return Ok(Command::Print(text));
         }
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         for setting in &SETTINGS {
-            if given.contains(&setting.flag) {
+            if set.contains(&setting.flag) {
                 continue;
             }
             if let Some(value) = variable(setting.variable) {
                 setting.apply(&mut options, setting.variable, &value)?;
-                given.push(setting.flag);
+                set.push(setting.flag);
             }
         }
         Ok(match probe {
             None => {
-                if !given.contains(&"log")
+                if !set.contains(&"log")
                     && let Some(value) = variable("RUST_LOG")
                 {
-                    options.take_rust_log(&value.to_string_lossy());
+                    options.apply_rust_log(&value.to_string_lossy());
                 }
                 Command::Serve(Box::new(options))
             }
@@ -119,12 +122,10 @@ impl Command {
 impl Setting {
     fn apply(&self, options: &mut Options, source: &str, value: &OsStr) -> Result<(), UsageError> {
         let set = value.to_str().and_then(|text| (self.set)(options, text));
-        set.ok_or_else(|| self.error(source, value))
-    }
-
-    fn error(&self, source: &str, value: &OsStr) -> UsageError {
-        let value = quoted(value);
-        UsageError::new(format!("{source} {value}: expected {}", self.accepted))
+        set.ok_or_else(|| {
+            let value = quoted(value);
+            UsageError::new(format!("{source} {value}: expected {}", self.accepted))
+        })
     }
 
     fn lacks_value(&self, flag: &str) -> UsageError {
@@ -143,9 +144,9 @@ impl UsageError {
         }
     }
 
-    /// The exit status that goes with it: 2, but 1 for a probe, as container engines keep 2
-    /// for themselves.
-    pub fn status(&self) -> u8 {
+    /// The exit status: 2, or 1 for a probe, as container engines reserve 2 (Dockerfile reference,
+    /// `HEALTHCHECK`).
+    pub fn exit_status(&self) -> u8 {
         if self.in_probe { 1 } else { 2 }
     }
 }
@@ -161,7 +162,7 @@ impl std::error::Error for UsageError {}
 fn unknown(error: lexopt::Error) -> UsageError {
     let what = match error {
         lexopt::Error::UnexpectedOption(option) => {
-            format!("unknown option {}", quoted(OsStr::new(&option)))
+            format!("unknown option {}", quoted(option.as_ref()))
         }
         lexopt::Error::UnexpectedArgument(argument) => {
             format!("unexpected argument {}", quoted(&argument))
@@ -180,14 +181,14 @@ fn unknown(error: lexopt::Error) -> UsageError {
     ))
 }
 
-/// The value behind a flag. Another flag is none, unless it is attached by an equals sign.
+/// The value of a flag: attached by an equals sign, or the next argument unless that is a flag.
 fn value_of(parser: &mut lexopt::Parser) -> Option<OsString> {
     let is_value = |next: &OsStr| !next.as_encoded_bytes().starts_with(b"--");
     let attached = parser.optional_value();
     attached.or_else(|| parser.try_raw_args()?.next_if(is_value))
 }
 
-/// The URL behind `--probe`, which may be left out.
+/// The URL of `--probe`, which is optional.
 fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageError> {
     let is_word = |next: &OsStr| !next.as_encoded_bytes().starts_with(b"-");
     let attached = parser.optional_value();
@@ -198,11 +199,6 @@ fn optional_url(parser: &mut lexopt::Parser) -> Result<Option<Target>, UsageErro
     target
         .map(Some)
         .ok_or_else(|| UsageError::new(format!("--probe {}: expected {URLS}", quoted(&url))))
-}
-
-/// The user's words between quotes, on one line.
-fn quoted(words: &OsStr) -> String {
-    options::quoted(&words.to_string_lossy())
 }
 
 fn help() -> String {
@@ -231,13 +227,13 @@ fn help() -> String {
     }
     row(
         "--probe [URL]",
-        "ask URL, or the server's own /ready, and leave",
+        "GET URL, or the server's own /ready, and exit",
     );
     row("-h, --help", "print this text");
     row("-V, --version", "print the version");
     write!(
         text,
-        "\nADDR is {ADDRESSES};\n  port 0 picks one.\n\
+        "\nADDR is {ADDRESSES};\n  port 0 picks a free one.\n\
          DURATION is {DURATIONS};\n  a timeout is 1ms at least.\n\
          LEVEL is {LEVELS}.\n  RUST_LOG is read where ONEPOLL_LOG is not set.\n\
          N of --max-connections may be auto: as many as there are descriptors.\n"
@@ -267,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn without_words_the_defaults_hold() {
+    fn without_arguments_the_defaults_hold() {
         assert_eq!(parse(&[], &[]), Ok(Command::Serve(Box::default())));
     }
 
     #[test]
-    fn flags_go_before_variables_and_variables_before_defaults() {
+    fn flags_win_over_variables_and_variables_over_defaults() {
         let variables = [
             ("ONEPOLL_DRAIN", "1s"),
             ("ONEPOLL_IDLE_GRACE", "2s"),
@@ -297,7 +293,7 @@ mod tests {
         );
     }
 
-    /// Every setting, other than by default.
+    /// Options in which no setting has its default.
     fn all_set() -> Options {
         Options {
             listen: Address::One(([127, 0, 0, 1], 1).into()),
@@ -376,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_quoted_with_what_would_be() {
+    fn what_is_not_accepted_is_quoted_with_what_is() {
         let flags = "expected --listen, --diag, --reuse-port, --max-connections, --path, --body, \
                      --body-size, --delay, \
                      --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
@@ -441,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn rust_log_stands_in_where_nothing_of_our_own_is_set() {
+    fn rust_log_is_read_if_neither_flag_nor_variable_is_set() {
         let log = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
             Ok(Command::Serve(options)) => (options.log, options.warning),
             other => panic!("{other:?}"),
@@ -449,8 +445,8 @@ mod tests {
         let others = ("RUST_LOG", "warn,hyper=info");
         let warning = "RUST_LOG 'warn,hyper=info': 'hyper=info' is passed over, as only a level \
                        and onepoll=LEVEL concern this program";
-        let passed_over = Some(warning.to_owned());
-        assert_eq!(log(&[], &[others]), (LevelFilter::Warn, passed_over));
+        let ignored = Some(warning.to_owned());
+        assert_eq!(log(&[], &[others]), (LevelFilter::Warn, ignored));
         let own = ("ONEPOLL_LOG", "debug");
         assert_eq!(log(&[], &[others, own]), (LevelFilter::Debug, None));
         assert_eq!(log(&["--log=off"], &[others]), (LevelFilter::Off, None));
@@ -480,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_asks_for_its_url_or_for_the_configured_ready() {
+    fn a_probe_targets_its_url_or_the_configured_ready() {
         let probes = |url: &str| Ok(url.to_owned());
         let probe = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
             Ok(Command::Probe(target)) => Ok(target.to_string()),

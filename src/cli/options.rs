@@ -1,6 +1,10 @@
-//! The settings: what there is to set, by which flag and which environment variable, and what
-//! holds when nobody does. How they are read is another matter; this is the table.
+//! The table of settings: the flag, the environment variable, the default and the accepted values
+//! of each. It does not know how a command line is parsed.
+//!
+//! The invariant: the value that [`get`](Setting::get) shows is one that [`set`](Setting::set)
+//! accepts.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -12,26 +16,26 @@ use crate::http::is_plain_path;
 use crate::limits::{self, BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX};
 use crate::services::{Content, Service};
 
-/// How to run the server.
+/// The value of every setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where the main listener serves `/hello`.
+    /// The address of main, which serves `/hello`.
     pub listen: Address,
-    /// Where the diagnostics listener serves `/ready`, and the pages about the loop.
+    /// The address of diagnostics, which serves `/ready` and what the event loop reports.
     pub diag: Address,
-    /// Whether other processes may listen on the same ports.
+    /// Whether other processes may listen on the same ports (`SO_REUSEPORT`, socket(7)).
     pub reuse_port: bool,
     /// What main serves.
     pub content: Content,
-    /// How many connections main may have at once; `None` for as many as there are descriptors.
+    /// Most connections to main at once; `None` for as many as there are descriptors.
     pub max_connections: Option<usize>,
-    /// How long a connection may wait for its peer.
+    /// How long a connection waits for its peer, per timeout class.
     pub timeouts: Timeouts,
     /// How long each part of a stop takes.
     pub schedule: Schedule,
-    /// The most talkative level that is logged.
+    /// The most verbose level that is logged.
     pub log: LevelFilter,
-    /// What of `RUST_LOG` is passed over, for the log.
+    /// A warning to log about the part of `RUST_LOG` that is ignored.
     pub warning: Option<String>,
 }
 
@@ -56,40 +60,40 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Takes from `RUST_LOG` what concerns this program, and keeps a warning of the rest.
-    pub fn take_rust_log(&mut self, text: &str) {
-        let (level, others) = rust_log(text);
+    /// Sets the level from the value of `RUST_LOG`, and a warning about the rest of it.
+    pub fn apply_rust_log(&mut self, text: &str) {
+        let (level, ignored) = parse_rust_log(text);
         self.log = level.unwrap_or(self.log);
-        self.warning = others.map(|others| {
+        self.warning = ignored.map(|ignored| {
             format!(
                 "RUST_LOG {}: {} is passed over, as only a level and onepoll=LEVEL concern this \
                  program",
-                quoted(text),
-                quoted(&others)
+                quoted(text.as_ref()),
+                quoted(ignored.as_ref())
             )
         });
     }
 }
 
-/// A setting: its flag and its variable, and what it sets.
+/// One row of the table.
 pub struct Setting {
     /// The flag, without its dashes.
     pub flag: &'static str,
-    /// What stands for the value in the help text; empty for a flag that needs none.
+    /// The placeholder of the value in the help text; empty for a switch.
     pub value: &'static str,
-    /// The environment variable that stands in for the flag.
+    /// The environment variable that is read if the flag is absent.
     pub variable: &'static str,
-    /// What it sets, for the help text.
+    /// The description in the help text.
     pub help: &'static str,
-    /// What a value may be, for messages to the user.
+    /// The accepted values, for messages to the user.
     pub accepted: &'static str,
-    /// Puts the value in its place, or returns `None` if it is not [accepted](Self::accepted).
+    /// Stores the value, or returns `None` if it is not [accepted](Self::accepted).
     pub set: fn(&mut Options, &str) -> Option<()>,
-    /// The present value, as a user would write it.
+    /// The current value, as a user writes it.
     pub get: fn(&Options) -> String,
 }
 
-/// What a duration may look like, for messages to the user.
+/// The accepted durations, for messages to the user.
 pub const DURATIONS: &str = "a duration of up to a day, such as 5s, 250ms or 2m";
 const TIMEOUTS: &str = "a duration from 1ms up to a day, such as 5s, 250ms or 2m";
 const SIZES: &str = "a number of bytes from 0 to 67108864, which is 64 MiB";
@@ -97,7 +101,7 @@ const COUNTS: &str = "a number from 1 to 1048576, or auto for as many as there a
 const PATHS: &str = "a path such as / or /hello, without a query, dot segments or percent-encoding";
 const TEXTS: &str = "a text of up to 64 MiB, in UTF-8";
 const SWITCHES: &str = "true, false, yes, no, on, off, 1 or 0";
-/// What a log level may be, for messages to the user.
+/// The accepted log levels, for messages to the user.
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
@@ -106,7 +110,7 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "listen",
         value: "ADDR",
         variable: "ONEPOLL_LISTEN",
-        help: "where main listens, which serves /hello",
+        help: "address of main, which serves /hello",
         accepted: ADDRESSES,
         set: |options, text| text.parse().ok().map(|address| options.listen = address),
         get: |options| options.listen.to_string(),
@@ -115,7 +119,7 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "diag",
         value: "ADDR",
         variable: "ONEPOLL_DIAG",
-        help: "where diagnostics listens: /ready, and the loop",
+        help: "address of diagnostics: /ready and statistics",
         accepted: ADDRESSES,
         set: |options, text| text.parse().ok().map(|address| options.diag = address),
         get: |options| options.diag.to_string(),
@@ -133,11 +137,11 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "max-connections",
         value: "N",
         variable: "ONEPOLL_MAX_CONNECTIONS",
-        help: "how many connections main may have at once",
+        help: "most connections to main at once",
         accepted: COUNTS,
-        set: |options, text| count(text).map(|most| options.max_connections = most),
+        set: |options, text| count(text).map(|count| options.max_connections = count),
         get: |options| match options.max_connections {
-            Some(most) => most.to_string(),
+            Some(count) => count.to_string(),
             None => "auto".to_owned(),
         },
     },
@@ -145,7 +149,7 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "path",
         value: "PATH",
         variable: "ONEPOLL_PATH",
-        help: "what main serves instead of /hello",
+        help: "path that main serves instead of /hello",
         accepted: PATHS,
         set: |options, text| {
             let is_path = is_plain_path(text.as_bytes());
@@ -157,7 +161,7 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "body",
         value: "TEXT",
         variable: "ONEPOLL_BODY",
-        help: "what main answers with",
+        help: "body of the response at PATH",
         accepted: TEXTS,
         set: |options, text| {
             let fits = text.len() <= BODY_SIZE_MAX;
@@ -169,19 +173,22 @@ pub static SETTINGS: [Setting; 16] = [
         flag: "body-size",
         value: "N",
         variable: "ONEPOLL_BODY_SIZE",
-        help: "how many bytes of TEXT, cut off or repeated",
+        help: "length of the body: TEXT is cut off or repeated",
         accepted: SIZES,
-        set: |options, text| size(text).map(|size| options.content.body_size = Some(size)),
+        set: |options, text| {
+            let size = number(text, BODY_SIZE_MAX);
+            size.map(|size| options.content.body_size = Some(size))
+        },
         get: |options| options.content.body_size().to_string(),
     },
     Setting {
         flag: "delay",
         value: "DURATION",
         variable: "ONEPOLL_DELAY",
-        help: "how long main waits with its answer",
+        help: "how long main delays a response",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.content.delay = time),
-        get: |options| written(options.content.delay),
+        get: |options| shown(options.content.delay),
     },
     Setting {
         flag: "idle-timeout",
@@ -190,7 +197,7 @@ pub static SETTINGS: [Setting; 16] = [
         help: "how long a connection may be idle",
         accepted: TIMEOUTS,
         set: |options, text| timeout(text).map(|time| options.timeouts.idle = time),
-        get: |options| written(options.timeouts.idle),
+        get: |options| shown(options.timeouts.idle),
     },
     Setting {
         flag: "header-timeout",
@@ -199,7 +206,7 @@ pub static SETTINGS: [Setting; 16] = [
         help: "how long a request head may take",
         accepted: TIMEOUTS,
         set: |options, text| timeout(text).map(|time| options.timeouts.header = time),
-        get: |options| written(options.timeouts.header),
+        get: |options| shown(options.timeouts.header),
     },
     Setting {
         flag: "body-timeout",
@@ -208,16 +215,16 @@ pub static SETTINGS: [Setting; 16] = [
         help: "how long a request body may pause",
         accepted: TIMEOUTS,
         set: |options, text| timeout(text).map(|time| options.timeouts.body = time),
-        get: |options| written(options.timeouts.body),
+        get: |options| shown(options.timeouts.body),
     },
     Setting {
         flag: "write-timeout",
         value: "DURATION",
         variable: "ONEPOLL_WRITE_TIMEOUT",
-        help: "how long a client may take no part of its answer",
+        help: "how long a client may read none of a response",
         accepted: TIMEOUTS,
         set: |options, text| timeout(text).map(|time| options.timeouts.write = time),
-        get: |options| written(options.timeouts.write),
+        get: |options| shown(options.timeouts.write),
     },
     Setting {
         flag: "drain",
@@ -226,16 +233,16 @@ pub static SETTINGS: [Setting; 16] = [
         help: "how long after a signal requests may finish",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.schedule.drain = time),
-        get: |options| written(options.schedule.drain),
+        get: |options| shown(options.schedule.drain),
     },
     Setting {
         flag: "idle-grace",
         value: "DURATION",
         variable: "ONEPOLL_IDLE_GRACE",
-        help: "how long after a signal idle clients may ask",
+        help: "how long after a signal idle connections stay",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.schedule.idle_grace = time),
-        get: |options| written(options.schedule.idle_grace),
+        get: |options| shown(options.schedule.idle_grace),
     },
     Setting {
         flag: "lame-duck",
@@ -244,7 +251,7 @@ pub static SETTINGS: [Setting; 16] = [
         help: "how long after SIGTERM or SIGHUP to serve on",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.schedule.lame_duck = time),
-        get: |options| written(options.schedule.lame_duck),
+        get: |options| shown(options.schedule.lame_duck),
     },
     Setting {
         flag: "log",
@@ -257,11 +264,11 @@ pub static SETTINGS: [Setting; 16] = [
     },
 ];
 
-/// What `RUST_LOG` says of this program, and what else it says. It belongs to every program that
-/// uses the `log` crate, so nothing in it is an error. Of what `env_logger` takes, a level by
-/// itself and one for `onepoll` matter here, and the latter goes before the former.
-fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
-    let (mut every, mut own, mut others) = (None, None, Vec::new());
+/// The level that `RUST_LOG` has for this program, and the directives that are ignored. Every
+/// program that uses the `log` crate reads this variable, so nothing in it is an error. Of the
+/// syntax of `env_logger`, only a level and `onepoll=LEVEL` count, and the latter wins.
+fn parse_rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
+    let (mut default, mut own, mut ignored) = (None, None, Vec::new());
     let (directives, filter) = match text.split_once('/') {
         Some((directives, _)) => (directives, Some(&text[directives.len()..])),
         None => (text, None),
@@ -278,32 +285,32 @@ fn rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
                 Err(_) => (directive, "trace"),
             });
         match (target.trim_ascii(), level.trim_ascii().parse()) {
-            ("", Ok(level)) => every = Some(level),
+            ("", Ok(level)) => default = Some(level),
             ("onepoll", Ok(level)) => own = Some(level),
-            _ => others.push(directive),
+            _ => ignored.push(directive),
         }
     }
-    others.extend(filter);
-    let others = (!others.is_empty()).then(|| others.join(","));
-    (own.or(every), others)
+    ignored.extend(filter);
+    let ignored = (!ignored.is_empty()).then(|| ignored.join(","));
+    (own.or(default), ignored)
 }
 
-/// The user's words between quotes, and on one line whatever they are.
-pub fn quoted(words: &str) -> String {
+/// The user's text between quotes, with control characters escaped: always one line.
+pub fn quoted(text: &OsStr) -> String {
     let mut quoted = String::from("'");
-    for symbol in words.chars() {
-        if symbol.is_control() {
-            quoted.extend(symbol.escape_default());
+    for character in text.to_string_lossy().chars() {
+        if character.is_control() {
+            quoted.extend(character.escape_default());
         } else {
-            quoted.push(symbol);
+            quoted.push(character);
         }
     }
     quoted.push('\'');
     quoted
 }
 
-/// A duration as [`duration`] reads it.
-fn written(duration: Duration) -> String {
+/// A duration in the form that [`duration`] accepts.
+fn shown(duration: Duration) -> String {
     if duration.is_zero() {
         "0s".to_owned()
     } else {
@@ -319,15 +326,11 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// A number in decimal digits alone; the standard parser would take a sign.
-fn number(text: &str, most: usize) -> Option<usize> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| digits)?;
-    (number <= most).then_some(number)
-}
-
-fn size(text: &str) -> Option<usize> {
-    number(text, BODY_SIZE_MAX)
+/// A number in decimal digits alone; `usize::from_str` accepts a plus sign.
+fn number(text: &str, max: usize) -> Option<usize> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_decimal)?;
+    (number <= max).then_some(number)
 }
 
 fn count(text: &str) -> Option<Option<usize>> {
@@ -352,7 +355,7 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis)).filter(|duration| *duration <= DURATION_MAX)
 }
 
-/// A duration that is not zero: a timeout of zero would close each connection at once.
+/// A duration other than zero: a timeout of zero closes every connection at once.
 fn timeout(text: &str) -> Option<Duration> {
     duration(text).filter(|timeout| !timeout.is_zero())
 }
@@ -362,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit_and_an_end() {
+    fn durations_have_a_unit_and_a_maximum() {
         for (text, millis) in [("5s", 5_000), ("250ms", 250), ("2m", 120_000), ("0s", 0)] {
             assert_eq!(
                 duration(text),
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_are_read_in_many_words_and_in_any_case() {
+    fn switches_are_accepted_in_several_words_and_in_any_case() {
         for text in ["true", "1", "yes", "on", "TRUE", "Yes", "oN"] {
             assert_eq!(switch(text), Some(true), "{text:?}");
         }
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_begin_at_one_and_may_be_left_to_the_program() {
+    fn counts_begin_at_one_or_are_auto() {
         for (text, expected) in [
             ("1", Some(Some(1))),
             ("1048576", Some(Some(CONNECTIONS_MAX))),
@@ -422,9 +425,9 @@ mod tests {
     }
 
     #[test]
-    fn rust_log_is_taken_as_far_as_it_concerns_this_program() {
+    fn only_levels_for_this_program_count_in_rust_log() {
         use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
-        for (text, level, others) in [
+        for (text, level, ignored) in [
             ("warn", Some(Warn), None),
             ("WARN", Some(Warn), None),
             ("off", Some(Off), None),
@@ -446,8 +449,8 @@ mod tests {
             (",,", None, None),
             ("", None, None),
         ] {
-            let (found, left) = rust_log(text);
-            assert_eq!((found, left.as_deref()), (level, others), "{text:?}");
+            let (found, rest) = parse_rust_log(text);
+            assert_eq!((found, rest.as_deref()), (level, ignored), "{text:?}");
         }
     }
 

@@ -1,5 +1,7 @@
-//! Asks a server whether it is well, for images that have no curl: one GET, and a status for
-//! the exit. Here it may wait, as nothing else is going on; but not for long.
+//! The probe: one blocking GET to a server, and success if the status is 2xx. It makes a health
+//! check possible in images without curl.
+//!
+//! The invariant: a probe ends within [`PROBE_TIMEOUT`], whatever the server does.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,28 +14,28 @@ use httparse::{EMPTY_HEADER, Response, Status};
 use crate::cli::address::Address;
 use crate::limits::{FIELDS_MAX, HEAD_MAX, PROBE_TIMEOUT};
 
-/// What a URL may look like, for messages to the user.
+/// The accepted URLs, for messages to the user.
 pub const URLS: &str = "http://127.0.0.1:8081/ready, with an IP address or localhost";
 
-/// What to ask, and whom.
+/// The URL of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where the answer may come from, in the order in which to try.
+    /// The addresses of the server, in the order of the attempts: one at least.
     addresses: Vec<SocketAddr>,
-    /// Host and port, as the client is to name them.
+    /// Host and port for the `Host` field.
     authority: String,
     path: String,
 }
 
-/// The text is none of [`URLS`].
+/// A text that is none of [`URLS`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct NoUrl;
+pub struct InvalidUrl;
 
 impl Target {
-    /// The page that says whether a server is ready that is configured to listen at `diag`.
+    /// The `/ready` of a server whose diagnostics listens on `diag`.
     pub fn ready_at(diag: Address) -> Target {
         let addresses = match diag {
-            Address::One(address) => vec![reachable(address)],
+            Address::One(address) => vec![connectable(address)],
             Address::Every(port) => loopback(port),
         };
         Target {
@@ -44,7 +46,7 @@ impl Target {
     }
 }
 
-/// This host, by both IP versions.
+/// The loopback addresses of both IP versions.
 fn loopback(port: u16) -> Vec<SocketAddr> {
     vec![
         (Ipv4Addr::LOCALHOST, port).into(),
@@ -52,8 +54,8 @@ fn loopback(port: u16) -> Vec<SocketAddr> {
     ]
 }
 
-/// An address that can be connected to, for one that is listened on.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+/// The address to connect to for an address that a server listens on.
+fn connectable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -64,26 +66,26 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 impl FromStr for Target {
-    type Err = NoUrl;
+    type Err = InvalidUrl;
 
-    fn from_str(text: &str) -> Result<Target, NoUrl> {
-        let rest = text.strip_prefix("http://").ok_or(NoUrl)?;
+    fn from_str(text: &str) -> Result<Target, InvalidUrl> {
+        let rest = text.strip_prefix("http://").ok_or(InvalidUrl)?;
         let end = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let lacks_port = authority.ends_with(']') || !authority.contains(':');
         let port = if lacks_port { ":80" } else { "" };
         let address = format!("{authority}{port}").parse();
         let host = authority.split(':').next().unwrap_or_default();
-        let addresses = match address.map_err(|_| NoUrl)? {
+        let addresses = match address.map_err(|_| InvalidUrl)? {
             Address::One(address) if host.eq_ignore_ascii_case("localhost") => {
                 loopback(address.port())
             }
-            Address::One(address) => vec![reachable(address)],
+            Address::One(address) => vec![connectable(address)],
             Address::Every(port) if authority.starts_with('[') => loopback(port),
-            Address::Every(_) => return Err(NoUrl),
+            Address::Every(_) => return Err(InvalidUrl),
         };
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(NoUrl);
+            return Err(InvalidUrl);
         }
         Ok(Target {
             addresses,
@@ -99,67 +101,64 @@ impl fmt::Display for Target {
     }
 }
 
-/// Asks `target`, and is content with any status from 200 to 299.
+/// Sends a GET to `target` and waits for the head of the response, [`PROBE_TIMEOUT`] in all.
 ///
 /// # Errors
-/// The reason in a line: what the kernel says, a status that is none of these, something that
-/// is no HTTP, or nothing at all within [`PROBE_TIMEOUT`].
+/// The reason in one line: an error of the socket, a status other than 2xx, a response that is not
+/// HTTP/1, or none in time.
 pub fn probe(target: &Target) -> Result<(), String> {
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut answers = target
+    let mut attempts = target
         .addresses
         .iter()
-        .map(|&address| ask(target, address, deadline));
-    // The first failure is the telling one: the host may not have the other IP version.
-    let first = answers
-        .next()
-        .unwrap_or_else(|| Err(ErrorKind::AddrNotAvailable.into()));
-    let answer = first.or_else(|error| answers.find_map(Result::ok).ok_or(error));
-    match answer {
-        Ok(Answer { code: 200..300, .. }) => Ok(()),
-        Ok(Answer { code, reason }) => Err(format!("{target} answered {code} {reason}")),
+        .map(|&address| request(target, address, deadline));
+    // The first error is reported: the host may not have the other IP version.
+    let first = attempts.next().expect("a target has an address");
+    let response = first.or_else(|error| attempts.find_map(Result::ok).ok_or(error));
+    match response {
+        Ok(StatusLine { code: 200..300, .. }) => Ok(()),
+        Ok(StatusLine { code, reason }) => Err(format!("{target} responded with {code} {reason}")),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Err(format!("{target} did not answer within {PROBE_TIMEOUT:?}"))
+            Err(format!("{target} did not respond within {PROBE_TIMEOUT:?}"))
         }
         Err(error) => Err(format!("{target}: {error}")),
     }
 }
 
-/// The status line of an answer.
-struct Answer {
+struct StatusLine {
     code: u16,
     reason: String,
 }
 
-fn ask(target: &Target, address: SocketAddr, deadline: Instant) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, time_until(deadline)?)?;
+fn request(target: &Target, address: SocketAddr, deadline: Instant) -> io::Result<StatusLine> {
+    let mut stream = TcpStream::connect_timeout(&address, time_left(deadline)?)?;
     let Target {
         path, authority, ..
     } = target;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    stream.set_write_timeout(Some(time_until(deadline)?))?;
+    stream.set_write_timeout(Some(time_left(deadline)?))?;
     stream.write_all(request.as_bytes())?;
-    let (mut head, mut space) = (Vec::new(), [0; 1024]);
+    let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
     loop {
-        stream.set_read_timeout(Some(time_until(deadline)?))?;
-        match stream.read(&mut space) {
-            Ok(0) => return Err(io::Error::other("it was closed without an answer")),
-            Ok(len) => head.extend_from_slice(&space[..len]),
+        stream.set_read_timeout(Some(time_left(deadline)?))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(io::Error::other("connection closed without a response")),
+            Ok(len) => head.extend_from_slice(&chunk[..len]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        while let Some((answer, len)) = parse(&head)? {
-            if answer.code >= 200 {
-                return Ok(answer);
+        while let Some((status, len)) = parse_head(&head)? {
+            if status.code >= 200 {
+                return Ok(status);
             }
-            // An interim answer, with another one behind it (RFC 9110, section 15.2).
+            // An interim response: another one follows (RFC 9110, section 15.2).
             head.drain(..len);
         }
     }
 }
 
-/// What is left of the time, which must not be nothing: to a socket that means for ever.
-fn time_until(deadline: Instant) -> io::Result<Duration> {
+/// The time left before `deadline`, and an error at zero, which a socket takes for no timeout.
+fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         Err(ErrorKind::TimedOut.into())
@@ -168,22 +167,20 @@ fn time_until(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// The status line, once the head of the answer is there, and how long the head is.
-fn parse(head: &[u8]) -> io::Result<Option<(Answer, usize)>> {
+/// The status line and the length of the head, once the head is complete.
+fn parse_head(head: &[u8]) -> io::Result<Option<(StatusLine, usize)>> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
     match response.parse(head) {
         Ok(Status::Complete(len)) => {
-            let answer = Answer {
+            let status = StatusLine {
                 code: response.code.unwrap_or_default(),
                 reason: response.reason.unwrap_or_default().to_owned(),
             };
-            Ok(Some((answer, len)))
+            Ok(Some((status, len)))
         }
         Ok(Status::Partial) if head.len() < HEAD_MAX => Ok(None),
-        Ok(Status::Partial) | Err(_) => {
-            Err(io::Error::other("it answered something that is not HTTP/1"))
-        }
+        Ok(Status::Partial) | Err(_) => Err(io::Error::other("the response is not HTTP/1")),
     }
 }
 
@@ -232,12 +229,12 @@ mod tests {
             "http://:8081/ready",
             "http://8081/ready",
         ] {
-            assert_eq!(url.parse::<Target>(), Err(NoUrl), "{url:?}");
+            assert_eq!(url.parse::<Target>(), Err(InvalidUrl), "{url:?}");
         }
     }
 
     #[test]
-    fn a_server_is_asked_where_it_can_be_reached() {
+    fn a_probe_connects_to_an_address_of_the_host() {
         for (diag, url) in [
             ("8081", "http://127.0.0.1:8081/ready"),
             ("0.0.0.0:1", "http://127.0.0.1:1/ready"),
@@ -249,15 +246,15 @@ mod tests {
         }
     }
 
-    /// What a probe makes of a server that gives this answer, and then closes.
-    fn probe_of(answer: &'static str) -> Result<(), String> {
+    /// The result of a probe to a server that sends `response` and closes.
+    fn probe_of(response: &'static str) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
             let mut request = [0; 1024];
             let len = stream.read(&mut request).expect("a request");
-            stream.write_all(answer.as_bytes()).expect("it reads");
+            stream.write_all(response.as_bytes()).expect("it reads");
             String::from_utf8_lossy(&request[..len]).into_owned()
         });
         let target: Target = format!("http://{address}/x?y").parse().expect("a URL");
@@ -271,52 +268,52 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_content_with_any_success_and_says_what_else_it_met() {
+    fn a_probe_accepts_any_2xx_and_reports_anything_else() {
         assert_eq!(probe_of("HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
         assert_eq!(probe_of("HTTP/1.0 299 Whatever\r\nA: b\r\n\r\n"), Ok(()));
         assert_eq!(
             probe_of("HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
             Ok(())
         );
-        for (answer, reason) in [
+        for (response, reason) in [
             (
                 "HTTP/1.1 503 Service Unavailable\r\n\r\n",
-                "answered 503 Service Unavailable",
+                "responded with 503 Service Unavailable",
             ),
-            ("HTTP/1.1 301 \r\n\r\n", "answered 301 "),
+            ("HTTP/1.1 301 \r\n\r\n", "responded with 301 "),
         ] {
-            assert_eq!(probe_of(answer), Err(format!("http://it/x?y {reason}")));
+            assert_eq!(probe_of(response), Err(format!("http://it/x?y {reason}")));
         }
-        for (answer, reason) in [
-            ("", "it was closed without an answer"),
-            ("HTTP/1.1 200 OK\r\n", "it was closed without an answer"),
+        for (response, reason) in [
+            ("", "connection closed without a response"),
             (
-                "220 mail\r\n\r\n",
-                "it answered something that is not HTTP/1",
+                "HTTP/1.1 200 OK\r\n",
+                "connection closed without a response",
             ),
+            ("220 mail\r\n\r\n", "the response is not HTTP/1"),
         ] {
-            assert_eq!(probe_of(answer), Err(format!("http://it/x?y: {reason}")));
+            assert_eq!(probe_of(response), Err(format!("http://it/x?y: {reason}")));
         }
     }
 
     #[test]
-    fn a_probe_does_not_wait_for_ever() {
-        // The kernel lets it in, and nobody answers.
+    fn a_probe_times_out() {
+        // The kernel accepts the connection, and no process reads from it.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let target: Target = format!("http://{address}/").parse().expect("a URL");
-        let reason = probe(&target).expect_err("nobody answers");
+        let reason = probe(&target).expect_err("no response comes");
         assert_eq!(
             reason,
-            format!("http://{address}/ did not answer within 2s")
+            format!("http://{address}/ did not respond within 2s")
         );
 
         drop(listener);
-        let reason = probe(&target).expect_err("nobody is there");
+        let reason = probe(&target).expect_err("nothing listens");
         assert!(reason.contains("Connection refused"), "{reason}");
     }
 
-    /// What a probe makes of a server whose head has no end, with so much at once, a hundred times.
+    /// The error of a probe to a server that sends `field` a hundred times, and no end of the head.
     fn probe_of_endless(field: String, pause: Duration) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -326,7 +323,7 @@ mod tests {
                 .set_read_timeout(Some(pause))
                 .expect("a socket option");
             let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
-            // Between two writes it waits for what never comes.
+            // The read between two writes times out: a pause.
             for _ in 0..100 {
                 if stream.write_all(text.as_bytes()).is_err() {
                     break;
@@ -342,16 +339,16 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_has_one_patience_for_all_of_an_answer_and_a_limit_on_its_head() {
-        // With a patience for each part it would see the server close, after half a minute.
+    fn a_probe_has_one_timeout_for_all_and_a_limit_on_the_head() {
+        // With a timeout for each read it would see the server close, after half a minute.
         let reason = probe_of_endless("A: b\r\n".to_owned(), Duration::from_millis(300));
-        assert!(reason.contains("did not answer within 2s"), "{reason}");
+        assert!(reason.contains("did not respond within 2s"), "{reason}");
         let reason = probe_of_endless("x".repeat(1000), Duration::from_millis(1));
         assert!(reason.contains("not HTTP/1"), "{reason}");
     }
 
     #[test]
-    fn a_port_alone_is_asked_on_both_ip_versions() {
+    fn a_port_alone_is_probed_on_both_ip_versions() {
         let Ok(listener) = TcpListener::bind("[::1]:0") else {
             return;
         };

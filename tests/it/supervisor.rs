@@ -344,7 +344,7 @@ fn a_probe_tells_by_its_status_how_a_server_is() {
             let output = command.output().expect("it can be run");
             let line = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.stdout, b"");
-            let is_late = line.contains("did not answer within");
+            let is_late = line.contains("did not respond within");
             (!is_late).then_some((output.status.code(), line))
         })
     };
@@ -355,7 +355,7 @@ fn a_probe_tells_by_its_status_how_a_server_is() {
         "it asks where diagnostics are configured"
     );
     assert_eq!(probe(Some(&format!("http://{main}/hello?x"))), well);
-    let not_found = format!("onepoll: http://{main}/ready answered 404 Not Found\n");
+    let not_found = format!("onepoll: http://{main}/ready responded with 404 Not Found\n");
     assert_eq!(
         probe(Some(&format!("http://{main}/ready"))),
         (Some(1), not_found)
@@ -363,7 +363,7 @@ fn a_probe_tells_by_its_status_how_a_server_is() {
 
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    let draining = format!("onepoll: http://{diag}/ready answered 503 Service Unavailable\n");
+    let draining = format!("onepoll: http://{diag}/ready responded with 503 Service Unavailable\n");
     assert_eq!(probe(None), (Some(1), draining));
     drop(server);
     let (status, line) = probe(None);
