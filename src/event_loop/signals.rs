@@ -1,8 +1,8 @@
-//! Signals. Those that concern the server reach the loop through a pipe, as something to read among
-//! others. Those that would harm it are ignored, and what a parent has blocked is unblocked.
+//! Signals. The event loop receives its signals through a pipe, as one more readable descriptor
+//! (the self-pipe trick). Signals that would end or stop the process without need are ignored.
 //!
-//! The invariant: a SIGINT ends the process even if the loop is stuck. One that comes while an
-//! earlier signal has waited in the pipe for [`SIGNAL_REPEAT`] ends it from within the handler.
+//! The invariant: a second SIGINT ends the process even if the event loop is stuck. If an earlier
+//! signal has waited in the pipe for [`SIGNAL_REPEAT`], the handler of SIGINT calls _exit(2).
 
 use std::fmt;
 use std::io;
@@ -19,18 +19,18 @@ use signal_hook::low_level;
 use crate::event_loop::clock::{Moment, nanos};
 use crate::limits::SIGNAL_REPEAT;
 
-/// A signal that the loop takes.
+/// A signal that the event loop receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: the terminal has gone, or a supervisor wants the server to end.
+    /// SIGHUP: the terminal is closed, or a supervisor stops the server.
     Hangup,
-    /// SIGINT: a person at a terminal wants it to end.
+    /// SIGINT: a user stops the server from a terminal.
     Interrupt,
-    /// SIGTERM: a supervisor wants it to end.
+    /// SIGTERM: a supervisor stops the server.
     Terminate,
-    /// SIGUSR1, which means nothing here.
+    /// SIGUSR1: it is only logged.
     User1,
-    /// SIGUSR2, which means nothing here.
+    /// SIGUSR2: it is only logged.
     User2,
 }
 
@@ -43,7 +43,7 @@ impl Signal {
         Signal::User2,
     ];
 
-    /// The name that the log gives it.
+    /// The name in the log: what strsignal(3) returns, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Signal::Hangup => "hangup",
@@ -54,7 +54,7 @@ impl Signal {
         }
     }
 
-    /// Its number. That of SIGINT is part of an exit status (128 + 2).
+    /// The number, signal(7). The exit status after a SIGINT is 128 plus its number.
     pub fn number(self) -> i32 {
         match self {
             Signal::Hangup => SIGHUP,
@@ -65,45 +65,45 @@ impl Signal {
         }
     }
 
-    /// Whether it begins a stop.
-    fn stops(self) -> bool {
+    /// Whether the signal starts a shutdown.
+    fn starts_shutdown(self) -> bool {
         !matches!(self, Signal::User1 | Signal::User2)
     }
 
-    /// Whether a parent that has it ignored means that. nohup(1) does so with SIGHUP, and a shell
-    /// with the SIGINT of a background job. SIGTERM is how a server is stopped.
-    fn may_be_ignored(self) -> bool {
+    /// Whether the signal stays ignored if the parent process ignores it: nohup(1) ignores SIGHUP,
+    /// and a shell ignores SIGINT for a background job. SIGTERM has to stop a server in any case.
+    fn may_stay_ignored(self) -> bool {
         matches!(self, Signal::Hangup | Signal::Interrupt)
     }
 }
 
-/// Since when a signal that begins a stop has waited in the pipe, in nanoseconds; 0 for none.
-static WAITING_SINCE: AtomicU64 = AtomicU64::new(0);
+/// When the first signal in the pipe that starts a shutdown arrived, in nanoseconds; 0 for none.
+static PENDING_SINCE: AtomicU64 = AtomicU64::new(0);
 
-/// The reading end of the pipe that the handlers write to.
+/// The read end of the pipe that the signal handlers write to.
 pub struct Signals {
     pipe: signal_hook_mio::v1_0::Signals,
 }
 
 impl Signals {
-    /// Installs the handlers, once for the life of the process, and then unblocks all signals:
-    /// a parent may have blocked them (`signal(7)`), and one that is pending is not lost. Signals
-    /// that arrive before [`take`](Signals::take) is called wait in the pipe.
+    /// Installs the handlers for the life of the process. Then unblocks all signals, as the parent
+    /// process may have blocked them (`signal(7)`). Until the event loop calls
+    /// [`take`](Signals::take), signals wait in the pipe.
     ///
     /// # Errors
     /// Those of socketpair(2) and sigaction(2).
     pub fn install() -> io::Result<Signals> {
-        let taken = |signal: &Signal| !signal.may_be_ignored() || !is_ignored(signal.number());
-        let taken: Vec<Signal> = Signal::ALL.into_iter().filter(taken).collect();
-        let pipe = signal_hook_mio::v1_0::Signals::new(taken.iter().map(|it| it.number()))?;
-        for &signal in taken.iter().filter(|signal| signal.stops()) {
-            watch(signal)?;
+        let handled = |signal: &Signal| !signal.may_stay_ignored() || !is_ignored(signal.number());
+        let handled: Vec<Signal> = Signal::ALL.into_iter().filter(handled).collect();
+        let pipe = signal_hook_mio::v1_0::Signals::new(handled.iter().map(|it| it.number()))?;
+        for &signal in handled.iter().filter(|signal| signal.starts_shutdown()) {
+            exit_if_stuck(signal)?;
         }
         unblock_all();
         Ok(Signals { pipe })
     }
 
-    /// Registers for readable edges under `token`.
+    /// Registers the pipe for readability under `token`.
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
@@ -111,9 +111,9 @@ impl Signals {
         self.pipe.register(registry, token, Interest::READABLE)
     }
 
-    /// A signal that has arrived since the last call.
+    /// The next signal in the pipe, if there is one.
     pub fn take(&mut self) -> Option<Signal> {
-        WAITING_SINCE.store(0, Ordering::Relaxed);
+        PENDING_SINCE.store(0, Ordering::Relaxed);
         let number = self.pipe.pending().next()?;
         Signal::ALL
             .into_iter()
@@ -127,11 +127,11 @@ impl fmt::Debug for Signals {
     }
 }
 
-/// Ignores the signals whose default would end or stop the process for something that concerns its
-/// log or its children alone: a file at its size limit (SIGXFSZ), a terminal that background jobs
-/// may not write to (SIGTTOU, stty(1) `tostop`), and a child that has ended. There are children
-/// for a process that is PID 1, or that a shell has become; while SIGCHLD is ignored, the kernel
-/// leaves no zombie of them (wait(2)).
+/// Ignores SIGXFSZ, SIGTTOU and SIGCHLD. By default, a write to a log file at its size limit
+/// (SIGXFSZ) ends the process, and a write to a terminal with `stty tostop` (SIGTTOU) stops it. The
+/// process has children if it is PID 1, or if a shell has started some and called execve(2): while
+/// SIGCHLD is ignored, none of them becomes a zombie (wait(2)). Those that have ended already are
+/// reaped here.
 pub fn ignore_harmful() {
     for number in [SIGXFSZ, SIGTTOU, SIGCHLD] {
         ignore(number);
@@ -139,48 +139,49 @@ pub fn ignore_harmful() {
     while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
 }
 
-#[allow(unsafe_code)] // Neither std nor signal-hook ignores a signal.
+#[allow(unsafe_code)] // Neither std nor signal-hook can ignore a signal.
 fn ignore(number: i32) {
-    // SAFETY: no handler is involved.
+    // SAFETY: SIG_IGN is no handler, so no code of ours runs in a signal context.
     unsafe { libc::signal(number, libc::SIG_IGN) };
 }
 
-/// Whether a signal is ignored, as it was when the process was started.
-#[allow(unsafe_code)] // Nor do they say whether one is.
+/// Whether a signal is ignored. Before [`install`](Signals::install), it is if the parent process
+/// ignores it (execve(2)).
+#[allow(unsafe_code)] // Nor can they tell whether one is ignored.
 fn is_ignored(number: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action this only reads the present one into `action`, of which zeros
-    // are a value, too.
+    // SAFETY: without a new action, the call only writes the current one to `action`. Zeros are a
+    // valid value of it, too.
     unsafe {
         libc::sigaction(number, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 
-#[allow(unsafe_code)] // Nor do they unblock any.
+#[allow(unsafe_code)] // Nor can they unblock signals.
 fn unblock_all() {
-    let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: the set is written before it is read, and the old one is not asked for.
+    let mut empty = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the set is written before it is read, and a null pointer for the old set is allowed.
     unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        libc::sigemptyset(empty.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, empty.as_ptr(), ptr::null_mut());
     }
 }
 
-/// Adds to the handler of a signal what has to be done even if the loop is stuck.
-#[allow(unsafe_code)] // What runs in a signal handler cannot be checked by the compiler.
-fn watch(signal: Signal) -> io::Result<()> {
+/// Adds a second handler, which ends the process if the event loop does not take the signal.
+#[allow(unsafe_code)] // The compiler cannot check what runs in a signal handler.
+fn exit_if_stuck(signal: Signal) -> io::Result<()> {
     let number = signal.number();
     let handle = move || {
         let now = Moment::now().nanos_since(Moment::FIRST);
-        let since = WAITING_SINCE.load(Ordering::Relaxed);
+        let since = PENDING_SINCE.load(Ordering::Relaxed);
         if since == 0 {
-            WAITING_SINCE.store(now, Ordering::Relaxed);
+            PENDING_SINCE.store(now, Ordering::Relaxed);
         } else if signal == Signal::Interrupt && now - since > nanos(SIGNAL_REPEAT) {
             low_level::exit(128 + number);
         }
     };
-    // SAFETY: reading a clock, using an atomic and _exit(2) are async-signal-safe
-    // (signal-safety(7)), and nothing panics.
+    // SAFETY: clock_gettime(2), atomics and _exit(2) are async-signal-safe (signal-safety(7)), and
+    // nothing here panics.
     unsafe { low_level::register(number, handle) }.map(drop)
 }
