@@ -1,7 +1,7 @@
-//! How many descriptors the process may open, and how many of them connections to main may take.
+//! The limit on open descriptors, and the share of it that connections to main may use.
 //!
-//! The invariant: main leaves some free, so that diagnostics answers while main has used up the
-//! rest.
+//! The invariant: main leaves descriptors free, so that diagnostics still accepts connections when
+//! main has reached its maximum.
 
 use std::fs;
 use std::io;
@@ -14,25 +14,25 @@ use rustix::stdio::stderr;
 
 use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
 
-/// Raises the soft limit of descriptors to the hard one (getrlimit(2)). The soft limit is there for
-/// programs that use select(2).
+/// Raises the soft limit on descriptors to the hard one (`RLIMIT_NOFILE`, getrlimit(2)). The soft
+/// limit is for programs that use select(2).
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         ..limit
     };
-    // Where that is refused, the soft limit holds.
+    // If this fails, the soft limit stays in force.
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
-/// How many connections main may have at once, if so many were `asked` for. Everything else that
-/// stays open has to be open already.
+/// The maximum of connections to main: `requested`, or less if there are not enough descriptors,
+/// which is logged. Every other descriptor that stays open has to be open already.
 ///
 /// # Errors
-/// A lack of descriptors: one for each listener is the least.
-pub fn connections_max(asked: Option<usize>) -> io::Result<usize> {
-    // Without /proc: the kernel gives out the lowest number that is free.
+/// `EMFILE` if fewer than two descriptors are left: one connection for each listener.
+pub fn connections_max(requested: Option<usize>) -> io::Result<usize> {
+    // Without /proc, the lowest free number stands for the count: dup(2) returns that number.
     let lowest = fcntl_dupfd_cloexec(stderr(), 0)?.as_raw_fd();
     let used = open().unwrap_or(lowest.unsigned_abs().into());
     let used = usize::try_from(used).unwrap_or(usize::MAX);
@@ -40,31 +40,32 @@ pub fn connections_max(asked: Option<usize>) -> io::Result<usize> {
     let limit = limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
-    let most = most(limit, used).ok_or_else(|| io::Error::from(Errno::MFILE))?;
-    if let Some(asked) = asked.filter(|&asked| asked > most) {
+    let max = main_max(limit, used).ok_or_else(|| io::Error::from(Errno::MFILE))?;
+    if let Some(requested) = requested.filter(|&requested| requested > max) {
         warn!(
             target: "onepoll",
-            "Main takes {most} connections instead of {asked}: the limit of descriptors \
+            "Main takes {max} connections instead of {requested}: the limit of descriptors \
              (ulimit -n) is {limit}"
         );
     }
-    Ok(asked.map_or(most, |asked| asked.min(most)))
+    Ok(requested.map_or(max, |requested| requested.min(max)))
 }
 
-/// How many connections main may have under a limit of descriptors of which some are in use.
-fn most(limit: usize, used: usize) -> Option<usize> {
+/// The maximum of connections to main under a limit on descriptors of which `used` are open, or
+/// `None` if fewer than two are left.
+fn main_max(limit: usize, used: usize) -> Option<usize> {
     let left = limit.saturating_sub(used).min(CONNECTIONS_MAX);
     let reserved = DESCRIPTORS_RESERVED.min(left / 2);
     (reserved > 0).then_some(left - reserved)
 }
 
-/// How many descriptors are open, as far as the kernel tells (proc(5)). Since Linux 6.2 the size of
-/// the folder is their number. Before, they have to be counted, and the folder itself is one of
-/// them.
+/// The number of open descriptors, or `None` without `/proc` (proc(5)). Since Linux 6.2, it is the
+/// size of the directory. On older kernels, the entries are counted, and one of them is the
+/// directory itself.
 pub fn open() -> Option<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder).ok()?.len() {
-        0 => Some(fs::read_dir(folder).ok()?.count() as u64 - 1),
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory).ok()?.len() {
+        0 => Some(fs::read_dir(directory).ok()?.count() as u64 - 1),
         count => Some(count),
     }
 }
@@ -84,7 +85,7 @@ mod tests {
             (13, 13, None),
             (usize::MAX, 13, Some(CONNECTIONS_MAX - DESCRIPTORS_RESERVED)),
         ] {
-            assert_eq!(most(limit, used), expected, "{limit} {used}");
+            assert_eq!(main_max(limit, used), expected, "{limit} {used}");
         }
     }
 }
