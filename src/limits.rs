@@ -1,241 +1,244 @@
-//! Every number in the program, each with its reason. Other modules name a limit and never
-//! write one down, so that this page is the whole answer to "how much" and "how long".
-//! Relations between limits are asserted here, by the compiler.
+//! Every limit of the program, each with its reason: how much, how many, how long. Other modules
+//! name a limit and never write a number.
+//!
+//! The invariant: the compiler asserts the relations between limits, at the end of this file.
 
 use std::time::Duration;
 
-// What one request may cost.
+// The size of a request.
 
-/// Longest request head: request line, fields and the empty line that ends them. A partial
-/// head is what a connection stores of its input, unless answers have to wait: then it is an
-/// inbox full of requests at most. RFC 9112, section 3 asks for
-/// request lines of 8,000 bytes at least.
+/// Longest request head: request line, fields and the empty line that ends them. Of its input, a
+/// connection stores a partial head at most, or up to [`INBOX`] while a response has to wait. RFC
+/// 9112, section 3 recommends at least 8,000 bytes for a request line.
 pub const HEAD_MAX: usize = 8 * 1024;
 
 /// Most header fields in one head. Browsers send about twenty.
 pub const FIELDS_MAX: usize = 100;
 
-/// Empty lines that are skipped ahead of a request line: old clients end a body with one
-/// too many (RFC 9112, section 2.2). Not counting them would let a peer talk for ever
-/// without ever asking anything.
+/// Most empty lines before a request line. Old clients send one after a body (RFC 9112, section
+/// 2.2). Without a limit, a client could send empty lines for ever and never a request.
 pub const EMPTY_LINES_MAX: usize = 2;
 
-/// Longest line that gives a chunk's size, with its extensions, which nobody here reads.
+/// Longest line with the size of a chunk, and with chunk extensions, which are ignored.
 pub const CHUNK_LINE_MAX: usize = 256;
 
-/// Longest trailer section behind a chunked body; it is skipped like the body.
+/// Longest trailer section after a chunked body. It is skipped like the body.
 pub const TRAILERS_MAX: usize = 4 * 1024;
 
-// What the loop lends to a connection for a turn.
+// Buffers, which all connections share, and what fits into them.
 
-/// The inbox: what one read may bring, together with the part of a head that was carried.
+/// Size of the read buffer: unparsed input of earlier reads, and the bytes of one recv(2).
 pub const INBOX: usize = 16 * 1024;
 
-/// The outbox: room for the answers to an inbox full of `/hello`, several times over. What does
-/// not fit has its turn when the outbox has been sent. Pages of memory that are never written
-/// to cost nothing.
+/// Size of the write buffer: several times the responses to a read buffer full of `/hello`. Further
+/// responses are written after it has been sent. Memory that is never written to costs nothing.
 pub const OUTBOX: usize = 256 * 1024;
 
-/// Longest body that is copied into the outbox. A longer one is sent from where it is, and the
-/// answer behind it has to wait.
+/// Longest body that is copied into the write buffer. A longer one is sent from where it is, and
+/// the next response waits until it has been sent.
 pub const BODY_COPIED_MAX: usize = 4 * 1024;
 
-/// Longest answer in the outbox, with its head.
+/// Longest response in the write buffer, head and body.
 pub const ANSWER_MAX: usize = BODY_COPIED_MAX + 256;
 
-/// Longest text of a page that is written anew for each request. It has the outbox for itself.
+/// Longest body of a dynamic page, which is rendered per request and is alone in the write buffer.
 pub const TEXT_MAX: usize = 128 * 1024;
 
-/// Longest request body, with the lines of its chunks, that such a page takes: it is skipped when
-/// all of it is here.
+/// Longest request body for a dynamic page, with the lines of its chunks. It is skipped once all of
+/// it has been received.
 pub const PAGE_BODY_MAX: usize = 4 * 1024;
 
-/// Changes that are remembered of all connections together, for those who look back.
+/// Records of state changes in the recorder's ring, of all connections together.
 pub const RECORDS_MAX: usize = 4096;
 
-/// Most lines of the story of a connection that is cut, in the log.
+/// Most lines in the log for the trace of a connection that the shutdown closes at its deadline.
 pub const STORY_MAX: usize = 16;
 
-/// Most lines of such a story on a page.
+/// Most lines of a trace on `/trace`.
 pub const ROWS_MAX: usize = 500;
 
-/// Connections that `/trace` shows, the latest: as many as fit on a screen.
+/// Most recent connections that `/trace` shows: as many as fit on a screen.
 pub const LATEST_MAX: usize = 40;
 
-/// Most that is withheld from one connection in a stop: a few hundred answers. Behind deeper
-/// windows than that, the close may come while requests are still on their way.
+/// Most bytes of deferred responses of one connection during a drain: a few hundred responses. A
+/// client with more requests in flight may see the close before it has sent all of them.
 pub const WITHHELD_MAX: usize = 64 * 1024;
 
-/// Longest body that `--body-size` takes; the length of one that is sent fits into 32 bits.
+/// Longest body that `--body-size` accepts, in bytes. The length of an unsent body is a `u32`.
 pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
-// How much is done before somebody else gets a turn.
+// Budgets: how much work is done before other work gets its share.
 
-/// A turn ends after this many steps, so that one eager pipeliner cannot starve the rest.
+/// How often a connection reads or writes in one run, so that a client that pipelines cannot delay
+/// all others.
 pub const STEPS_PER_TURN: usize = 4;
 
-/// Connections accepted from one listener in one tick: present clients go first.
+/// Connections accepted from one listener in one tick: open connections go first.
 pub const ACCEPTS_PER_TICK: usize = 64;
 
-/// Events taken from the kernel at once; what is left comes with the next wait.
+/// Events that one `epoll_wait(2)` returns at most. The next one returns the rest.
 pub const EVENTS_PER_TICK: usize = 1024;
 
-/// Pages that are written in one tick, each in a fraction of a millisecond; others wait for the
-/// next one.
+/// Dynamic pages that are rendered in one tick, each in a fraction of a millisecond. Further ones
+/// wait for the next tick.
 pub const PAGES_PER_TICK: usize = 4;
 
-/// Connections open at once on both listeners together; more wait in the kernel's queue.
-/// The limit on descriptors (`ulimit -n`) is usually met first.
+/// Connections open at once on both listeners together. Further ones wait in the kernel's queue.
+/// The limit on descriptors (`ulimit -n`) is usually lower.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
 
-/// Descriptors that connections to main leave free, so that diagnostics answers while main has
-/// used up the rest; half of them where there are not twice as many.
+/// Descriptors that connections to main leave free, so that diagnostics still accepts connections
+/// when main has reached its maximum. If fewer than twice as many are left, it is half of those.
 pub const DESCRIPTORS_RESERVED: usize = 16;
 
-/// Slots that `/trace?map` shows, as a page has a size.
+/// Slots that `/trace?map` shows, so that it fits into [`TEXT_MAX`].
 pub const MAP_SLOTS_MAX: usize = 65_536;
 
-/// Connections that the kernel keeps ready for each listener; it silently cuts this to
+/// Connections in the accept queue of each listener. The kernel silently lowers this to
 /// `net.core.somaxconn` (listen(2)).
 pub const BACKLOG: i32 = 4096;
 
-// How long a connection may stay where it is.
+// Timeouts: how long a connection may stay in one state.
 
-/// Idle: no byte of the next request has come, unless `--idle-timeout` says otherwise. Load
-/// balancers keep idle connections for 60 s. The side that closes first has to be theirs: a
-/// request that crosses our FIN is answered with a 502 there.
+/// Idle, until the first byte of the next request; the default of `--idle-timeout`. Load balancers
+/// keep idle connections for 60 s. They have to close first: if a request crosses our FIN, they
+/// respond with a 502.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Head: from its first byte to its last, however slowly it comes, unless `--header-timeout`
-/// says otherwise.
+/// Head, from its first byte to its last; the default of `--header-timeout`. Progress does not
+/// extend it.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Body: between two reads that bring some of it, unless `--body-timeout` says otherwise.
+/// Body, between two reads that return some of it; the default of `--body-timeout`.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Least rate of a body, in bytes per second on average since its first byte. Below it, a client
-/// that sends a byte at a time would keep its connection for ever.
+/// Lowest rate of a body in bytes per second, on average since its first byte. Without it, a client
+/// that sends single bytes could keep its connection for ever.
 pub const BODY_RATE_MIN: u64 = 240;
 
-/// How long a body may take before [`BODY_RATE_MIN`] applies.
+/// Time from the first byte of a body after which [`BODY_RATE_MIN`] applies.
 pub const BODY_GRACE: Duration = Duration::from_secs(5);
 
-/// Delayed: until an answer is given, unless `--delay` says otherwise.
+/// Delayed, from a request to its response; the default of `--delay`.
 pub const DELAY: Duration = Duration::ZERO;
 
-/// Held: in a stop, until the last of several answers is given, which announces the close. A
-/// client that does not wait for answers may have sent more, which is still on its way.
+/// Deferred, during a drain: how long the connection of a client that pipelines has to be quiet
+/// before its last response is sent with `Connection: close`. Further requests may be in flight.
 pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long that may go on if there is always more.
+/// Most time that responses are deferred in all, if the client keeps sending requests.
 pub const HELD_MAX: Duration = Duration::from_secs(1);
 
-/// Writing: until the peer has taken some of the answers that the kernel could not. Generous, as
-/// the kernel reports room only once about a third of its buffer, megabytes perhaps, is
-/// free again: a slow but honest reader shows no progress for a long time.
-/// `--write-timeout` may say otherwise.
+/// Writing, between two writes of which the kernel takes some bytes; the default of
+/// `--write-timeout`. It is long because the kernel reports a socket as writable only once about a
+/// third of its buffer is free, which may be megabytes. Until then, a slow peer makes no progress
+/// that is visible here.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lingering: for the peer's FIN after ours and the last answer.
+/// Half-closed after the last response, until the peer's FIN (RFC 9112, section 9.6).
 pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often that patience may begin anew for a peer that goes on sending: many clients read
-/// their answer only when they have sent all of a request, even one that was refused.
+/// How often that timeout starts again for a peer that keeps sending. Many clients do not read the
+/// response before they have sent the whole request, even if it is an error response.
 pub const LINGERINGS_MAX: u8 = 30;
 
-/// A timeout that begins anew in the same phase, as for every request of a busy client, is late
-/// by one part of so many at most, and never early.
+/// A timeout that starts again in the same state, as at every request of a busy client, is late by
+/// one part in this many at most, and never early.
 pub const TIMEOUT_PRECISION: u32 = 64;
 
-/// Farewell: for the FIN of a peer that was idle when the grace ended. Short, as nothing is at
-/// stake and the whole stop waits for it; long for a client that watches its connections.
+/// Half-closed at the end of the idle grace, until the FIN of an idle peer. It is short because no
+/// response is at stake and the whole shutdown waits. It is long enough for a client that polls its
+/// idle connections.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long a door stays open after newcomers have been shut out, for those whose connection
-/// has begun and is not in the queue yet.
+/// How long a listener stays open after its SYNs are filtered out, so that handshakes that have
+/// begun can still reach the accept queue.
 pub const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(10);
 
-/// Pause in accepting when the process is out of descriptors or memory.
+/// Pause before the next accept(2) when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-// How much of the log is kept while standard error does not take it.
+// The log.
 
-/// Log held in memory; once there is so much, further lines are dropped and counted. In
-/// general it is held for a tick only, or until there is so much.
+/// Bytes of the log in memory. Beyond that, lines are dropped and counted. In general, the log is
+/// flushed once per tick.
 pub const LOG_BUFFER_MAX: usize = 64 * 1024;
 
-/// No log line is longer: it tells a request target, which is cut off at [`HEAD_MAX`], with a time
-/// and a few words.
+/// Longest log line: a request target, which is cut off at [`HEAD_MAX`], and up to 1 KiB of other
+/// text.
 pub const LOG_LINE_MAX: usize = HEAD_MAX + 1024;
 
-/// Most bytes of a head that is refused which the log shows.
+/// Most bytes that the log shows of a request head with an error.
 pub const LOGGED_MAX: usize = 256;
 
-/// Pause between attempts to hand on what standard error does not take.
+/// Pause between two flushes while standard error takes nothing.
 pub const LOG_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes written to standard error at once: a pipe that has room at all takes that many
-/// without waiting, and does not mix them with others' (pipe(7), `PIPE_BUF`).
+/// Bytes of one write to standard error. A writable pipe takes that many without blocking, and does
+/// not interleave them with the bytes of other processes (`PIPE_BUF`, pipe(7)).
 pub const PIPE_WRITE: usize = 4096;
 
-/// The same for a terminal that cannot be opened once more. That it has room does not say for
-/// how much, only that one byte will find it. So few of them are slow, but then a terminal
-/// is read by people.
+/// The same for a terminal that cannot be opened again. A writable terminal takes one byte without
+/// blocking, and more is not certain. Single bytes are slow, but fast enough for a user who reads
+/// them.
 pub const TERMINAL_WRITE: usize = 1;
 
-/// How long standard error may take at the end to make room for the last lines, each time.
+/// How long the process waits at exit for standard error to become writable, before each write.
 pub const LOG_EXIT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How many times that may be. A reader that takes something each time gets all of it.
+/// How often it waits. A reader that reads something each time gets the whole log.
 pub const LOG_EXIT_WRITES_MAX: usize = 64;
 
-// How long a stop may take, unless options say otherwise.
+// The shutdown, the supervisor and the probe.
 
-/// From SIGTERM to the drain: how long to go on serving while telling that this will end.
+/// From SIGTERM or SIGHUP to the drain; the default of `--lame-duck`. Every client is served, but
+/// `/ready` responds with 503, and responses on main announce the close.
 pub const LAME_DUCK: Duration = Duration::ZERO;
 
-/// From the beginning of the drain to the moment at which what is left is cut.
+/// From the start of the drain until the remaining connections are aborted; the default of
+/// `--drain`.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// From the beginning of the drain to the moment at which idle and silent connections are
-/// closed.
+/// From the start of the drain until idle connections are closed, also those that have not sent a
+/// byte yet; the default of `--idle-grace`.
 pub const IDLE_GRACE: Duration = Duration::from_millis(250);
 
-/// Machines send the same signal twice, or one for another: timeout(1) to a process and to its
-/// group, wrappers that pass on what the terminal has sent as well. A SIGINT that comes so much
-/// later than the first signal is a person's.
+/// Time after the first signal from which a SIGINT means that a user wants the process to exit at
+/// once. Programs repeat signals sooner: timeout(1) sends to a process and to its group, and
+/// wrappers pass on what the terminal has sent as well.
 pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
 
-/// What a supervisor may take to be told something, as the loop waits for that.
+/// How long a notification may wait for a supervisor that does not read. The event loop is blocked
+/// meanwhile.
 pub const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a probe may take, from connecting to the head of the answer.
+/// Time for a probe, from connect(2) to the end of the response head.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest duration that an option takes: a day, far from any clock's overflow.
+/// Longest duration that an option accepts: a day, far from the overflow of any clock.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most memory that is allocated at start, beside the body. It is asked for and given
-/// back first: a lack of memory can be told then, and ends the process later.
+/// Most memory that the process allocates at start, apart from the body. It is allocated and
+/// freed first: then, a lack of memory is an error message, and later it aborts the process.
 pub const START_MEMORY: usize = 1024 * 1024;
 
-/// Longest version text, so that the page that carries it stays within [`ANSWER_MAX`].
+/// Longest version text, so that a response with it stays within [`ANSWER_MAX`].
 pub const VERSION_MAX: usize = 64;
 
 const _: () = assert!(
     HEAD_MAX + PAGE_BODY_MAX < INBOX,
-    "a carried head and body must leave room to read"
+    "an unparsed head and body must leave room to read"
 );
-const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a text must fit");
+const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a dynamic page must fit");
 const _: () = assert!(
     MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < TEXT_MAX,
     "a map must fit"
 );
 const _: () = assert!(
     2 * (OUTBOX + INBOX) < START_MEMORY,
-    "and as much for all else"
+    "the buffers must leave as much for everything else"
 );
-const _: () = assert!(ANSWER_MAX < OUTBOX, "an answer must fit");
+const _: () = assert!(ANSWER_MAX < OUTBOX, "a response must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(
     (LOG_BUFFER_MAX + LOG_LINE_MAX) / PIPE_WRITE < LOG_EXIT_WRITES_MAX,
@@ -243,5 +246,5 @@ const _: () = assert!(
 );
 const _: () = assert!(
     IDLE_GRACE.as_millis() < DRAIN.as_millis(),
-    "an idle grace fits in a drain"
+    "an idle grace must fit in a drain"
 );
