@@ -1,42 +1,42 @@
-//! How much of a request's body is still to come. Bodies are counted off, never stored:
-//! nothing here wants them, but unread they would be taken for the next request.
+//! The request body: how many bytes of the input belong to it. Bodies are skipped, never stored.
+//! They have to be skipped, or their bytes would be parsed as the next request.
 //!
-//! The invariant: however the input is cut, the same bytes are skipped. So a chunked body is
-//! a machine that moves a byte at a time, and rushes only through data that it may ignore.
+//! The invariant: however the input is cut, the same bytes are skipped. So the parser of a chunked
+//! body is a state machine. It takes one byte at a time, and many only inside chunk data.
 
 use super::Refusal;
 use super::grammar::{is_field_text, is_tchar};
 use crate::limits::{CHUNK_LINE_MAX, TRAILERS_MAX};
 
-/// What is left of a body.
+/// The rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// So many bytes, as `Content-Length` said; zero where there is no body.
+    /// Bytes left of `Content-Length`; zero if there is no body.
     Counted(u64),
-    /// As many chunks as it takes (RFC 9112, section 7.1).
+    /// Chunks, up to the last one and the trailer section (RFC 9112, section 7.1).
     Chunked(Chunked),
 }
 
-/// A place in a chunked body.
+/// The state of the chunked parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     at: At,
-    /// Bytes spent on the present chunk's line, or on the trailer section.
+    /// Bytes of the current chunk's line, or of the trailer section, that have been parsed.
     spent: u16,
-    /// The present chunk's size, and inside its data, what is left of it.
+    /// The size of the current chunk. Inside its data, the bytes left of it.
     size: u64,
 }
 
-/// A place in the grammar of chunks, named after what has to come or to go on there.
+/// A state of the grammar, named after what is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Size,
     SizeRest,
-    /// Blanks that only another extension may follow.
+    /// Blanks before a semicolon.
     Padding,
     ExtName,
     ExtNameRest,
-    /// Blanks that an equals sign may follow, too.
+    /// Blanks before a semicolon or an equals sign.
     ExtNamePadding,
     ExtValue,
     ExtTokenRest,
@@ -57,13 +57,13 @@ enum At {
 }
 
 impl Body {
-    /// No body at all.
+    /// No body.
     pub const NONE: Body = Body::Counted(0);
 
-    /// A chunked body, of which nothing has come yet.
+    /// The start of a chunked body.
     pub const CHUNKED: Body = Body::Chunked(Chunked::NEXT);
 
-    /// Whether every byte of it has been skipped.
+    /// Whether the whole body has been skipped.
     pub fn is_over(&self) -> bool {
         match self {
             Body::Counted(left) => *left == 0,
@@ -71,11 +71,12 @@ impl Body {
         }
     }
 
-    /// Skips what `input` holds of the body and says how many bytes that is. Fewer than
-    /// `input.len()` means that the body is over and the rest belongs to the next request.
+    /// Skips the bytes of `input` that belong to the body, and returns their number. If it is less
+    /// than `input.len()`, the body is over and the rest belongs to the next request.
     ///
     /// # Errors
-    /// [`Refusal::Chunk`] where the chunks break RFC 9112, section 7.1 or pass a limit.
+    /// [`Refusal::Chunk`] if a chunk breaks RFC 9112, section 7.1, or a line or the trailer section
+    /// is longer than its limit.
     pub fn skip(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         match self {
             Body::Counted(left) => Ok(take(left, input.len())),
@@ -84,7 +85,7 @@ impl Body {
     }
 }
 
-/// Lowers `left` by as much of `len` as it holds, and says by how much.
+/// Subtracts `len` from `left`, but not below zero, and returns the difference.
 fn take(left: &mut u64, len: usize) -> usize {
     let taken = usize::try_from(*left).map_or(len, |left| left.min(len));
     *left -= taken as u64;
@@ -92,7 +93,7 @@ fn take(left: &mut u64, len: usize) -> usize {
 }
 
 impl Chunked {
-    /// At the beginning of a chunk.
+    /// The start of a chunk.
     const NEXT: Chunked = Chunked {
         at: At::Size,
         spent: 0,
@@ -115,9 +116,9 @@ impl Chunked {
         Ok(skipped)
     }
 
-    /// The grammar, a line for each place that can be reached; whatever has no line is an
-    /// error. Sizes, line ends and blanks in other places than these are where parsers come
-    /// to disagree.
+    /// The grammar: one line per transition, and everything else is an error. Parsers disagree on
+    /// sizes, line ends and blanks that the grammar does not allow, and that makes request
+    /// smuggling possible.
     fn step(&mut self, byte: u8) -> Result<(), Refusal> {
         use At::*;
         self.spent += 1;
@@ -160,7 +161,7 @@ impl Chunked {
         Ok(At::SizeRest)
     }
 
-    /// A chunk of size zero is the last one, and the trailer section follows.
+    /// The state after the line of a chunk: the trailer section if its size is zero, else its data.
     fn enter_data(&mut self) -> At {
         self.spent = 0;
         if self.size == 0 { At::Line } else { At::Data }
@@ -187,7 +188,8 @@ mod tests {
 
     use super::*;
 
-    /// Skips a chunked body in one piece; how far it came, or `None` if it broke a rule.
+    /// Skips a chunked body in one call: the bytes skipped and whether it is over, or `None` after
+    /// an error.
     fn skip(input: &[u8]) -> Option<(usize, bool)> {
         let mut body = Body::CHUNKED;
         body.skip(input)
@@ -307,8 +309,8 @@ mod tests {
         assert_eq!(Body::Counted(u64::MAX).skip(b"abc"), Ok(3));
     }
 
-    /// A decoder that has all of the input and takes its time: the length of the chunked body
-    /// that `input` begins with, if there is a whole one that breaks no rule.
+    /// A simple decoder that has the whole input: the length of the chunked body at its start, or
+    /// `None` if that is incomplete or breaks a rule.
     fn length_of(input: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
@@ -343,15 +345,15 @@ mod tests {
         }
     }
 
-    /// The line that begins at `at`, without its end, and without another CR or LF. Bytes
-    /// above ASCII are not among the samples.
+    /// The line at `at`, without its CR LF, if it contains no other CR or LF. The samples contain
+    /// ASCII only.
     fn line_at(input: &[u8], at: usize) -> Option<&str> {
         let rest = str::from_utf8(&input[at..]).ok()?;
         let (line, _) = rest.split_once("\r\n")?;
         (!line.contains(['\r', '\n'])).then_some(line)
     }
 
-    /// Takes a token off the front of `text`.
+    /// What follows the token at the start of `text`.
     fn token(text: &str) -> Option<&str> {
         let rest = text.trim_start_matches(|c: char| c.is_ascii() && is_tchar(c as u8));
         (rest.len() < text.len()).then_some(rest)
@@ -391,7 +393,7 @@ mod tests {
         }
     }
 
-    /// A chunked body that is in order.
+    /// Valid chunked bodies.
     fn chunked_body() -> impl Strategy<Value = String> {
         let blank = || "[ \t]{0,2}";
         let value = prop_oneof!["[a-z]{1,5}", "\"([!#-\\[^-~ \t]|\\\\[ -~]){0,5}\""];
@@ -406,7 +408,7 @@ mod tests {
                 format!("{a};{b}{name}{}", value.unwrap_or_default())
             });
         let extensions = prop::collection::vec(extension, 0..3).prop_map(|list| list.concat());
-        // Some are about as long as may be.
+        // Some lines have about the maximal length.
         let zeros = prop_oneof![9 => 0..3_usize, 1 => CHUNK_LINE_MAX - 5..CHUNK_LINE_MAX];
         let chunk = (1..300_usize, zeros, extensions, "[\r\n0-9a-f]").prop_map(
             |(len, zeros, extensions, byte)| {
@@ -423,7 +425,8 @@ mod tests {
             .prop_map(|(chunks, trailers)| format!("{}0\r\n{trailers}\r\n", chunks.concat()))
     }
 
-    /// Skips a body that comes in pieces; its length, if it is whole and breaks no rule.
+    /// Skips a body that is received in pieces: its length, or `None` if it is incomplete or breaks
+    /// a rule.
     fn skip_pieces(mut body: Body, input: &[u8], cuts: &[prop::sample::Index]) -> Option<usize> {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
         cuts.extend([0, input.len()]);

@@ -1,19 +1,21 @@
-//! The `Date` field's value. RFC 9110, section 5.6.7 wants an IMF-fixdate, which is always
-//! 29 bytes long: an answer can keep a hole of that size and have it refilled.
+//! The value of the `Date` field, an IMF-fixdate (RFC 9110, section 5.6.7). It does not read a
+//! clock.
+//!
+//! The invariant: it is always 29 bytes long, so it can be overwritten in a prepared response.
 
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
-/// Length of every IMF-fixdate.
+/// The length of an IMF-fixdate in bytes.
 pub const DATE_LEN: usize = 29;
 
-/// The last second of the year 9999, after which the year would need a fifth digit.
+/// The last second of the year 9999. A later year has five digits.
 const LATEST: u64 = 253_402_300_799;
 
-/// Formats a moment, in seconds since 1970, as in `Sun, 06 Nov 1994 08:49:37 GMT`, without
-/// allocating. Moments past the year 9999 give its last second.
+/// Formats seconds since 1970 as in `Sun, 06 Nov 1994 08:49:37 GMT`, without an allocation. A time
+/// after the year 9999 becomes its last second.
 pub fn imf_fixdate(unix_seconds: u64) -> [u8; DATE_LEN] {
     let moment = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LATEST));
     let mut date = Fixed {
@@ -24,7 +26,7 @@ pub fn imf_fixdate(unix_seconds: u64) -> [u8; DATE_LEN] {
     date.bytes
 }
 
-/// A buffer of exactly one date, to format into.
+/// A buffer of exactly one date.
 struct Fixed {
     bytes: [u8; DATE_LEN],
     len: usize,

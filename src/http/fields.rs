@@ -1,16 +1,16 @@
-//! The header fields that matter here: those that say whom a request is for, where its body
-//! ends and what becomes of the connection. All others are none of our business.
+//! The header fields that are interpreted: the host, the length of the body, and the options of the
+//! connection. All others are ignored.
 //!
-//! The invariant: where two readers of these fields could come to different ends of the body,
-//! the request is refused. That is what keeps one client's body from becoming another
-//! client's request behind a proxy that shares its connections (RFC 9112, section 11.2).
+//! The invariant: if two parsers could disagree on the end of the body, the request gets an error
+//! response. Otherwise the body of one client could be parsed as the request of another, behind a
+//! proxy that shares its connections among clients (request smuggling, RFC 9112, section 11.2).
 
 use httparse::Header;
 
 use super::grammar::{is_host_and_port, is_token};
 use super::{Body, Refusal, Version};
 
-/// What the fields of one head say that matters.
+/// The interpreted fields of one head.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     host: bool,
@@ -22,15 +22,15 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Reads them.
+    /// Interprets the fields of a head.
     ///
     /// # Errors
-    /// The first field that breaks its grammar, comes once too often, or asks for what is not
-    /// done here.
+    /// The error of the first field that breaks its grammar, is repeated where it must not be, or
+    /// requires something that is not implemented.
     pub(super) fn examine(fields: &[Header]) -> Result<Fields, Refusal> {
         let mut found = Fields::default();
         for Header { name, value } in fields {
-            // Most names are told apart by their length alone.
+            // The length alone rules out most names.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("Host") => found.host(value)?,
                 6 if name.eq_ignore_ascii_case("Expect") => found.expect(value)?,
@@ -43,7 +43,7 @@ impl Fields {
         Ok(found)
     }
 
-    /// One valid `Host`, which HTTP/1.1 must not go without (RFC 9112, section 3.2).
+    /// Checks that there is a `Host` field, which HTTP/1.1 requires (RFC 9112, section 3.2).
     ///
     /// # Errors
     /// [`Refusal::Host`] if it is missing.
@@ -57,9 +57,9 @@ impl Fields {
     /// The body that follows the head (RFC 9112, section 6.3).
     ///
     /// # Errors
-    /// [`Refusal::TwoLengths`] if its end is given twice, and [`Refusal::TransferEncoding`] in
-    /// HTTP/1.0, which knows no transfer codings: whoever forwarded such a request did not
-    /// mean it to end where the chunks do (section 6.1).
+    /// [`Refusal::TwoLengths`] if there are both a length and chunks. [`Refusal::TransferEncoding`]
+    /// for chunks in HTTP/1.0, which has no transfer codings: a proxy that forwarded such a request
+    /// has probably found another end of it (section 6.1).
     pub(super) fn body(&self, version: Version) -> Result<Body, Refusal> {
         match (self.chunked, self.length) {
             (false, length) => Ok(Body::Counted(length.unwrap_or(0))),
@@ -69,19 +69,19 @@ impl Fields {
         }
     }
 
-    /// Whether the client wants to ask again (RFC 9112, section 9.3). A `close` wins.
+    /// Whether the client wants to keep the connection (RFC 9112, section 9.3). A `close` wins.
     pub(super) fn persists(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the client wants `100 Continue`; in HTTP/1.0 it cannot mean that (RFC 9110,
+    /// Whether the client waits for `100 Continue`. In HTTP/1.0 the field is ignored (RFC 9110,
     /// section 10.1.1).
     pub(super) fn expects_continue(&self, version: Version) -> bool {
         self.expects_continue && version == Version::Http11
     }
 
     fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        // An empty value is for a target without an authority (RFC 9112, section 3.2).
+        // The value is empty if the target has no authority (RFC 9112, section 3.2).
         if self.host || !value.is_empty() && !is_host_and_port(value) {
             return Err(Refusal::Host);
         }
@@ -89,7 +89,7 @@ impl Fields {
         Ok(())
     }
 
-    /// A list of which only one member is known (RFC 9110, section 10.1.1).
+    /// A list; `100-continue` is the only expectation that RFC 9110, section 10.1.1 defines.
     fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for expectation in list(value) {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
@@ -100,7 +100,7 @@ impl Fields {
         Ok(())
     }
 
-    /// A list of tokens, in any case, over any number of fields (RFC 9110, section 7.6.1).
+    /// A list of case-insensitive options, over any number of fields (RFC 9110, section 7.6.1).
     fn connection(&mut self, value: &[u8]) {
         for option in list(value) {
             self.close |= option.eq_ignore_ascii_case(b"close");
@@ -108,8 +108,8 @@ impl Fields {
         }
     }
 
-    /// One number (RFC 9112, section 6.3). Equal repeats could be folded into one, but nobody
-    /// sends them who does not hope that another parser folds differently.
+    /// One number (RFC 9112, section 6.3). The RFC allows a recipient to accept repeats of the same
+    /// number. Here they are an error: in practice, only attacks contain them.
     fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         let mut length: u64 = 0;
         for &digit in value {
@@ -127,9 +127,9 @@ impl Fields {
         Ok(())
     }
 
-    /// `chunked` alone is understood (RFC 9112, section 6.1). Another coding ahead of it is
-    /// merely unknown; but one that is misplaced, repeated or dressed up leaves the body
-    /// without an end that everybody agrees on.
+    /// Only `chunked` is implemented (RFC 9112, section 6.1). Another coding is merely not
+    /// implemented (501). But a `chunked` that is not the last, is repeated, or has parameters does
+    /// not delimit the body for every parser (400).
     fn coding(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.chunked {
             return Err(Refusal::TransferEncoding);
@@ -152,8 +152,8 @@ impl Fields {
     }
 }
 
-/// The members of a comma-separated list. A recipient has to ignore empty ones (RFC 9110,
-/// section 5.6.1.2).
+/// The members of a comma-separated list, without empty ones, which a recipient has to ignore (RFC
+/// 9110, section 5.6.1.2).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let members = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     members.filter(|member| !member.is_empty())

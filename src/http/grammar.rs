@@ -1,5 +1,7 @@
-//! The alphabets of RFC 9110 and RFC 3986, and what is spelt with them. Each alphabet is a
-//! bit in one table: a byte is looked up once, whatever it is checked against.
+//! The character classes of RFC 9110 and RFC 3986, called alphabets here, and the grammars that
+//! need nothing else: token, host, path and query.
+//!
+//! The invariant: each alphabet is one bit in one table, so a byte is classified by one lookup.
 
 use core::fmt;
 use core::net::Ipv6Addr;
@@ -8,22 +10,21 @@ use crate::limits::HEAD_MAX;
 
 static ALPHABETS: [u8; 256] = alphabets();
 
-/// What tokens are made of, and so methods, field names and codings (RFC 9110, section
-/// 5.6.2).
+/// The characters of a token: a method, a field name or a coding (RFC 9110, section 5.6.2).
 const TCHAR: u8 = 1;
-/// What a field's value may hold: visible characters, blanks and the bytes above ASCII, but
-/// no control (RFC 9110, section 5.5).
+/// The bytes of a field value: visible characters, space, tab, and bytes above ASCII, but no other
+/// control characters (RFC 9110, section 5.5).
 const FIELD_TEXT: u8 = 2;
-/// Octets that mean the same whether percent-encoded or not (RFC 3986, section 2.3).
+/// Characters that are equivalent to their percent-encoding (RFC 3986, section 2.3).
 const UNRESERVED: u8 = 4;
-/// What a registered name is made of, besides percent-encoded octets (RFC 3986, section
+/// The characters of a registered name, apart from percent-encoded octets (RFC 3986, section
 /// 3.2.2).
 const REG_NAME: u8 = 8;
-/// What a path is made of, besides percent-encoded octets (RFC 3986, section 3.3).
+/// The characters of a path, apart from percent-encoded octets (RFC 3986, section 3.3).
 const PATH: u8 = 16;
-/// What a query is taken to be made of, besides percent-encoded octets: what RFC 3986, section
-/// 3.4 says, and what browsers (URL Standard, query percent-encode set) and most other clients
-/// send as it is. Nothing here reads a query.
+/// The bytes of a query, apart from percent-encoded octets: those of RFC 3986, section 3.4, and
+/// those that browsers (URL Standard, query percent-encode set) and most other clients do not
+/// encode. A query is not interpreted.
 const QUERY: u8 = 32;
 
 const fn alphabets() -> [u8; 256] {
@@ -71,17 +72,17 @@ fn belongs(byte: u8, alphabet: u8) -> bool {
     ALPHABETS[usize::from(byte)] & alphabet != 0
 }
 
-/// Whether `byte` may stand in a token.
+/// Whether a token may contain `byte`.
 pub(super) fn is_tchar(byte: u8) -> bool {
     belongs(byte, TCHAR)
 }
 
-/// Whether `byte` may stand in a field's value.
+/// Whether a field value may contain `byte`.
 pub(super) fn is_field_text(byte: u8) -> bool {
     belongs(byte, FIELD_TEXT)
 }
 
-/// Whether `byte` needs no percent-encoding anywhere.
+/// Whether `byte` needs no percent-encoding in any part of a URI.
 pub(super) fn is_unreserved(byte: u8) -> bool {
     belongs(byte, UNRESERVED)
 }
@@ -91,8 +92,8 @@ pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_tchar)
 }
 
-/// Bytes as the log shows them: visible ASCII as it is, and all else percent-encoded; cut off
-/// behind [`HEAD_MAX`] characters.
+/// Bytes in the log: visible ASCII as it is, everything else percent-encoded, and cut off after
+/// [`HEAD_MAX`] characters.
 pub(super) struct Shown<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
@@ -118,26 +119,26 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Splits a path from the rest at the first byte that no path holds.
+/// Splits `text` at the first byte that a path cannot contain.
 pub(super) fn split_path(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.len() - skip(text, PATH).len())
 }
 
-/// What is left of `text` from the first byte on that no query holds.
+/// The rest of `text` from the first byte that a query cannot contain.
 pub(super) fn skip_query(text: &[u8]) -> &[u8] {
     skip(text, QUERY)
 }
 
-/// Whether `text` is a path of which no byte need be percent-encoded, and which clients send as it
-/// is: they resolve segments of dots (RFC 3986, section 5.2.4).
+/// Whether `text` is an absolute path that a client sends unchanged: no byte has to be
+/// percent-encoded, and there are no dot segments, which clients remove (RFC 3986, section 5.2.4).
 pub fn is_plain_path(text: &[u8]) -> bool {
     let mut segments = text.split(|&byte| byte == b'/');
     let has_dots = segments.any(|segment| matches!(segment, b"." | b".."));
     text.starts_with(b"/") && !has_dots && text.iter().all(|&byte| belongs(byte, PATH))
 }
 
-/// Whether `text` is what `Host` has for a value: a host, with or without a port. An empty
-/// host is none: an `http` URI must not have one (RFC 9110, section 4.2.1).
+/// Whether `text` is a host, with or without a port, as in the value of `Host`. An empty host is
+/// invalid in an `http` URI (RFC 9110, section 4.2.1).
 pub(super) fn is_host_and_port(text: &[u8]) -> bool {
     let (host_is_valid, rest) = match text {
         [b'[', literal @ ..] => {
@@ -157,7 +158,8 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
         }
 }
 
-/// What RFC 3986, section 3.2.2 puts between brackets: IPv6, or whatever comes after it.
+/// Whether `text` is a valid host between brackets: an IPv6 address, or `IPvFuture` (RFC 3986,
+/// section 3.2.2).
 fn is_ip_literal(text: &[u8]) -> bool {
     match text {
         [b'v' | b'V', future @ ..] => {
@@ -172,8 +174,8 @@ fn is_ip_literal(text: &[u8]) -> bool {
     }
 }
 
-/// What is left of `text` from the first byte on that is neither in `alphabet` nor percent-encoded
-/// (RFC 3986, section 2.1).
+/// The rest of `text` from the first byte that is neither in `alphabet` nor part of a
+/// percent-encoding (RFC 3986, section 2.1).
 fn skip(mut text: &[u8], alphabet: u8) -> &[u8] {
     loop {
         let stray = text.iter().position(|&byte| !belongs(byte, alphabet));
@@ -186,14 +188,14 @@ fn skip(mut text: &[u8], alphabet: u8) -> &[u8] {
     }
 }
 
-/// What is ahead of the first `separator`, and the rest from there on, if there is any.
+/// Splits `text` before the first `separator`. Without one, the second part is empty.
 pub(super) fn split_at_byte(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
     let end = text.iter().position(|&byte| byte == separator);
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// Whether `raw` is `path` once its needless percent-encoding is undone: only unreserved
-/// characters mean the same in either form (RFC 3986, section 2.3).
+/// Whether `raw` is equivalent to `path`. Unreserved characters may be percent-encoded; all others
+/// have another meaning then (RFC 3986, section 2.3).
 pub(super) fn means(mut raw: &[u8], path: &[u8]) -> bool {
     if raw == path {
         return true;

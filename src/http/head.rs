@@ -1,8 +1,8 @@
-//! One request head: what `httparse` reads off the bytes, and then the rules that it leaves
-//! to its caller. What passes has one meaning, to us and to any proxy in front of us; all
-//! else is refused here and never reaches the rest of the program.
+//! The request head: `httparse` parses it, and this file checks the rules that `httparse` leaves to
+//! its caller. A head that passes has one meaning, for this server and for any proxy before it.
+//! Every other head gets an error response.
 //!
-//! The invariant: the verdict depends on the bytes alone and not on how they were cut.
+//! The invariant: the result depends on the bytes alone, and not on how they were cut.
 
 use std::mem::MaybeUninit;
 
@@ -13,41 +13,41 @@ use super::grammar::{is_token, split_at_byte};
 use super::{Body, Refusal, Resource};
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
 
-/// A whole request head, with the fields that matter here already understood.
+/// A complete request head, with its fields interpreted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Any token: methods are not told apart but for `HEAD`, `OPTIONS` and `CONNECT`.
+    /// Any token. Only `HEAD`, `OPTIONS` and `CONNECT` are treated differently.
     pub method: &'a str,
-    /// The request target as it was sent, query and all.
+    /// The request target as it was received, with its query.
     pub target: &'a [u8],
-    /// What the target is about.
+    /// The resource that the target names.
     pub resource: Resource<'a>,
-    /// The protocol that the client speaks, and in which it is answered.
+    /// The version of the request, and so of the response.
     pub version: Version,
-    /// What follows the head and is still to be skipped.
+    /// The body that follows the head and has to be skipped.
     pub body: Body,
-    /// Whether the client wants to ask again on this connection (RFC 9112, section 9.3).
+    /// Whether the client wants to keep the connection (RFC 9112, section 9.3).
     pub persists: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
 }
 
-/// The versions that are spoken here.
+/// The supported versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0: connections close unless both sides agree to keep them.
+    /// HTTP/1.0: a connection closes unless both sides send `keep-alive`.
     Http10,
-    /// HTTP/1.1: connections persist unless one side closes.
+    /// HTTP/1.1: a connection persists unless one side sends `close`.
     Http11,
 }
 
 impl<'a> Head<'a> {
-    /// Parses the head that `input` begins with and says how many bytes it takes, or `None`
-    /// if its end has not come yet.
+    /// Parses the head at the start of `input`, and returns it with its length in bytes, or `None`
+    /// if it is incomplete.
     ///
     /// # Errors
-    /// A [`Refusal`]. It comes when the head is whole, or with the byte that `httparse` cannot
-    /// make sense of, or with the one that is too many.
+    /// A [`Refusal`], as soon as the head is complete, contains a byte that `httparse` rejects, or
+    /// reaches [`HEAD_MAX`].
     pub fn parse(input: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
         let Some(start) = skip_empty_lines(input)? else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl<'a> Head<'a> {
             }
             Ok(Status::Partial) if window.len() < HEAD_MAX => Ok(None),
             Ok(Status::Partial) => Err(oversize(window)),
-            // Which version it is shows only once the whole line is here.
+            // The version is known only once the whole line has been received.
             Err(Error::Version) if !window.contains(&b'\n') && window.len() < HEAD_MAX => Ok(None),
             Err(error) => {
                 let found = Head::parse_masked(error, window)?;
@@ -71,8 +71,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Parses a head that `httparse` finds an error in, once more if that is only a query which is
-    /// no UTF-8.
+    /// Parses a head again if its only error is a query that is not UTF-8, with a masked query.
     #[cold]
     fn parse_masked(error: Error, window: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
         let Some(masked) = mask_query(window).filter(|_| error == Error::Token) else {
@@ -82,7 +81,7 @@ impl<'a> Head<'a> {
         Ok(found.map(|(head, len)| (head.unmask(&masked, window), len)))
     }
 
-    /// The same head in the bytes that it has been masked from.
+    /// The same head, with slices of `window` in the place of slices of `masked`.
     fn unmask<'b>(self, masked: &[u8], window: &'b [u8]) -> Head<'b> {
         let place = |part: &[u8]| {
             let start = part.as_ptr().addr() - masked.as_ptr().addr();
@@ -104,13 +103,13 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Whether `rest` holds anything of a request: stray line ends do not begin one.
+    /// Whether a request begins in `rest`: line ends alone do not begin one.
     pub fn begins_in(rest: &[u8]) -> bool {
         !rest.iter().all(|byte| b"\r\n".contains(byte))
     }
 
-    /// Whether `input`, which may end or go wrong after its first word, is a `HEAD` request,
-    /// whose answer has no body even if it is a refusal.
+    /// Whether `input`, which may be incomplete or invalid after the method, is a `HEAD` request:
+    /// then even an error response has no body.
     pub fn asks_for_fields_only(input: &[u8]) -> bool {
         let start = skip_empty_lines(input);
         matches!(start, Ok(Some(start)) if input[start..].starts_with(b"HEAD "))
@@ -139,8 +138,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A head of which the query is no UTF-8, with other bytes in the place of those that are not
-/// ASCII. What a query holds decides nothing.
+/// A copy of a head, with an `x` for each byte of the query that is not ASCII, or `None` if the
+/// query is UTF-8. The bytes of a query do not influence the result.
 #[cold]
 fn mask_query(window: &[u8]) -> Option<Vec<u8>> {
     let (method, rest) = split_at_byte(window, b' ');
@@ -158,8 +157,8 @@ fn mask_query(window: &[u8]) -> Option<Vec<u8>> {
     Some(masked)
 }
 
-/// The number of bytes in the empty lines ahead of a request line (RFC 9112, section 2.2),
-/// or `None` as long as nothing else has come.
+/// The length of the empty lines before a request line (RFC 9112, section 2.2), or `None` if
+/// nothing else has been received yet.
 fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, Refusal> {
     let mut start = 0;
     loop {
@@ -173,9 +172,9 @@ fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, Refusal> {
     }
 }
 
-/// `httparse` takes a bare LF for a line end, and a server that does is led astray by a
-/// client whose proxy does not (RFC 9112, section 2.2 merely allows it). Every field starts
-/// a line, so the byte two ahead of its name ends the line before.
+/// Checks that each line ends with CR LF. `httparse` accepts a bare LF, as RFC 9112, section 2.2
+/// allows. But a proxy that does not accept it sees other lines, and a client can exploit that.
+/// Every field starts a line, so the CR is two bytes before the field name.
 fn check_line_ends(head: &[u8], fields: &[Header]) -> Result<(), Refusal> {
     let starts_line = |field: &Header| {
         let start = field.name.as_ptr().addr() - head.as_ptr().addr();
@@ -188,7 +187,7 @@ fn check_line_ends(head: &[u8], fields: &[Header]) -> Result<(), Refusal> {
     }
 }
 
-/// What is wrong with a head that fills the window and has not ended.
+/// The error of a head that is incomplete at [`HEAD_MAX`] bytes.
 fn oversize(window: &[u8]) -> Refusal {
     if window.contains(&b'\n') {
         Refusal::HeadTooLarge
@@ -209,8 +208,8 @@ fn explain(error: Error, window: &[u8]) -> Refusal {
     }
 }
 
-/// Tells a target that holds a byte which it cannot from something that is no request line. The
-/// first byte that is at fault decides, so that what comes behind it does not matter.
+/// Tells an invalid byte in the target from a line that is not a request line. The first invalid
+/// byte decides, so that the result does not depend on what follows it.
 fn explain_token(window: &[u8]) -> Refusal {
     let (method, rest) = split_at_byte(window, b' ');
     let target = split_at_byte(rest.get(1..).unwrap_or_default(), b' ').0;
@@ -223,9 +222,9 @@ fn explain_token(window: &[u8]) -> Refusal {
     }
 }
 
-/// Tells another version of HTTP from a target with a blank in it, and from something that is not
-/// HTTP. The preface of HTTP/2 looks like a request on purpose (RFC 9113, section 3.4), but is
-/// none.
+/// Tells an unsupported version of HTTP from a target that contains a blank, and from a line that
+/// is not a request line. The connection preface of HTTP/2 looks like a request on purpose (RFC
+/// 9113, section 3.4), but is not one.
 fn explain_version(window: &[u8]) -> Refusal {
     let line = window
         .split(|&byte| byte == b'\n')

@@ -1,56 +1,59 @@
-//! Why a request is not served. Every refusal ends its connection: where the framing is in
-//! doubt, a second guess about what follows is how requests are smuggled.
+//! The errors of a request, each with its error response.
+//!
+//! The invariant: the connection closes after every error response. If it is not certain where a
+//! request ends, parsing on would make request smuggling possible.
 
 use super::Status;
 
-/// What was wrong with a request; each has its status and a line that tells the client.
+/// An error of a request, with a status and one line of text for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The first line is no request line (RFC 9112, section 3).
+    /// The first line is not a request line (RFC 9112, section 3).
     RequestLine,
-    /// A request target in no form that goes with the method (RFC 9112, section 3.2).
+    /// The request target has no form that the method allows (RFC 9112, section 3.2).
     Target,
     /// A line does not end with CR LF (RFC 9112, section 2.2).
     LineEnd,
-    /// More than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines.
+    /// There are more than [`EMPTY_LINES_MAX`](crate::limits::EMPTY_LINES_MAX) empty lines before
+    /// the request line.
     EmptyLines,
-    /// A header field that breaks the grammar (RFC 9112, section 5).
+    /// A header field breaks the grammar (RFC 9112, section 5).
     Field,
-    /// Not exactly one `Host`, or one that is no host (RFC 9112, section 3.2).
+    /// There is not exactly one `Host`, or its value is not a host (RFC 9112, section 3.2).
     Host,
-    /// A `Content-Length` that is no number, or a second one (RFC 9112, section 6.3).
+    /// A `Content-Length` is not a number, or is repeated (RFC 9112, section 6.3).
     ContentLength,
-    /// A `Transfer-Encoding` that cannot delimit the body (RFC 9112, section 6.3).
+    /// A `Transfer-Encoding` does not delimit the body (RFC 9112, section 6.3).
     TransferEncoding,
-    /// Both of them at once (RFC 9112, section 6.1).
+    /// There are both `Content-Length` and `Transfer-Encoding` (RFC 9112, section 6.1).
     TwoLengths,
-    /// A chunked body that breaks the grammar, or a limit on it (RFC 9112, section 7.1).
+    /// A chunked body breaks the grammar (RFC 9112, section 7.1), or exceeds a limit.
     Chunk,
-    /// The request did not arrive in time (RFC 9110, section 15.5.9).
+    /// The request timed out (RFC 9110, section 15.5.9).
     Overdue,
-    /// A body beyond [`PAGE_BODY_MAX`](crate::limits::PAGE_BODY_MAX) for a page that is written
-    /// anew each time (RFC 9110, section 15.5.14).
+    /// A body for a dynamic page is longer than [`PAGE_BODY_MAX`](crate::limits::PAGE_BODY_MAX)
+    /// (RFC 9110, section 15.5.14).
     Content,
-    /// A request line beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
+    /// The request line is longer than [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
     /// 15.5.15).
     TargetTooLong,
-    /// An `Expect` other than `100-continue` (RFC 9110, section 10.1.1).
+    /// An `Expect` is not `100-continue` (RFC 9110, section 10.1.1).
     Expectation,
-    /// A head beyond [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 6585, section 5).
+    /// The head is longer than [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 6585, section 5).
     HeadTooLarge,
-    /// More than [`FIELDS_MAX`](crate::limits::FIELDS_MAX) fields (RFC 6585, section 5).
+    /// There are more than [`FIELDS_MAX`](crate::limits::FIELDS_MAX) fields (RFC 6585, section 5).
     TooManyFields,
-    /// A transfer coding other than `chunked` (RFC 9112, section 6.1).
+    /// A transfer coding is not `chunked` (RFC 9112, section 6.1).
     Coding,
-    /// A `CONNECT` (RFC 9110, section 9.3.6). Ending the connection keeps what its client
-    /// meant for the tunnel from being taken for requests.
+    /// The method is `CONNECT` (RFC 9110, section 9.3.6). The connection closes, so that the bytes
+    /// for the tunnel are not parsed as requests.
     Tunnel,
-    /// Another version than HTTP/1.0 and HTTP/1.1 (RFC 9110, section 15.6.6).
+    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110, section 15.6.6).
     Version,
 }
 
 impl Refusal {
-    /// All of them. Each is at the index that it converts to.
+    /// All errors, each at the index that it converts to.
     pub const ALL: [Refusal; 19] = [
         Refusal::RequestLine,
         Refusal::Target,
@@ -73,7 +76,7 @@ impl Refusal {
         Refusal::Version,
     ];
 
-    /// What it is called where refusals are counted.
+    /// The value of the `reason` label in `/metrics`.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::RequestLine => "request_line",
@@ -98,7 +101,7 @@ impl Refusal {
         }
     }
 
-    /// The status of the answer.
+    /// The status of the error response.
     pub fn status(self) -> Status {
         match self {
             Refusal::RequestLine
@@ -121,7 +124,7 @@ impl Refusal {
         }
     }
 
-    /// One line for the client, without its line end.
+    /// The body of the error response: one line, without its line end.
     pub fn text(self) -> &'static str {
         match self {
             Refusal::RequestLine => "not an HTTP/1 request line",

@@ -1,12 +1,13 @@
-//! The status codes that are given here, with their reasons.
+//! The status codes of all responses, with their reason phrases.
 //!
-//! The invariant: there is no other, so what is given can be counted in an array.
+//! The invariant: there is no other code, so responses are counted in an array with an entry for
+//! each.
 
 /// A status code and its reason phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(u8);
 
-/// The status lines without their protocol; a [`Status`] is a place in this list.
+/// The status lines without the version. A [`Status`] is an index into this array.
 const LINES: [&str; Status::COUNT] = [
     "200 OK",
     "400 Bad Request",
@@ -22,47 +23,47 @@ const LINES: [&str; Status::COUNT] = [
 ];
 
 impl Status {
-    /// How many there are.
+    /// The number of status codes.
     pub const COUNT: usize = 11;
-    /// Here it is.
+    /// The request succeeded (RFC 9110, section 15.3.1).
     pub const OK: Status = Status(0);
-    /// A request that breaks a rule.
+    /// The request breaks the protocol (RFC 9110, section 15.5.1).
     pub const BAD_REQUEST: Status = Status(1);
-    /// There is no such thing here.
+    /// The path does not exist (RFC 9110, section 15.5.5).
     pub const NOT_FOUND: Status = Status(2);
-    /// A request that took too long to come.
+    /// The request was not received in time (RFC 9110, section 15.5.9).
     pub const REQUEST_TIMEOUT: Status = Status(3);
-    /// A request body where none is taken.
+    /// The request body is too long (RFC 9110, section 15.5.14).
     pub const CONTENT_TOO_LARGE: Status = Status(4);
-    /// A request line that is too long.
+    /// The request line is too long (RFC 9110, section 15.5.15).
     pub const URI_TOO_LONG: Status = Status(5);
-    /// An expectation that is not known.
+    /// The expectation is unknown (RFC 9110, section 15.5.18).
     pub const EXPECTATION_FAILED: Status = Status(6);
-    /// A request head that is too large.
+    /// The request head is too large (RFC 6585, section 5).
     pub const HEAD_TOO_LARGE: Status = Status(7);
-    /// Something that is not done here.
+    /// The method or the transfer coding is not implemented (RFC 9110, section 15.6.2).
     pub const NOT_IMPLEMENTED: Status = Status(8);
-    /// The server is going to end.
+    /// The server is shutting down (RFC 9110, section 15.6.4).
     pub const UNAVAILABLE: Status = Status(9);
-    /// Another version of HTTP.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110, section 15.6.6).
     pub const VERSION_NOT_SUPPORTED: Status = Status(10);
 
-    /// All of them, in the order of their codes.
+    /// All status codes in ascending order.
     pub fn all() -> impl Iterator<Item = Status> {
         (0..).map(Status).take(Status::COUNT)
     }
 
-    /// Its place in an array with one for each.
+    /// The index into an array with an entry for each status.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// The code and its reason, as in a status line.
+    /// The code and the reason phrase, as in a status line.
     pub fn line(self) -> &'static str {
         LINES[self.index()]
     }
 
-    /// The code alone.
+    /// The code, three digits.
     pub fn code(self) -> &'static str {
         &self.line()[..3]
     }

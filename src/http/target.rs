@@ -1,26 +1,29 @@
-//! Request targets (RFC 9112, section 3.2): which of the four forms a target has, whether its
-//! method may have it, and the path that it leads to.
+//! The request target (RFC 9112, section 3.2): its form, whether the method allows this form, and
+//! the path in it. It does not know which paths exist.
+//!
+//! The invariant: the path is the bytes that were received. Nothing in it is decoded or normalized,
+//! and only an empty one becomes a slash.
 
 use super::Refusal;
 use super::grammar::{is_host_and_port, is_token, skip_query, split_at_byte, split_path};
 use crate::limits::HEAD_MAX;
 
-/// What a request is about.
+/// The resource that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource<'a> {
-    /// What is found at this path: the target without its query and, in absolute form,
-    /// without scheme and authority. It begins with a slash.
+    /// A path, which begins with a slash: the target without its query and, in absolute form,
+    /// without scheme and authority.
     Path(&'a [u8]),
     /// The server as a whole: `OPTIONS *`.
     Server,
 }
 
 impl<'a> Resource<'a> {
-    /// What `target` is about in a request with this `method`.
+    /// The resource of `target` in a request with this `method`.
     ///
     /// # Errors
-    /// [`Refusal::Target`] if the target has none of the forms that go with the method, or holds
-    /// a [stray byte](stray_byte), and [`Refusal::Tunnel`] for a `CONNECT` that is in order.
+    /// [`Refusal::Target`] if the target has no form that the method allows, or contains a
+    /// [stray byte](stray_byte). [`Refusal::Tunnel`] for a valid `CONNECT`.
     pub(super) fn locate(method: &str, target: &'a [u8]) -> Result<Resource<'a>, Refusal> {
         match (method, target) {
             ("CONNECT", _) if is_authority(target) => Err(Refusal::Tunnel),
@@ -28,7 +31,7 @@ impl<'a> Resource<'a> {
             (_, [b'/', ..]) => Resource::at(target),
             ("OPTIONS", b"*") => Ok(Resource::Server),
             _ => match after_authority(target).ok_or(Refusal::Target)? {
-                // What the last proxy would have turned into an asterisk (section 3.2.4).
+                // The last proxy rewrites this form to an asterisk (section 3.2.4).
                 [] if method == "OPTIONS" => Ok(Resource::Server),
                 path_and_query => Resource::at(path_and_query),
             },
@@ -46,8 +49,8 @@ impl<'a> Resource<'a> {
     }
 }
 
-/// The first byte in the target of a head that no target holds where it stands. What is behind the
-/// target matters only once all of its line is here.
+/// The first byte of a head's target that a target cannot contain in this place. A blank counts
+/// once the whole line has been received: what follows it may be the version.
 pub(super) fn stray_byte(head: &[u8]) -> Option<u8> {
     let head = head.trim_ascii_start();
     let head = &head[..head.len().min(HEAD_MAX)];
@@ -70,7 +73,7 @@ pub(super) fn stray_byte(head: &[u8]) -> Option<u8> {
     }
 }
 
-/// What is wrong with a [stray byte](stray_byte).
+/// The error message for a [stray byte](stray_byte).
 pub(super) fn explain(byte: u8) -> String {
     match byte {
         b'%' => "in a request target, two hexadecimal digits follow a percent sign".to_owned(),
@@ -83,16 +86,16 @@ pub(super) fn explain(byte: u8) -> String {
     }
 }
 
-/// Authority form: a host, and a port that must not be left out (section 3.2.3).
+/// Whether `target` has authority form: a host and a port, which is not optional (section 3.2.3).
 fn is_authority(target: &[u8]) -> bool {
     let digits = target.iter().rev().take_while(|byte| byte.is_ascii_digit());
     let (host, port) = target.split_at(target.len() - digits.count());
     host.ends_with(b":") && !port.is_empty() && is_host_and_port(target)
 }
 
-/// Absolute form (section 3.2.2): what follows the authority. The authority itself takes the
-/// place of `Host`, which nothing here depends on. An `https` target is not refused (RFC 9110,
-/// section 7.4): a gateway may well have taken off the TLS.
+/// The part after the authority of a target in absolute form (section 3.2.2). The authority
+/// replaces the value of `Host`, and nothing depends on either. The scheme may be `https`: a
+/// gateway may have terminated TLS (RFC 9110, section 7.4).
 fn after_authority(target: &[u8]) -> Option<&[u8]> {
     let is_scheme = |scheme: &[u8]| {
         scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https")
@@ -129,7 +132,7 @@ mod tests {
             ("/x\\y", NONE, NONE, NONE),
             ("/x^{|}`", NONE, NONE, NONE),
             ("/ü", NONE, NONE, NONE),
-            // A query is not read, and holds what browsers put there.
+            // A query is not interpreted, and may contain what browsers send.
             ("/x?y=[z]&{a|b}^\\`ü", PAGE, PAGE, NONE),
             ("/x?<", NONE, NONE, NONE),
             ("/x?%zz", NONE, NONE, NONE),
