@@ -13,6 +13,7 @@
 //! 6. [`cli`]: the command line, the environment and the probe.
 //! 7. [`systemd`]: inherited sockets, and word of readiness.
 //! 8. [`limits`]: every number, with its reason.
+//! 9. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
 //!
 //! # Try it
 //!
@@ -31,5 +32,8 @@ pub mod http;
 pub mod limits;
 pub mod log;
 pub mod observe;
+#[allow(clippy::doc_markdown)] // It names products.
+#[doc = include_str!("operations.md")]
+pub mod operations {}
 pub mod services;
 pub mod systemd;

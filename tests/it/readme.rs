@@ -1,9 +1,9 @@
-//! The blocks that readers of the README copy: those that only a cluster, a container engine
-//! or a supervisor could run are checked for what can be checked without one.
+//! The README and the chapters in Markdown: blocks that a reader copies are checked for what can be
+//! checked without a cluster, a container engine or a supervisor.
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,17 +11,26 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::harness::onepoll;
 
-/// The blocks of the README in one language, in their order.
-pub(crate) fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    let readme = readme.expect("a README");
-    let parts = readme.split("\n```").collect::<Vec<_>>();
+/// The chapter with the container file, the file for the cluster and the units.
+pub(crate) const OPERATIONS: &str = "src/operations.md";
+
+/// The texts in Markdown, as far as they show command lines.
+const TEXTS: [&str; 2] = ["README.md", OPERATIONS];
+
+/// A text in Markdown, by its path below the project.
+fn read(text: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(text);
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The blocks of a text in one language, in their order.
+pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
+    let markdown = read(text);
+    let parts = markdown.split("\n```").collect::<Vec<_>>();
     // Every other part is inside of a block, and begins with its language.
     let inside = parts.iter().skip(1).step_by(2);
     let blocks = inside.filter_map(|block| block.strip_prefix(&format!("{language}\n")));
-    let blocks: Vec<String> = blocks.map(|block| format!("{block}\n")).collect();
-    assert!(!blocks.is_empty(), "there is some {language}");
-    blocks
+    blocks.map(|block| format!("{block}\n")).collect()
 }
 
 /// The flags that the program knows.
@@ -57,7 +66,7 @@ fn seconds(duration: &str) -> u64 {
 
 #[test]
 fn the_container_file_has_instructions_that_fit_together() {
-    let [file] = &blocks("dockerfile")[..] else {
+    let [file] = &blocks(OPERATIONS, "dockerfile")[..] else {
         panic!("one container file");
     };
     let file = file.replace("\\\n", "");
@@ -117,7 +126,7 @@ fn strings(text: &str) -> Vec<String> {
 
 /// The document of a kind, in the file for the cluster.
 fn document(kind: &str) -> Yaml {
-    let [file] = &blocks("yaml")[..] else {
+    let [file] = &blocks(OPERATIONS, "yaml")[..] else {
         panic!("one file for the cluster");
     };
     let documents = YamlLoader::load_from_str(file).expect("YAML");
@@ -280,7 +289,7 @@ fn the_units_are_what_systemd_takes() {
     let folder = std::env::temp_dir().join(format!("onepoll-units-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
     let mut files = Vec::new();
-    for block in blocks("ini") {
+    for block in blocks(OPERATIONS, "ini") {
         let path = block
             .lines()
             .next()
@@ -357,7 +366,8 @@ fn verify(units: &[PathBuf]) {
 
 #[test]
 fn command_lines_have_flags_that_exist() {
-    let blocks = blocks("sh").concat() + &blocks("console").concat();
+    let languages = |text| blocks(text, "sh").concat() + &blocks(text, "console").concat();
+    let blocks: String = TEXTS.into_iter().map(languages).collect();
     let starts = ["target/static/onepoll ", "target/release/onepoll "];
     let mut lines = 0;
     for line in blocks.lines() {
@@ -369,5 +379,5 @@ fn command_lines_have_flags_that_exist() {
         assert!(takes(&words.split(' ').collect::<Vec<_>>()), "{line}");
         lines += 1;
     }
-    assert!(lines > 1, "the README runs the program with flags");
+    assert!(lines > 1, "the texts run the program with flags");
 }

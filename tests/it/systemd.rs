@@ -1,5 +1,5 @@
-//! The service unit of the README, held against the tools of systemd: how they rate it, and that
-//! the server runs with what the unit leaves to it.
+//! The service unit of the chapter on operations, held against the tools of systemd: how they rate
+//! it, and that the server runs with what the unit leaves to it.
 
 use std::collections::{HashMap, HashSet};
 use std::env::temp_dir;
@@ -9,14 +9,14 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio, id};
 
 use crate::harness::*;
-use crate::readme::blocks;
+use crate::readme::{OPERATIONS, blocks};
 use crate::supervisor::ask_both;
 
 /// The exposure that `systemd-analyze security` may report; it goes from 0 to 10.
 const EXPOSURE_MAX: f64 = 1.5;
 
 fn service_unit() -> String {
-    let mut units = blocks("ini").into_iter();
+    let mut units = blocks(OPERATIONS, "ini").into_iter();
     let unit = units.find(|unit| unit.contains("\n[Service]\n"));
     unit.expect("a service")
 }
