@@ -15,7 +15,7 @@ use crate::harness::onepoll;
 pub(crate) const OPERATIONS: &str = "src/operations.md";
 
 /// The texts in Markdown, as far as they show command lines.
-const TEXTS: [&str; 2] = ["README.md", OPERATIONS];
+const TEXTS: [&str; 3] = ["README.md", OPERATIONS, "benches/README.md"];
 
 /// A text in Markdown, by its path below the project.
 fn read(text: &str) -> String {
