@@ -14,6 +14,7 @@
 //! 7. [`systemd`]: inherited sockets, and word of readiness.
 //! 8. [`limits`]: every number, with its reason.
 //! 9. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
+//! 10. [`comparison`]: what differs from the Go program that this one was ported from.
 //!
 //! # Try it
 //!
@@ -27,6 +28,8 @@
 //! A test runs every box.
 
 pub mod cli;
+#[doc = include_str!("comparison.md")]
+pub mod comparison {}
 pub mod event_loop;
 pub mod http;
 pub mod limits;

@@ -15,7 +15,12 @@ use crate::harness::onepoll;
 pub(crate) const OPERATIONS: &str = "src/operations.md";
 
 /// The texts in Markdown, as far as they show command lines.
-const TEXTS: [&str; 3] = ["README.md", OPERATIONS, "benches/README.md"];
+const TEXTS: [&str; 4] = [
+    "README.md",
+    OPERATIONS,
+    "src/comparison.md",
+    "benches/README.md",
+];
 
 /// A text in Markdown, by its path below the project.
 fn read(text: &str) -> String {
@@ -380,4 +385,23 @@ fn command_lines_have_flags_that_exist() {
         lines += 1;
     }
     assert!(lines > 1, "the texts run the program with flags");
+}
+
+#[test]
+fn links_between_the_texts_lead_to_files() {
+    let mut links = 0;
+    for text in TEXTS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(text);
+        let folder = folder.parent().expect("a folder");
+        let markdown = read(text);
+        let targets = markdown.split("](").skip(1);
+        let targets = targets.filter_map(|rest| rest.split(')').next());
+        // Pages elsewhere, and those that `cargo doc` makes.
+        let elsewhere = |target: &&str| target.contains("://") || target.starts_with("target/doc/");
+        for target in targets.filter(|target| !elsewhere(target)) {
+            assert!(folder.join(target).is_file(), "{text} leads to {target}");
+            links += 1;
+        }
+    }
+    assert!(links > 0, "they do lead somewhere");
 }
