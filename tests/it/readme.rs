@@ -14,18 +14,26 @@ use crate::harness::onepoll;
 /// The chapter with the container file, the file for the cluster and the units.
 pub(crate) const OPERATIONS: &str = "src/operations.md";
 
-/// The texts in Markdown, as far as they show command lines.
-const TEXTS: [&str; 4] = [
+/// The texts in Markdown, as far as they show command lines; of a module its documentation.
+const TEXTS: [&str; 6] = [
     "README.md",
     OPERATIONS,
     "src/comparison.md",
+    "src/cli/mod.rs",
+    "src/observe/mod.rs",
     "benches/README.md",
 ];
 
 /// A text in Markdown, by its path below the project.
 fn read(text: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(text);
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{text}: {error}"))
+    let contents = fs::read_to_string(path).unwrap_or_else(|error| panic!("{text}: {error}"));
+    if !text.ends_with(".rs") {
+        return contents;
+    }
+    let lines = contents.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The blocks of a text in one language, in their order.
