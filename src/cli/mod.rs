@@ -3,6 +3,36 @@
 //!
 //! The invariant: nothing is guessed. A flag or a value that is not accepted is an error, which
 //! quotes it and says what is accepted.
+//!
+//! # Settings in detail
+//!
+//! `ADDR` is `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`. A port alone, as
+//! in the defaults, means every address of the host, IPv6 and IPv4 with one socket, or IPv4 alone
+//! (`0.0.0.0`) where the host has no IPv6. `[::]` means every address, too. Port 0 picks a free
+//! port. Names other than `localhost` are not resolved.
+//!
+//! A `DURATION` is `5s`, `250ms` or `2m`, up to a day. A switch such as `--reuse-port` is `true`,
+//! `yes`, `on` or `1`, or the opposite, in any case.
+//!
+//! `--body-timeout` is not the only deadline of a request body: once 5 s of it have passed, the
+//! body has to come at 240 bytes a second on average since its beginning.
+//!
+//! `--write-timeout` counts what the kernel takes, and the kernel takes large steps. So a timeout
+//! of a second or two may close a slow reader that never pauses, and a client that stops reading is
+//! closed after up to twice the time.
+//!
+//! At start the process raises the soft limit of descriptors to the hard one. By default main takes
+//! as many connections as that allows, up to 1,048,576, and leaves 16 descriptors to diagnostics;
+//! the limit at the start counts. When main has all of its connections, clients wait in the
+//! kernel's queue, and a line in the log says so.
+//!
+//! `RUST_LOG` is read where neither `--log` nor `ONEPOLL_LOG` is set. That variable belongs to many
+//! programs, so nothing in it is an error: the server takes a level by itself and `onepoll=LEVEL`,
+//! and ignores everything else with a warning.
+//!
+//! In the environment of `cargo build`, `ONEPOLL_PORT` and `ONEPOLL_DIAG_PORT` set the built-in
+//! ports and `ONEPOLL_VERSION` the version that `/ready` shows. Here, too, an empty variable counts
+//! as unset.
 
 pub mod address;
 pub mod options;

@@ -45,8 +45,8 @@
 //! ```
 //!
 //! When a drain's deadline closes a connection, the log has its trace. `--log trace` logs the same
-//! changes as they happen. `--log debug` has a line for each response, with the time since the
-//! server began to read the request, any delay included, and the reason if it is an error response:
+//! changes as they happen. `--log debug` has a line for each response, with the time since the last
+//! byte of its request came, any delay included, and the reason if it is an error response:
 //!
 //! ```console
 //! $ 2>debug.log target/release/onepoll --log debug &
