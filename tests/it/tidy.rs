@@ -12,6 +12,7 @@ use crate::harness::onepoll;
 const COLUMNS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 60;
 const FILE_LINES_MAX: usize = 450;
+const README_LINES_MAX: usize = 400;
 
 /// Which folders and files of the crate each of them may name: arrows run downward only.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -220,6 +221,15 @@ fn nothing_is_left_open() {
             assert!(!source.text.contains(mark), "{} has a {mark}", source.name);
         }
     }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = readme().lines().count();
+    assert!(
+        lines <= README_LINES_MAX,
+        "the README has {lines} lines: details belong beside their source"
+    );
 }
 
 #[test]
