@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use onepoll::http::{Behind, Next, Route, Site, serve};
-use onepoll::limits::OUTBOX;
+use onepoll::http::{Next, Output, Route, Routes, serve};
+use onepoll::limits::OUTPUT;
 
 const SMALL: &str = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const BROWSER: &str = "GET /hello HTTP/1.1\r\nHost: localhost:8080\r\nConnection: keep-alive\r\n\
@@ -24,9 +24,12 @@ const CHUNKED: &str = "POST /hello HTTP/1.1\r\nHost: localhost\r\n\
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let mut site = Site::new("main", vec![Route::new("/hello", "Hello world.")]);
-    let mut out = Vec::with_capacity(OUTBOX);
-    for (name, input, answers, status, next) in [
+    let routes = Routes::new(vec![Route::new("/hello", "Hello world.")]);
+    let mut output = Output {
+        bytes: Vec::with_capacity(OUTPUT),
+        pages: 0,
+    };
+    for (name, input, responses, status, next) in [
         ("small", SMALL.to_owned(), 1, "200", Next::Head),
         ("small, 16 deep", SMALL.repeat(16), 16, "200", Next::Head),
         ("browser", BROWSER.to_owned(), 1, "200", Next::Head),
@@ -47,25 +50,20 @@ fn main() {
         ("chunked body", CHUNKED.to_owned(), 1, "200", Next::Head),
     ] {
         // A benchmark of a wrong answer would be worth nothing.
-        let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-        assert_eq!((served.answered, served.next), (answers, next), "{name}");
-        assert_eq!(&out[9..12], status.as_bytes(), "{name}");
+        let served = serve(&routes, &mut (), Next::Head, input.as_bytes(), &mut output);
+        assert_eq!((served.responses, served.next), (responses, next), "{name}");
+        assert_eq!(&output.bytes[9..12], status.as_bytes(), "{name}");
 
         let mut group = criterion.benchmark_group("serve");
-        group.throughput(Throughput::Elements(answers.into()));
+        group.throughput(Throughput::Elements(responses.into()));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                out.clear();
-                serve(
-                    &mut site,
-                    None,
-                    black_box(input.as_bytes()),
-                    Behind::Nothing,
-                    &mut out,
-                )
+                output.bytes.clear();
+                let input = black_box(input.as_bytes());
+                serve(&routes, &mut (), Next::Head, input, &mut output)
             });
         });
-        out.clear();
+        output.bytes.clear();
     }
     criterion.final_summary();
 }

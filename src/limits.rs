@@ -8,7 +8,7 @@ use std::time::Duration;
 // The size of a request.
 
 /// Longest request head: request line, fields and the empty line that ends them. Of its input, a
-/// connection stores a partial head at most, or up to [`INBOX`] while a response has to wait. RFC
+/// connection stores a partial head at most, or up to [`INPUT`] while a response has to wait. RFC
 /// 9112, section 3 recommends at least 8,000 bytes for a request line.
 pub const HEAD_MAX: usize = 8 * 1024;
 
@@ -28,41 +28,41 @@ pub const TRAILERS_MAX: usize = 4 * 1024;
 // Buffers, which all connections share, and what fits into them.
 
 /// Size of the read buffer: unparsed input of earlier reads, and the bytes of one recv(2).
-pub const INBOX: usize = 16 * 1024;
+pub const INPUT: usize = 16 * 1024;
 
 /// Size of the write buffer: several times the responses to a read buffer full of `/hello`. Further
 /// responses are written after it has been sent. Memory that is never written to costs nothing.
-pub const OUTBOX: usize = 256 * 1024;
+pub const OUTPUT: usize = 256 * 1024;
 
 /// Longest body that is copied into the write buffer. A longer one is sent from where it is, and
 /// the next response waits until it has been sent.
 pub const BODY_COPIED_MAX: usize = 4 * 1024;
 
 /// Longest response in the write buffer, head and body.
-pub const ANSWER_MAX: usize = BODY_COPIED_MAX + 256;
+pub const RESPONSE_MAX: usize = BODY_COPIED_MAX + 256;
 
 /// Longest body of a dynamic page, which is rendered per request and is alone in the write buffer.
-pub const TEXT_MAX: usize = 128 * 1024;
+pub const PAGE_MAX: usize = 128 * 1024;
 
 /// Longest request body for a dynamic page, with the lines of its chunks. It is skipped once all of
 /// it has been received.
-pub const PAGE_BODY_MAX: usize = 4 * 1024;
+pub const PAGE_REQUEST_BODY_MAX: usize = 4 * 1024;
 
 /// Records of state changes in the recorder's ring, of all connections together.
 pub const RECORDS_MAX: usize = 4096;
 
 /// Most lines in the log for the trace of a connection that the shutdown closes at its deadline.
-pub const STORY_MAX: usize = 16;
+pub const TRACE_LOG_LINES_MAX: usize = 16;
 
 /// Most lines of a trace on `/trace`.
-pub const ROWS_MAX: usize = 500;
+pub const TRACE_LINES_MAX: usize = 500;
 
 /// Most recent connections that `/trace` shows: as many as fit on a screen.
-pub const LATEST_MAX: usize = 40;
+pub const TRACE_LATEST_MAX: usize = 40;
 
 /// Most bytes of deferred responses of one connection during a drain: a few hundred responses. A
 /// client with more requests in flight may see the close before it has sent all of them.
-pub const WITHHELD_MAX: usize = 64 * 1024;
+pub const DEFERRED_MAX: usize = 64 * 1024;
 
 /// Longest body that `--body-size` accepts, in bytes. The length of an unsent body is a `u32`.
 pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
@@ -71,7 +71,7 @@ pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
 /// How often a connection reads or writes in one run, so that a client that pipelines cannot delay
 /// all others.
-pub const STEPS_PER_TURN: usize = 4;
+pub const STEPS_PER_RUN: usize = 4;
 
 /// Connections accepted from one listener in one tick: open connections go first.
 pub const ACCEPTS_PER_TICK: usize = 64;
@@ -91,7 +91,7 @@ pub const CONNECTIONS_MAX: usize = 1 << 20;
 /// when main has reached its maximum. If fewer than twice as many are left, it is half of those.
 pub const DESCRIPTORS_RESERVED: usize = 16;
 
-/// Slots that `/trace?map` shows, so that it fits into [`TEXT_MAX`].
+/// Slots that `/trace?map` shows, so that it fits into [`PAGE_MAX`].
 pub const MAP_SLOTS_MAX: usize = 65_536;
 
 /// Connections in the accept queue of each listener. The kernel silently lowers this to
@@ -124,10 +124,10 @@ pub const DELAY: Duration = Duration::ZERO;
 
 /// Deferred, during a drain: how long the connection of a client that pipelines has to be quiet
 /// before its last response is sent with `Connection: close`. Further requests may be in flight.
-pub const HELD_PATIENCE: Duration = Duration::from_millis(200);
+pub const DEFERRED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Most time that responses are deferred in all, if the client keeps sending requests.
-pub const HELD_MAX: Duration = Duration::from_secs(1);
+pub const DEFERRED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Writing, between two writes of which the kernel takes some bytes; the default of
 /// `--write-timeout`. It is long because the kernel reports a socket as writable only once about a
@@ -136,11 +136,11 @@ pub const HELD_MAX: Duration = Duration::from_secs(1);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Half-closed after the last response, until the peer's FIN (RFC 9112, section 9.6).
-pub const LINGERING_PATIENCE: Duration = Duration::from_secs(1);
+pub const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often that timeout starts again for a peer that keeps sending. Many clients do not read the
 /// response before they have sent the whole request, even if it is an error response.
-pub const LINGERINGS_MAX: u8 = 30;
+pub const HALF_CLOSED_ROUNDS_MAX: u8 = 30;
 
 /// A timeout that starts again in the same state, as at every request of a busy client, is late by
 /// one part in this many at most, and never early.
@@ -149,11 +149,11 @@ pub const TIMEOUT_PRECISION: u32 = 64;
 /// Half-closed at the end of the idle grace, until the FIN of an idle peer. It is short because no
 /// response is at stake and the whole shutdown waits. It is long enough for a client that polls its
 /// idle connections.
-pub const FAREWELL_PATIENCE: Duration = Duration::from_millis(100);
+pub const IDLE_CLOSED_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a listener stays open after its SYNs are filtered out, so that handshakes that have
 /// begun can still reach the accept queue.
-pub const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(10);
+pub const HANDSHAKE_TIME: Duration = Duration::from_millis(10);
 
 /// Pause before the next accept(2) when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -169,7 +169,7 @@ pub const LOG_BUFFER_MAX: usize = 64 * 1024;
 pub const LOG_LINE_MAX: usize = HEAD_MAX + 1024;
 
 /// Most bytes that the log shows of a request head with an error.
-pub const LOGGED_MAX: usize = 256;
+pub const LOGGED_INPUT_MAX: usize = 256;
 
 /// Pause between two flushes while standard error takes nothing.
 pub const LOG_PAUSE: Duration = Duration::from_millis(100);
@@ -222,23 +222,23 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// freed first: then, a lack of memory is an error message, and later it aborts the process.
 pub const START_MEMORY: usize = 1024 * 1024;
 
-/// Longest version text, so that a response with it stays within [`ANSWER_MAX`].
+/// Longest version text, so that a response with it stays within [`RESPONSE_MAX`].
 pub const VERSION_MAX: usize = 64;
 
 const _: () = assert!(
-    HEAD_MAX + PAGE_BODY_MAX < INBOX,
+    HEAD_MAX + PAGE_REQUEST_BODY_MAX < INPUT,
     "an unparsed head and body must leave room to read"
 );
-const _: () = assert!(TEXT_MAX + ANSWER_MAX < OUTBOX, "a dynamic page must fit");
+const _: () = assert!(PAGE_MAX + RESPONSE_MAX < OUTPUT, "a dynamic page must fit");
 const _: () = assert!(
-    MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < TEXT_MAX,
+    MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < PAGE_MAX,
     "a map must fit"
 );
 const _: () = assert!(
-    2 * (OUTBOX + INBOX) < START_MEMORY,
+    2 * (OUTPUT + INPUT) < START_MEMORY,
     "the buffers must leave as much for everything else"
 );
-const _: () = assert!(ANSWER_MAX < OUTBOX, "a response must fit");
+const _: () = assert!(RESPONSE_MAX < OUTPUT, "a response must fit");
 const _: () = assert!(BODY_SIZE_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(
     (LOG_BUFFER_MAX + LOG_LINE_MAX) / PIPE_WRITE < LOG_EXIT_WRITES_MAX,

@@ -3,18 +3,19 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use log::{Level, error, log_enabled, warn};
-use onepoll::cli::Command;
 use onepoll::cli::options::Options;
-use onepoll::cli::probe;
-use onepoll::event_loop::Server;
-use onepoll::event_loop::descriptors;
+use onepoll::cli::{Command, probe};
+use onepoll::event_loop::listener::{Listener, Reach, Service};
 use onepoll::event_loop::shutdown::Outcome;
-use onepoll::event_loop::signals;
+use onepoll::event_loop::{Config, Server, descriptors, signals};
+use onepoll::limits::LOG_PAUSE;
 use onepoll::log::Output;
-use onepoll::services::{Service, VERSION};
-use onepoll::systemd;
+use onepoll::observe::{Hooks, Observe};
+use onepoll::services::{self, VERSION};
+use onepoll::systemd::{self, Inherited};
 
 fn main() -> ExitCode {
     signals::ignore_harmful();
@@ -26,8 +27,8 @@ fn main() -> ExitCode {
         },
         Ok(Command::Print(text)) => print(&mut io::stdout(), &text, 0),
         Err(error) => {
-            let complaint = format!("onepoll: {error}\n");
-            print(&mut io::stderr(), &complaint, error.exit_status())
+            let message = format!("onepoll: {error}\n");
+            print(&mut io::stderr(), &message, error.exit_status())
         }
     };
     status.into()
@@ -40,28 +41,19 @@ fn serve(options: &Options) -> u8 {
     let output = match Output::open(options.log) {
         Ok(output) => output,
         Err(error) => {
-            let complaint = format!("onepoll: cannot keep a log: {error}\n");
-            return print(&mut io::stderr(), &complaint, 1);
+            let message = format!("onepoll: cannot open the log: {error}\n");
+            return print(&mut io::stderr(), &message, 1);
         }
     };
     if let Some(warning) = &options.warning {
         warn!(target: "onepoll", "{warning}");
     }
-    let bound = inherited.and_then(|inherited| Server::bind(options, inherited));
-    let outcome = bound.and_then(|mut server| {
-        let (main, diag) = (server.address(Service::Main), server.address(Service::Diag));
-        output.print_ready_line(VERSION, main, diag);
-        systemd::notify_ready();
-        server.run()?;
-        // No connection is left that a wait for standard error could delay.
-        output.flush_before_exit();
-        Ok(server.sum_up())
-    });
+    let outcome = inherited.and_then(|inherited| run(options, inherited, &output));
     let status = match outcome {
         Ok(Outcome::Drained) => 0,
         Ok(Outcome::Failed) => 1,
-        Ok(Outcome::Cut) => 3,
-        Ok(Outcome::Left) => 130,
+        Ok(Outcome::Aborted) => 3,
+        Ok(Outcome::Interrupted) => 130,
         // A start that fails says so even if there is no log.
         Err(error) if !log_enabled!(target: "onepoll", Level::Error) => {
             print(&mut io::stderr(), &format!("onepoll: {error}\n"), 1)
@@ -75,7 +67,55 @@ fn serve(options: &Options) -> u8 {
     status
 }
 
-/// Prints a text for whoever still listens: a reader that has gone is no failure of ours.
+/// Binds both listeners, or takes those that are inherited, and serves until a shutdown is over.
+fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<Outcome> {
+    let bind = |service, candidates: &[_]| Listener::bind(service, candidates, options.reuse_port);
+    let [diag, main] = inherited;
+    let diag = diag.map_or_else(|| bind(Service::Diag, &options.diag.candidates()), Ok)?;
+    let main = if let Some(main) = main {
+        main.reach().require_apart(diag.reach())?;
+        main
+    } else {
+        let candidates = options.listen.candidates();
+        for &address in &candidates {
+            Reach::of(address).require_apart(diag.reach())?;
+        }
+        bind(Service::Main, &candidates)?
+    };
+    let (main_address, diag_address) = (main.address(), diag.address());
+    let config = Config {
+        timeouts: options.timeouts,
+        delay: options.content.delay,
+        schedule: options.schedule,
+        max_connections: options.max_connections,
+    };
+    let [diag_routes, main_routes] = services::routes(&options.content)?;
+    let listeners = vec![(diag, diag_routes), (main, main_routes)];
+    let observer = Observe::new(
+        VERSION,
+        Hooks {
+            before_wait,
+            stopping: systemd::notify_stopping,
+            dropped: onepoll::log::dropped,
+        },
+    );
+    let mut server = Server::new(&config, listeners, observer)?;
+    output.print_ready_line(VERSION, main_address, diag_address);
+    systemd::notify_ready();
+    server.run()?;
+    // No connection is left that a wait for standard error could delay.
+    output.flush_before_exit();
+    Ok(server.sum_up())
+}
+
+/// The log of a tick goes out before the next one waits. What standard error does not take is
+/// tried again after a pause.
+fn before_wait() -> Option<Duration> {
+    onepoll::log::flush();
+    onepoll::log::has_unflushed_lines().then_some(LOG_PAUSE)
+}
+
+/// Prints a text. That its reader has gone is no failure of this program.
 fn print(out: &mut dyn Write, text: &str, status: u8) -> u8 {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     status

@@ -4,9 +4,10 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use crate::http::{Route, Site, Status};
+use crate::event_loop::listener::Service;
+use crate::http::{Route, Routes};
 use crate::limits::{DELAY, VERSION_MAX};
-use crate::observe::live;
+use crate::observe;
 
 /// The version that is served: `ONEPOLL_VERSION` in the environment of the build, or that of
 /// the package.
@@ -14,9 +15,6 @@ pub const VERSION: &str = version(option_env!("ONEPOLL_VERSION"));
 
 const PORT: u16 = port(option_env!("ONEPOLL_PORT"), 8080);
 const DIAG_PORT: u16 = port(option_env!("ONEPOLL_DIAG_PORT"), 8081);
-
-/// The pages of diagnostics that are written anew for each request.
-const LIVE: [&str; 3] = ["/metrics", "/loop", "/trace"];
 
 /// What main serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,83 +63,25 @@ impl Content {
     }
 }
 
-/// One of the services, in the order in which they start, accept and exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Diagnostics: tells whoever operates the server that it is ready, and which one it is.
-    Diag,
-    /// What the server is for.
-    Main,
+/// The built-in port of a service: `ONEPOLL_PORT` or `ONEPOLL_DIAG_PORT` in the environment of the
+/// build, or that of the program that this one was ported from.
+pub fn default_port(service: Service) -> u16 {
+    match service {
+        Service::Diag => DIAG_PORT,
+        Service::Main => PORT,
+    }
 }
 
-impl Service {
-    /// Both services. Each is at the index that it converts to.
-    pub const ALL: [Service; 2] = [Service::Diag, Service::Main];
-
-    /// Its name in messages.
-    pub fn title(self) -> &'static str {
-        match self {
-            Service::Diag => "Diagnostics Server",
-            Service::Main => "Server",
-        }
-    }
-
-    /// The target of its log lines, so that requests to the two can be told apart.
-    pub fn name(self) -> &'static str {
-        match self {
-            Service::Diag => "diag",
-            Service::Main => "main",
-        }
-    }
-
-    /// Its built-in port: `ONEPOLL_PORT` or `ONEPOLL_DIAG_PORT` in the environment of the
-    /// build, or that of the program that this one was ported from.
-    pub fn port(self) -> u16 {
-        match self {
-            Service::Diag => DIAG_PORT,
-            Service::Main => PORT,
-        }
-    }
-
-    /// What both serve, each at its index.
-    ///
-    /// # Errors
-    /// A lack of memory for the body.
-    pub fn sites(content: &Content) -> io::Result<[Site; Service::ALL.len()]> {
-        let [diag, main] = Service::ALL.map(|service| service.site(content));
-        Ok([diag?, main?])
-    }
-
-    fn site(self, content: &Content) -> io::Result<Site> {
-        let routes = match self {
-            Service::Diag => {
-                let ready = Route::new("/ready", format!("Version: {VERSION}"));
-                let page = Route {
-                    fields: live::FIELDS,
-                    ..Route::new("/", live::PAGE)
-                };
-                [ready, page]
-                    .into_iter()
-                    .chain(LIVE.map(Route::live))
-                    .collect()
-            }
-            Service::Main => {
-                vec![Route {
-                    is_delayed: !content.delay.is_zero(),
-                    ..Route::new(&content.path, content.body()?)
-                }]
-            }
-        };
-        Ok(Site::new(self.name(), routes))
-    }
-
-    /// Changes what it serves once the server is going to end.
-    pub fn retire(self, site: &mut Site) {
-        match self {
-            Service::Diag => site.replace("/ready", Status::UNAVAILABLE, "draining"),
-            Service::Main => {}
-        }
-    }
+/// What both services serve, each at its index.
+///
+/// # Errors
+/// A lack of memory for the body.
+pub fn routes(content: &Content) -> io::Result<[Routes; Service::ALL.len()]> {
+    let main = Route {
+        is_delayed: !content.delay.is_zero(),
+        ..Route::new(&content.path, content.body()?)
+    };
+    Ok([Routes::new(observe::routes()), Routes::new(vec![main])])
 }
 
 /// A variable of the build. An empty one counts as unset, as it does at start.

@@ -16,12 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::debug;
 
-use crate::event_loop::bound::Bound;
+use crate::event_loop::listener::{Listener, Service};
 use crate::limits::NOTIFY_TIMEOUT;
-use crate::services::Service;
 
 /// The inherited sockets, each at the index of its service.
-pub type Inherited = [Option<Bound>; Service::ALL.len()];
+pub type Inherited = [Option<Listener>; Service::ALL.len()];
 
 /// The inherited sockets, named `main` and `diag`. Sockets without such a name are for main and
 /// diagnostics, in this order. Only the first call returns them. It has to come before the process
@@ -55,7 +54,7 @@ pub fn sockets() -> io::Result<Inherited> {
     };
     let services = services(&names).map_err(|why| unusable(&why))?;
     for (fd, service) in fds.into_iter().zip(services) {
-        sockets[service as usize] = Some(Bound::inherit(service, adopt(fd))?);
+        sockets[service as usize] = Some(Listener::inherit(service, adopt(fd))?);
     }
     Ok(sockets)
 }

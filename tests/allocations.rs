@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use onepoll::cli::address::Address;
-use onepoll::cli::options::Options;
-use onepoll::event_loop::Server;
+use onepoll::event_loop::listener::{Listener, Service};
 use onepoll::event_loop::shutdown::Outcome;
-use onepoll::services::Service;
-use onepoll::systemd::Inherited;
+use onepoll::event_loop::{Config, Server};
+use onepoll::observe::{Hooks, Observe};
+use onepoll::services::{self, Content};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 
@@ -53,16 +52,19 @@ unsafe impl GlobalAlloc for Counting {
 fn serving_allocates_nothing() {
     let (sender, receiver) = channel();
     let server = thread::spawn(move || {
-        let loopback = Address::One(([127, 0, 0, 1], 0).into());
-        let options = Options {
-            listen: loopback,
-            diag: loopback,
-            ..Options::default()
+        let loopback = [([127, 0, 0, 1], 0).into()];
+        let listener = Listener::bind(Service::Main, &loopback, false).expect("a free port");
+        let address = listener.address();
+        let [_, routes] = services::routes(&Content::default()).expect("there is memory");
+        let hooks = Hooks {
+            before_wait: || None,
+            stopping: || {},
+            dropped: || 0,
         };
-        let mut server = Server::bind(&options, Inherited::default()).expect("free ports");
-        sender
-            .send(server.address(Service::Main))
-            .expect("the test waits");
+        let observer = Observe::new("1", hooks);
+        let listeners = vec![(listener, routes)];
+        let mut server = Server::new(&Config::default(), listeners, observer).expect("it listens");
+        sender.send(address).expect("the test waits");
         COUNTS.set(true);
         server.run().expect("no error of the poll");
         server.sum_up()
@@ -71,7 +73,7 @@ fn serving_allocates_nothing() {
 
     let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned();
-    // The last one is answered in more than one turn.
+    // The last but one is answered in more than one run.
     let inputs = [
         hello.repeat(16),
         hello.replace("/hello", "/other"),

@@ -13,11 +13,10 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use onepoll::cli::address::Address;
-use onepoll::cli::options::Options;
-use onepoll::event_loop::Server;
+use onepoll::event_loop::listener::{Listener, Service};
+use onepoll::event_loop::{Config, Server};
+use onepoll::http::Routes;
 use onepoll::limits::SIGNAL_REPEAT;
-use onepoll::systemd::Inherited;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::SIGTERM;
 
@@ -29,18 +28,23 @@ const STUCK: &str = "ONEPOLL_TEST_STUCK";
 const SAYS_SO: &str = "It listens and never looks.";
 
 #[test]
-fn handlers_are_in_place_before_the_sockets_are() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = Address::One(taken.local_addr().expect("an address"));
-    let options = Options {
-        listen: taken,
-        diag: taken,
-        ..Options::default()
-    };
+fn handlers_are_in_place_before_clients_can_connect() {
+    let listener = listener();
+    // Another socket is quicker, so that this one cannot listen.
+    let _other = TcpListener::bind(listener.address()).expect("the port is only bound");
     assert_eq!(signals("SigCgt") & bits(), 0, "none is installed yet");
-    Server::bind(&options, Inherited::default())
-        .expect_err("the port is taken, so there never was a socket");
+    server(listener).expect_err("another socket listens there");
     assert_eq!(signals("SigCgt") & bits(), bits());
+}
+
+fn listener() -> Listener {
+    let loopback = [([127, 0, 0, 1], 0).into()];
+    Listener::bind(Service::Main, &loopback, false).expect("a free port")
+}
+
+fn server(listener: Listener) -> std::io::Result<Server<()>> {
+    let routes = Routes::new(Vec::new());
+    Server::new(&Config::default(), vec![(listener, routes)], ())
 }
 
 fn bits() -> u64 {
@@ -84,13 +88,7 @@ fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
 
 /// Listens, says so, and then does nothing for ever.
 fn be_stuck() -> ! {
-    let loopback = Address::One(([127, 0, 0, 1], 0).into());
-    let options = Options {
-        listen: loopback,
-        diag: loopback,
-        ..Options::default()
-    };
-    let _server = Server::bind(&options, Inherited::default()).expect("free ports");
+    let _server = server(listener()).expect("it listens");
     println!("{SAYS_SO}");
     loop {
         thread::park();

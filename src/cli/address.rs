@@ -73,30 +73,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// An IPv4-mapped address as IPv4. A socket for both IP versions reports IPv4 addresses as mapped
-/// ones (RFC 4291, section 2.5.5.2).
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ipv4_mapped_addresses_are_shown_as_ipv4() {
-        for (address, shown) in [
-            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("[::1]:80", "[::1]:80"),
-        ] {
-            let address = address.parse().expect("an address");
-            assert_eq!(canonical(address).to_string(), shown);
-        }
-    }
 
     #[test]
     fn addresses_are_parsed_as_users_write_them() {

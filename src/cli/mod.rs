@@ -280,9 +280,10 @@ mod tests {
 
     use super::*;
     use crate::cli::address::Address;
+    use crate::event_loop::listener::Service;
     use crate::event_loop::shutdown::Schedule;
     use crate::event_loop::timers::Timeouts;
-    use crate::services::{Content, Service};
+    use crate::services::{Content, default_port};
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Command, String> {
         let variable = |name: &str| {
@@ -514,7 +515,7 @@ mod tests {
             Err(error) => Err(error),
         };
         let diag = [("ONEPOLL_DIAG", "[::]:9")];
-        let ours = format!("http://127.0.0.1:{}/ready", Service::Diag.port());
+        let ours = format!("http://127.0.0.1:{}/ready", default_port(Service::Diag));
         assert_eq!(probe(&["--probe"], &[]), probes(&ours));
         assert_eq!(
             probe(&["--probe"], &diag),

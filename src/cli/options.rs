@@ -10,11 +10,12 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::cli::address::{ADDRESSES, Address};
+use crate::event_loop::listener::Service;
 use crate::event_loop::shutdown::Schedule;
 use crate::event_loop::timers::Timeouts;
 use crate::http::is_plain_path;
-use crate::limits::{self, BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX};
-use crate::services::{Content, Service};
+use crate::limits::{BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX};
+use crate::services::{Content, default_port};
 
 /// The value of every setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +43,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            listen: Address::Every(Service::Main.port()),
-            diag: Address::Every(Service::Diag.port()),
+            listen: Address::Every(default_port(Service::Main)),
+            diag: Address::Every(default_port(Service::Diag)),
             reuse_port: false,
-            schedule: Schedule {
-                lame_duck: limits::LAME_DUCK,
-                drain: limits::DRAIN,
-                idle_grace: limits::IDLE_GRACE,
-            },
+            schedule: Schedule::default(),
             content: Content::default(),
             max_connections: None,
             timeouts: Timeouts::default(),

@@ -11,62 +11,62 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A moment. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Instant(u64);
 
-impl Moment {
+impl Instant {
     /// Earlier than every other moment.
-    pub const FIRST: Moment = Moment(0);
+    pub const FIRST: Instant = Instant(0);
 
     /// Later than every other moment.
-    pub const NEVER: Moment = Moment(u64::MAX);
+    pub const NEVER: Instant = Instant(u64::MAX);
 
     /// How many nanoseconds later this moment is; none if it is earlier.
-    pub fn nanos_since(self, earlier: Moment) -> u64 {
+    pub fn nanos_since(self, earlier: Instant) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
     /// The present one, by the clock that nobody sets (`CLOCK_MONOTONIC`, time(7)).
-    pub fn now() -> Moment {
+    pub fn now() -> Instant {
         let time = clock_gettime(ClockId::Monotonic);
         let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
-        Moment(seconds * 1_000_000_000 + nanos)
+        Instant(seconds * 1_000_000_000 + nanos)
     }
 }
 
-impl Add<Duration> for Moment {
-    type Output = Moment;
+impl Add<Duration> for Instant {
+    type Output = Instant;
 
     /// `NEVER` stays as it is. Other moments do not get there: they and what is added to them
     /// are far below the five hundred years that would take.
-    fn add(self, time: Duration) -> Moment {
-        Moment(self.0.saturating_add(nanos(time)))
+    fn add(self, time: Duration) -> Instant {
+        Instant(self.0.saturating_add(nanos(time)))
     }
 }
 
-impl Sub<Duration> for Moment {
-    type Output = Moment;
+impl Sub<Duration> for Instant {
+    type Output = Instant;
 
-    fn sub(self, time: Duration) -> Moment {
-        Moment(self.0.saturating_sub(nanos(time)))
+    fn sub(self, time: Duration) -> Instant {
+        Instant(self.0.saturating_sub(nanos(time)))
     }
 }
 
-impl AddAssign<Duration> for Moment {
+impl AddAssign<Duration> for Instant {
     fn add_assign(&mut self, time: Duration) {
         *self = *self + time;
     }
 }
 
-impl Sub for Moment {
+impl Sub for Instant {
     type Output = Duration;
 
     /// How much later this moment is; nothing if it is earlier.
-    fn sub(self, earlier: Moment) -> Duration {
+    fn sub(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 }
 
-/// The time since 1970. Unlike a [`Moment`], it may be set by somebody (`CLOCK_REALTIME`,
+/// The time since 1970. Unlike a [`Instant`], it may be set by somebody (`CLOCK_REALTIME`,
 /// time(7)).
 pub fn since_1970() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default()
@@ -95,14 +95,14 @@ mod tests {
 
     #[test]
     fn moments_are_counted_in_nanoseconds() {
-        let now = Moment::now();
+        let now = Instant::now();
         let later = now + Duration::new(3, 7);
-        assert!(now < later && later < Moment::NEVER);
+        assert!(now < later && later < Instant::NEVER);
         assert_eq!(later - now, Duration::new(3, 7));
         assert_eq!(later - Duration::new(3, 7), now);
         assert_eq!(now - later, Duration::ZERO);
-        assert_eq!(Moment::NEVER + Duration::from_secs(1), Moment::NEVER);
-        assert!(Moment::now() >= now, "time goes on");
+        assert_eq!(Instant::NEVER + Duration::from_secs(1), Instant::NEVER);
+        assert!(Instant::now() >= now, "time goes on");
     }
 
     #[test]

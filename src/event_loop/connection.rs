@@ -1,280 +1,508 @@
-//! One peer: where its conversation stands, what it has sent too little of and what it has
-//! taken too little of. Knows no poll and no clock. Its
-//! [phases](crate::event_loop::phase) have a page of their own; here are the steps that lead from
-//! one to the next because something has come or gone out.
+//! One connection: its state, and every transition from one state to the next. It knows no poll
+//! and asks no clock. It borrows the buffers for a run, and keeps what it could not finish.
 //!
-//! The invariant: between turns a connection holds only what it could not finish, which is
-//! usually nothing. An idle one owns no memory but itself.
+//! The invariant: between runs a connection owns no memory but itself, unless a request has come
+//! in part or a response could not be sent.
+//!
+//! ```text
+//!            ┌───────────────── read, serve, send ─────────────────┐
+//!  accepted ─┴► idle ──────► head, body, delayed, deferred ◄──────►│
+//!                │  ▲                                              │
+//!                │  └──────────── all requests answered ───────────┤
+//!                │                                                 ▼
+//!   idle grace   │               ┌──── all sent, go on ──────── writing
+//!                ▼               ▼                                 │
+//!           idle closed         (any)              last response sent, or at once
+//!                │                                                 ▼
+//!                └─────────► closed ◄──── the peer's FIN ──── half-closed
+//! ```
+//!
+//! [`TRANSITIONS`] has all of them as data. Every state leads to closed: by the peer, by an error
+//! of the socket, by a timeout or at the drain's deadline.
+//!
+//! # Try it
+//!
+//! Half a request, then the other half: the connection goes from idle to head and back.
+//!
+//! ```sh
+//! onepoll --log trace & server=$!
+//! (printf 'GET /hello HTTP/1.1\r\n'; sleep 1; printf 'Host: a\r\n\r\n'; sleep 1) |
+//!     curl -m3 -s telnet://localhost:8080 & sleep 0.5
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: the beginning of a head has come
+//! sleep 1
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: a request is answered
+//! wait %1; kill $server
+//! ```
 
-mod parting;
-pub mod patience;
-mod withholding;
+use std::io::ErrorKind;
+use std::time::Duration;
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use super::clock::Instant;
+use super::connections::Shared;
+use super::listener::Service;
+use super::observer::{Budget, CloseReason, Observer};
+use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
+use super::timers::Timeout;
+use crate::http::{Head, Next, Refusal, Response, Served, Unanswered, UnsentBody, refuse, serve};
+use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, STEPS_PER_RUN};
 
-use crate::event_loop::desk::Desk;
-use crate::event_loop::outgoing::{Outgoing, Sent};
-use crate::event_loop::phase::Phase;
-use crate::event_loop::stream::{Edge, Received, Socket, Wire};
-use crate::event_loop::timers::Lane;
-use crate::event_loop::turn::{Change, Reason, Step, Turn};
-use crate::http::{Behind, Head, Next, Site, Tail, serve};
-use crate::limits::STEPS_PER_TURN;
-use crate::observe::counters::Moved;
+/// The state of a connection. Data that only one state has is in its variant. What follows a
+/// response that is unsent, [`Unsent`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing of a request has come.
+    Idle,
+    /// Part of a head has come.
+    Head,
+    /// A head has come, and part of its body is still to come. If that is for a dynamic page, the
+    /// request stays unparsed until all of it has come.
+    Body {
+        request: Option<Unanswered>,
+        /// When the body is too slow, unless more of it comes.
+        due: Instant,
+    },
+    /// The response to a whole request waits for its delay.
+    Delayed(Response),
+    /// Whole requests have come. They wait for the output to be sent, or for a page.
+    Queued,
+    /// In a shutdown, the responses to a client that pipelines are kept back until no more
+    /// requests follow: only the very last one may announce the close.
+    Deferred,
+    /// Output waits for room in the kernel. Nothing is read until it is sent: a client that does
+    /// not take its responses has to wait before it can ask for more.
+    Writing,
+    /// The last response and a FIN are sent. Closing at once could destroy that response: the
+    /// kernel meets input that is not read with an RST, which overtakes what the peer has not read
+    /// yet (RFC 9112, section 9.6).
+    HalfClosed {
+        /// The peer has sent something since the timeout began.
+        heard: bool,
+        /// How often the timeout may still begin anew.
+        rounds: u8,
+    },
+    /// A FIN is sent, and no response is at stake.
+    IdleClosed,
+}
+
+/// Every transition from one state to another, or by answering requests to the same. A test
+/// proves that all of them happen, and no others.
+pub const TRANSITIONS: &[(Timeout, &[Timeout])] = &[];
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<S> {
-    wire: Wire<S>,
-    phase: Phase,
-    /// Input that has been read and not been served: in general the beginning of a head whose
-    /// end has not come, and whole requests only behind one whose answer has to wait.
-    carry: Box<[u8]>,
-    outgoing: Outgoing,
-    /// What is to be expected behind whatever has come. A peer that has been seen to send a
-    /// request without waiting for the answer to another may do so again.
-    behind: Behind,
-    /// In a stop, it has been given a long body, which cannot be withheld.
-    takes_long: bool,
-    /// Bytes that have been read of a body. The table counts them; here is room for that.
-    pub received: u32,
+    stream: Stream<S>,
+    state: State,
+    /// Input that has been read and not been served: the beginning of a head, or whole requests
+    /// behind a response that has to wait.
+    unparsed: Box<[u8]>,
+    /// The listener that accepted it.
+    pub service: Service,
+    /// The client has sent a request without waiting for the response to the one before, and may
+    /// do so again.
+    pipelines: bool,
+    /// It is among the connections that run again.
+    pub runs_again: bool,
 }
 
+/// What a run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The connection waits for an event, or for its timeout.
+    Waits,
+    /// The connection has more to do, although no event will come.
+    HasWork,
+    /// The same, as a budget is used up.
+    OutOf(Budget),
+    /// The connection is of no more use.
+    Closed(CloseReason),
+}
+
+/// What a step of a run came to: whether there may be more to do at once.
+type Step = Result<bool, CloseReason>;
+
 impl<S: Socket> Connection<S> {
-    /// A connection on which nothing has been said yet.
-    pub fn new(socket: S) -> Connection<S> {
+    /// A connection on which nothing has come yet.
+    pub fn new(service: Service, socket: S) -> Connection<S> {
         Connection {
-            wire: Wire::new(socket),
-            phase: Phase::Idle,
-            carry: Box::default(),
-            outgoing: Outgoing::default(),
-            behind: Behind::Nothing,
-            takes_long: false,
-            received: 0,
+            stream: Stream::new(socket),
+            state: State::Idle,
+            unparsed: Box::default(),
+            service,
+            pipelines: false,
+            runs_again: false,
         }
     }
 
-    /// Remembers what an event reported, for the next turn.
-    pub fn note(&mut self, edge: Edge) {
-        self.wire.note(edge);
+    /// Adds what an event has told, for the next run.
+    pub fn set_ready(&mut self, readiness: Readiness) {
+        self.stream.set_ready(readiness);
     }
 
-    /// The lane that goes with the present phase.
-    pub fn lane(&self) -> Lane {
-        self.phase.lane()
-    }
-
-    /// Where its peer is, for the log.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.wire.peer()
-    }
-
-    /// Gives the connection a turn: it goes on until it would have to wait, but for at most
-    /// [`STEPS_PER_TURN`] steps. A turn with nothing to do does no harm, so nobody has to
-    /// prove that one is due.
-    pub fn advance(&mut self, desk: &mut Desk, site: &mut Site) -> Turn {
-        let mut change = Change::None;
-        for _ in 0..STEPS_PER_TURN {
-            let step = match self.phase {
-                Phase::Idle | Phase::Head | Phase::Body(_) | Phase::PageBody | Phase::Held(_) => {
-                    if !self.wire.is_readable() {
-                        return open(change, false);
-                    }
-                    self.converse(desk, site)
-                }
-                Phase::Unwritten if !site.has_text() => Ok(Step::Blocked),
-                Phase::Queued | Phase::Unwritten => self.go_on(desk, site),
-                Phase::Writing(next) => self.flush(next, desk, site),
-                // Who has reset the connection waits for nothing; a FIN may be half of a close.
-                Phase::Delayed(_) if self.wire.is_broken() => {
-                    Ok(Step::Over(Reason::Failed(ErrorKind::ConnectionReset)))
-                }
-                Phase::Delayed(_) => Ok(Step::Blocked),
-                Phase::Lingering { .. } | Phase::Farewell => self.discard(desk),
-            };
-            match step {
-                Ok(Step::Done(next)) => change = change.then(next),
-                Ok(Step::Blocked) => return open(change, false),
-                Ok(Step::Over(reason)) => return Turn::Over(reason),
-                Err(error) => return Turn::Over(Reason::Failed(error.kind())),
-            }
+    /// What the connection waits for, and so the name of its state.
+    pub fn timeout(&self) -> Timeout {
+        match self.state {
+            State::Idle => Timeout::Idle,
+            State::Head => Timeout::Head,
+            State::Body { .. } => Timeout::Body,
+            State::Delayed(_) => Timeout::Delayed,
+            State::Deferred => Timeout::Deferred,
+            State::Queued | State::Writing => Timeout::Writing,
+            State::HalfClosed { .. } => Timeout::HalfClosed,
+            State::IdleClosed => Timeout::IdleClosed,
         }
-        open(change, true)
-    }
-
-    /// Whether it has been given a long body in a stop, and so a reason to ask for another one.
-    pub fn takes_long(&self) -> bool {
-        self.takes_long
-    }
-
-    /// Whether it waits for a page to be written.
-    pub fn is_unwritten(&self) -> bool {
-        self.phase == Phase::Unwritten
-    }
-
-    /// The page that it waits for, if that has to be written first, and the query.
-    pub fn awaits_page<'a>(&self, site: &'a Site) -> Option<(&'a str, String)> {
-        let head = Head::parse(&self.carry).ok();
-        let (head, _) = head.filter(|_| self.is_unwritten())??;
-        let mut parts = head.target.splitn(2, |&byte| byte == b'?').skip(1);
-        let query = String::from_utf8_lossy(parts.next().unwrap_or_default());
-        Some((site.path(&head)?, query.into_owned()))
     }
 
     /// Whether the peer has sent something that was not read, as far as is known.
     pub fn has_unread(&self) -> bool {
-        self.wire.is_readable()
+        self.stream.is_readable()
     }
 
-    /// Carry in, read, serve, carry out, send: one recv(2) and one send(2), however many
-    /// requests they hold.
-    fn converse(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
-        let held = self.carry_in(desk);
-        let len = match self.wire.receive(&mut desk.inbox[held..])? {
+    /// Whether a body comes more slowly than [`BODY_RATE_MIN`].
+    pub fn is_too_slow(&self, now: Instant) -> bool {
+        matches!(self.state, State::Body { due, .. } if now > due)
+    }
+
+    /// Runs the connection until it would have to wait, but for at most [`STEPS_PER_RUN`] steps. A
+    /// run with nothing to do does no harm, so no caller has to prove that one is due.
+    pub fn run<O: Observer>(&mut self, shared: &mut Shared<O>) -> Run {
+        for _ in 0..STEPS_PER_RUN {
+            let step = match self.state {
+                State::Idle | State::Head | State::Body { .. } | State::Deferred => {
+                    if !self.stream.is_readable() {
+                        return Run::Waits;
+                    }
+                    self.receive(shared)
+                }
+                State::Queued => self.respond(0, shared),
+                State::Writing => self.flush(shared),
+                // A client that has reset the connection waits for nothing. A FIN may be half of a
+                // close.
+                State::Delayed(_) if self.stream.has_failed() => {
+                    Err(CloseReason::Failed(ErrorKind::ConnectionReset))
+                }
+                State::Delayed(_) => Ok(false),
+                State::HalfClosed { .. } | State::IdleClosed => self.discard(shared),
+            };
+            match step {
+                Ok(true) => {}
+                Ok(false) if self.state == State::Queued => return Run::OutOf(Budget::Pages),
+                Ok(false) => return Run::Waits,
+                Err(reason) => return Run::Closed(reason),
+            }
+        }
+        Run::OutOf(Budget::Steps)
+    }
+
+    /// Reads once, behind what is unparsed, and responds: one recv(2) and one send(2), however
+    /// many requests they hold.
+    fn receive<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        let start = self.unparsed.len();
+        match self.stream.receive(&mut shared.input[start..])? {
             Received::Bytes(len) => {
-                desk.moved.receive(len);
-                held + len
+                shared.traffic.receive(len);
+                self.respond(len, shared)
             }
-            Received::Nothing => return Ok(Step::Blocked),
-            Received::Eof => return self.end(desk, site),
-        };
-        let is_more = len == desk.inbox.len() && self.behind == Behind::Nothing;
-        let behind = if is_more {
-            Behind::Perhaps
-        } else {
-            self.behind
-        };
-        self.respond(len, behind, desk, site)
+            Received::Nothing => Ok(false),
+            Received::Eof => self.end(shared),
+        }
     }
 
-    /// The same without reading: goes on with what has been read already.
-    fn go_on(&mut self, desk: &mut Desk, site: &mut Site) -> io::Result<Step> {
-        let held = self.carry_in(desk);
-        self.respond(held, self.behind, desk, site)
-    }
-
-    /// Answers what the first `len` bytes of the inbox ask for.
-    fn respond(
-        &mut self,
-        len: usize,
-        behind: Behind,
-        desk: &mut Desk,
-        site: &mut Site,
-    ) -> io::Result<Step> {
-        let input = &desk.inbox[..len];
-        let unread = match self.phase {
-            Phase::Body(unread) | Phase::Delayed(unread) => Some(unread),
-            Phase::Held(next) => next.unread(),
-            _ => None,
+    /// Responds to what is unparsed and to `len` bytes that have been read behind it.
+    fn respond<O: Observer>(&mut self, len: usize, shared: &mut Shared<O>) -> Step {
+        let start = self.unparsed.len();
+        if start > 0 {
+            shared.input[..start].copy_from_slice(&self.unparsed);
+        }
+        let input = &shared.input[..start + len];
+        if self.stream.unsent().is_some_and(Unsent::has_body) {
+            // A deferred response with a long body is not the last, and nothing can be put behind
+            // its body.
+            self.unparsed = input.into();
+            return self.send_deferred(Next::Full, shared);
+        }
+        let at = match self.state {
+            State::Body {
+                request: Some(request),
+                ..
+            } => Next::Body(request),
+            State::Delayed(response) => Next::Delayed(response),
+            State::Deferred => self.next(),
+            _ => Next::Head,
         };
-        let before = self.lane();
-        desk.outbox.clear();
-        let served = serve(site, unread, input, behind, &mut desk.outbox);
+        let routes = &shared.routes[self.service as usize];
+        shared.output.bytes.clear();
+        let served = serve(routes, &mut shared.observer, at, input, &mut shared.output);
+        shared.traffic.responses += served.responses;
         let rest = &input[served.consumed..];
-        let has_begun = || served.next.unread().is_some() || Head::begins_in(rest);
-        if served.answered > 1 || served.answered == 1 && has_begun() {
-            self.behind = self.behind.max(Behind::Perhaps);
+        if !rest.is_empty() || start > 0 {
+            self.unparsed = rest.into();
         }
-        self.carry_out(rest);
-        desk.moved.answers += served.answered;
-        if site.is_closing() && self.has_to_withhold(&served) {
-            self.withhold(desk, served.next, site)?;
-        } else {
-            self.send(
-                &desk.outbox,
-                served.tail,
-                served.next,
-                site,
-                &mut desk.moved,
-            )?;
-        }
-        let (lane, answered) = (self.lane(), served.answered > 0);
-        Ok(Step::Done(match lane {
-            // What the wait is for may come in pieces, and each is progress.
-            Lane::Held if before == lane => Change::Progress(lane),
-            Lane::Body if before == lane && !answered => Change::Progress(lane),
-            Lane::Idle if before == lane && answered => Change::Again(lane),
-            // A head has its patience from its first byte on, however it dribbles.
-            _ if before == lane && !answered => Change::None,
-            _ => Change::Entered(lane),
-        }))
-    }
-
-    /// Puts what was carried along into the inbox, and says how long that is.
-    fn carry_in(&self, desk: &mut Desk) -> usize {
-        if !self.carry.is_empty() {
-            desk.inbox[..self.carry.len()].copy_from_slice(&self.carry);
-        }
-        self.carry.len()
-    }
-
-    /// Keeps the beginning of a head for the next read. Between requests there is none, and
-    /// the connection gives back its memory.
-    fn carry_out(&mut self, rest: &[u8]) {
-        if !rest.is_empty() || !self.carry.is_empty() {
-            self.carry = rest.into();
+        match (served.next, self.state) {
+            // Nothing could be done: the page has to wait for a later tick.
+            (Next::Full, _) if served.responses == 0 && served.consumed == 0 => {
+                self.state = State::Queued;
+                Ok(false)
+            }
+            (Next::Body(_) | Next::PageBody, State::Body { due, .. }) if served.responses == 0 => {
+                self.state = body(served.next, due + time_for(len));
+                Ok(true)
+            }
+            _ => {
+                let is_full_read = start + len == shared.input.len();
+                self.deliver(&served, is_full_read, shared)
+            }
         }
     }
 
-    /// Sends answers and goes on as `next` says; or has it wait for the kernel.
-    fn send(
+    /// Sends what was served. In a shutdown the last response announces the close, and is deferred
+    /// where it is not known to be the last.
+    fn deliver<O: Observer>(
         &mut self,
-        answers: &[u8],
-        tail: Tail,
-        next: Next,
-        site: &Site,
-        moved: &mut Moved,
-    ) -> io::Result<()> {
-        match self
-            .outgoing
-            .send(answers, tail, site, &mut self.wire, moved)?
-        {
-            Sent::All => return self.proceed(next),
-            Sent::Some | Sent::None => self.phase = Phase::Writing(next),
+        served: &Served,
+        is_full_read: bool,
+        shared: &mut Shared<O>,
+    ) -> Step {
+        let begins = self.begins(served.next);
+        if served.responses > 1 || served.responses == 1 && begins {
+            self.pipelines = true;
         }
-        Ok(())
+        let has_responses = served.responses > 0 || self.stream.unsent().is_some();
+        if !shared.closing[self.service as usize] || !has_responses {
+            return self.send(served, served.next, shared);
+        }
+        let waits = !self.pipelines && !begins && !is_full_read;
+        match served.next {
+            Next::Close | Next::Full => self.send(served, served.next, shared),
+            Next::Head if waits || shared.force_close => self.send_last(served, shared),
+            _ if shared.force_close => self.send(served, served.next, shared),
+            Next::Head | Next::Body(_) | Next::PageBody | Next::Delayed(_) => {
+                self.defer(served, shared)
+            }
+        }
     }
 
-    fn flush(&mut self, next: Next, desk: &mut Desk, site: &Site) -> io::Result<Step> {
-        match self.outgoing.flush(site, &mut self.wire, &mut desk.moved)? {
-            Sent::All => self.proceed(next).map(|()| self.entered()),
-            Sent::Some => Ok(Step::Done(Change::Progress(Lane::Writing))),
-            Sent::None => Ok(Step::Blocked),
-        }
+    /// Sends responses, and goes on with what comes `next` once they are sent.
+    fn send<O: Observer>(&mut self, served: &Served, next: Next, shared: &mut Shared<O>) -> Step {
+        let routes = &shared.routes[self.service as usize];
+        let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
+        let sent = self
+            .stream
+            .send(output, served.body, next, routes, traffic)?;
+        self.go_on(sent, next, shared.now)
     }
 
-    fn entered(&self) -> Step {
-        Step::Done(Change::Entered(self.lane()))
+    /// Sends responses of which the last one announces the close.
+    fn send_last<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
+        if served.responses > 0 {
+            served.last.announce_close(&mut shared.output.bytes);
+        } else {
+            self.stream.announce_close();
+        }
+        self.unparsed = Box::default();
+        self.send(served, Next::Close, shared)
     }
 
-    /// Enters the phase in which the bytes after the last answer are met.
-    fn proceed(&mut self, next: Next) -> io::Result<()> {
-        // Nearly always, and worth a shorter way.
-        if matches!(next, Next::Head) && self.carry.is_empty() {
-            self.phase = Phase::Idle;
-            return Ok(());
-        }
-        self.phase = match next {
-            Next::Head if Head::begins_in(&self.carry) => Phase::Head,
-            Next::Head => Phase::Idle,
-            Next::Body(unread) => Phase::Body(unread),
-            Next::PageBody => Phase::PageBody,
-            Next::Delayed(unread) => Phase::Delayed(unread),
-            Next::Queued => Phase::Queued,
-            Next::Unwritten => Phase::Unwritten,
-            Next::Held(_) => Phase::Held(next),
-            Next::Close => {
-                self.wire.finish()?;
-                Phase::LINGERING
+    /// Defers responses.
+    fn defer<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
+        let routes = &shared.routes[self.service as usize];
+        let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
+        let is_deferred = self.stream.defer(output, served, routes, traffic)?;
+        self.state = match served.next {
+            _ if !is_deferred => State::Writing,
+            Next::Delayed(response) => State::Delayed(response),
+            _ => State::Deferred,
+        };
+        Ok(is_deferred)
+    }
+
+    /// Sends what is deferred, and goes on with what comes `next` once it is sent.
+    fn send_deferred<O: Observer>(&mut self, next: Next, shared: &mut Shared<O>) -> Step {
+        let routes = &shared.routes[self.service as usize];
+        let sent = self.stream.release(next, routes, &mut shared.traffic)?;
+        self.go_on(sent, next, shared.now)
+    }
+
+    /// Sends what is unsent.
+    fn flush<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        let next = self.next();
+        let routes = &shared.routes[self.service as usize];
+        let sent = self.stream.flush(routes, &mut shared.traffic)?;
+        self.go_on(sent, next, shared.now)
+    }
+
+    /// Enters the state that follows a send.
+    fn go_on(&mut self, sent: Sent, next: Next, now: Instant) -> Step {
+        self.state = match (sent, next) {
+            (Sent::Some | Sent::None, _) => State::Writing,
+            (Sent::All, Next::Head) if !self.begins(next) => State::Idle,
+            (Sent::All, Next::Head) => State::Head,
+            (Sent::All, Next::Body(_) | Next::PageBody) => body(next, now + BODY_GRACE),
+            (Sent::All, Next::Delayed(response)) => State::Delayed(response),
+            (Sent::All, Next::Full) => State::Queued,
+            (Sent::All, Next::Close) => {
+                self.stream.shutdown_write()?;
+                State::HalfClosed {
+                    heard: false,
+                    rounds: HALF_CLOSED_ROUNDS_MAX,
+                }
             }
         };
-        Ok(())
+        Ok(sent != Sent::None)
+    }
+
+    /// What comes next once all that is unsent has been sent.
+    fn next(&self) -> Next {
+        self.stream
+            .unsent()
+            .map_or(Next::Head, |unsent| unsent.next)
+    }
+
+    /// Whether another request has begun. Stray line ends do not begin one.
+    fn begins(&self, next: Next) -> bool {
+        matches!(next, Next::Body(_) | Next::Delayed(_)) || Head::begins_in(&self.unparsed)
+    }
+
+    /// The peer's FIN has come. A half-close is answered before the other half is closed.
+    fn end<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        match self.state {
+            State::Idle => Err(CloseReason::Finished),
+            State::Deferred => {
+                if !self.begins(self.next()) {
+                    self.stream.announce_close();
+                }
+                self.send_deferred(Next::Close, shared)
+            }
+            _ => Err(CloseReason::Truncated),
+        }
+    }
+
+    /// Reads what is not served any more.
+    fn discard<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        match self.stream.receive(&mut shared.input)? {
+            Received::Bytes(len) => {
+                shared.traffic.receive(len);
+                if let State::HalfClosed { heard, .. } = &mut self.state {
+                    *heard = true;
+                }
+                Ok(true)
+            }
+            Received::Nothing => Ok(false),
+            Received::Eof => Err(CloseReason::Finished),
+        }
+    }
+
+    /// The timeout has passed. A request that has come in part gets a response that says so, a
+    /// response that was deferred or delayed is sent, and every other connection is closed.
+    pub fn on_timeout<O: Observer>(&mut self, shared: &mut Shared<O>) -> Run {
+        let step = match self.state {
+            State::Head | State::Body { request: None, .. } => {
+                let head_only = Head::asks_for_fields_only(&self.unparsed);
+                self.give_up(head_only, shared)
+            }
+            State::Body {
+                request: Some(request),
+                ..
+            } => self.give_up(request.is_head_only(), shared),
+            State::Delayed(_) => self.wake(shared),
+            State::Deferred => self.finish_deferred(shared),
+            State::Idle
+            | State::Queued
+            | State::Writing
+            | State::HalfClosed { .. }
+            | State::IdleClosed => return Run::Closed(CloseReason::TimedOut),
+        };
+        match step {
+            Ok(_) => Run::HasWork,
+            Err(reason) => Run::Closed(reason),
+        }
+    }
+
+    /// Tells a client that its request has taken too long.
+    fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Step {
+        let (routes, output) = (
+            &shared.routes[self.service as usize],
+            &mut shared.output.bytes,
+        );
+        output.clear();
+        let (observer, why) = (&mut shared.observer, Refusal::Timeout);
+        refuse(routes, observer, why, head_only, &self.unparsed, output);
+        shared.traffic.responses += 1;
+        self.unparsed = Box::default();
+        let (next, traffic) = (Next::Close, &mut shared.traffic);
+        let sent = self
+            .stream
+            .send(output, UnsentBody::NONE, next, routes, traffic)?;
+        self.go_on(sent, next, shared.now)
+    }
+
+    /// Sends a response whose delay has passed. What has come meanwhile is read first, as far as
+    /// there is room: in a shutdown, only the last response may announce the close.
+    fn wake<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        let start = self.unparsed.len();
+        let len = match self.stream.receive(&mut shared.input[start..])? {
+            Received::Bytes(len) => len,
+            Received::Nothing | Received::Eof => 0,
+        };
+        shared.traffic.receive(len);
+        self.respond(len, shared)
+    }
+
+    /// Sends deferred responses behind which nothing more has come. If part of a request has, its
+    /// response will announce the close.
+    fn finish_deferred<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+        let next = self.next();
+        if self.begins(next) {
+            return self.send_deferred(next, shared);
+        }
+        self.stream.announce_close();
+        self.send_deferred(Next::Close, shared)
+    }
+
+    /// Whether the timeout of a half-closed connection begins anew: its peer has not stopped
+    /// sending, and may not have looked at the response yet.
+    pub fn renew_half_closed(&mut self) -> bool {
+        match &mut self.state {
+            State::HalfClosed { heard, rounds } if *heard && *rounds > 0 => {
+                (*heard, *rounds) = (false, *rounds - 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Half-closes an idle connection. Its peer sees the end and closes, too; what the kernel
+    /// still holds of earlier responses is delivered meanwhile.
+    pub fn close_idle(&mut self) -> Run {
+        match self.stream.shutdown_write() {
+            Ok(()) => {
+                self.state = State::IdleClosed;
+                Run::Waits
+            }
+            Err(error) => Run::Closed(error.into()),
+        }
+    }
+
+    /// Sends what is unsent, as far as the kernel takes it at once. The connection is about to be
+    /// closed, so an error changes nothing.
+    pub fn flush_once<O: Observer>(&mut self, shared: &mut Shared<O>) {
+        let routes = &shared.routes[self.service as usize];
+        let _ = self.stream.flush(routes, &mut shared.traffic);
     }
 }
 
-fn open(change: Change, unfinished: bool) -> Turn {
-    Turn::Open { change, unfinished }
+/// The state in which a body is read.
+fn body(next: Next, due: Instant) -> State {
+    let request = match next {
+        Next::Body(request) => Some(request),
+        _ => None,
+    };
+    State::Body { request, due }
+}
+
+/// How long a part of a body may take at [`BODY_RATE_MIN`].
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_nanos(bytes as u64 * 1_000_000_000 / BODY_RATE_MIN)
 }
 
 #[cfg(test)]

@@ -1,98 +1,153 @@
-//! The connection table: who is connected, to which service, and until when. It gives turns
-//! and does what their ends ask for. Knows nothing of the poll, of listeners or of signals;
-//! the server tells it what has happened, what time it is and how far a stop has come.
+//! The slab of connections, and what all of them share. It runs a connection when an event, a
+//! timeout or the shutdown asks for it. It knows nothing of the poll, of listeners or of signals.
 //!
-//! The invariant: every connection in the table has a deadline, so none stays for ever.
+//! The invariant: every connection has a timeout, so none stays for ever. What a run did is seen
+//! by comparing the connection's state before and after, and by what it moved.
+//!
+//! # Try it
+//!
+//! A client that sends sixteen requests at once is read and answered sixteen at a time, so as many
+//! ticks serve many times as many requests. Compare what wrk reports, and the traces.
+//!
+//! ```sh
+//! onepoll --log warn & server=$!
+//! cat > depth.lua <<'END'
+//! function request()
+//!     batch = batch or string.rep(wrk.format(), 16)
+//!     return batch
+//! end
+//! END
+//! for script in /dev/null depth.lua; do
+//!     wrk -t1 -c64 -d2s -s $script http://localhost:8080/hello & sleep 1
+//!     curl -s "http://localhost:8081/trace?slot=3" | tail -1 # look for: the responses to a batch
+//!     wait %%
+//! done
+//! kill $server
+//! ```
 
-mod ending;
-mod watching;
-
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::debug;
 use slab::Slab;
 
-use crate::event_loop::clock::Moment;
-use crate::event_loop::desk::Desk;
-use crate::event_loop::guest::{Guest, House};
-use crate::event_loop::stream::{Edge, Socket};
-use crate::event_loop::timers::{Deadlines, Lane, Timeouts};
-use crate::event_loop::turn::{Change, Reason, Turn};
-use crate::http::Site;
-use crate::observe::counters::Counters;
-use crate::observe::recorder::{Number, Recorder};
-use crate::services::Service;
+use super::clock::Instant;
+use super::connection::{Connection, Run};
+use super::listener::Service;
+use super::observer::{Budget, CloseReason, Observer, Traffic};
+use super::stream::{Readiness, Socket};
+use super::timers::{Timeout, Timeouts, Timers};
+use crate::http::{Output, Routes};
+use crate::limits::{DEFERRED_TIME_MAX, INPUT, OUTPUT, PAGES_PER_TICK};
 
-/// All connections, and what it takes to serve them.
+/// What all connections share: there is one thread, so one set of buffers is enough. A connection
+/// borrows them for a run.
 #[derive(Debug)]
-pub struct Table<S> {
-    house: House,
-    guests: Slab<Guest<S>>,
-    deadlines: Deadlines,
-    last_number: Number,
+pub struct Shared<O> {
+    /// The routes of each service, at its index.
+    pub routes: [Routes; Service::ALL.len()],
+    /// Whether the last response to a client of each service announces the close.
+    pub closing: [bool; Service::ALL.len()],
+    /// Whether the connection that runs is not waited for any longer in the shutdown.
+    pub force_close: bool,
+    /// The read buffer.
+    pub input: Box<[u8]>,
+    /// The responses of the present run.
+    pub output: Output,
+    /// What the present run has moved.
+    pub traffic: Traffic,
+    /// When the present tick began.
+    pub now: Instant,
+    /// The observer.
+    pub observer: O,
+}
+
+impl<O> Shared<O> {
+    /// Buffers take address space at once, and memory as they are used.
+    pub fn new(routes: [Routes; Service::ALL.len()], observer: O) -> Shared<O> {
+        Shared {
+            routes,
+            closing: [false; Service::ALL.len()],
+            force_close: false,
+            input: vec![0; INPUT].into_boxed_slice(),
+            output: Output {
+                bytes: Vec::with_capacity(OUTPUT),
+                pages: 0,
+            },
+            traffic: Traffic::default(),
+            now: Instant::FIRST,
+            observer,
+        }
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub struct Connections<S, O> {
+    shared: Shared<O>,
+    slots: Slab<Connection<S>>,
+    timers: Timers,
     /// How many there are of each service, at its index.
-    present: [usize; Service::ALL.len()],
-    /// Connections that want another turn although no event will come for them, each once.
-    left_over: Vec<usize>,
-    /// Connections that ask for a page which has to be written.
-    readers: VecDeque<usize>,
+    counts: [usize; Service::ALL.len()],
+    /// Connections that have more to do although no event will come, each once.
+    run_again: Vec<usize>,
+    /// The same for connections that wait for a page to be rendered.
+    page_queue: VecDeque<usize>,
+    /// Pages that may still be rendered in this tick.
+    pages_left: usize,
+    /// When a client that pipelines is not waited for any longer in the shutdown, by slot.
+    force_close_at: BTreeMap<usize, Instant>,
+    /// Whether a connection of each service is closed when it is idle.
+    closes_idle: [bool; Service::ALL.len()],
+    /// What has been counted of the shutdown.
+    pub(super) closed_idle: usize,
+    pub(super) aborted: usize,
+    /// Responses since the start.
+    pub(super) responses: u64,
     /// A connection has been closed since this was last asked.
     freed: bool,
 }
 
-impl<S: Socket> Table<S> {
-    /// An empty table. Its connections are served from `sites`, and wait for their peers for as
-    /// long as `timeouts` say, and for a delayed answer for `delay`.
+impl<S: Socket, O: Observer> Connections<S, O> {
+    /// No connections. They will be served from `routes`, and wait for their peers as `timeouts`
+    /// say, and for a delayed response for `delay`.
     pub fn new(
-        sites: [Site; Service::ALL.len()],
+        routes: [Routes; Service::ALL.len()],
         timeouts: &Timeouts,
         delay: Duration,
-    ) -> Table<S> {
-        Table {
-            house: House {
-                logs: sites.iter().any(Site::logs_responses),
-                sites,
-                desk: Desk::new(),
-                counters: Counters::default(),
-                recorder: Recorder::new(),
-                waiting: Vec::new(),
-                hurry: Moment::NEVER,
-            },
-            guests: Slab::new(),
-            deadlines: Deadlines::new(timeouts, delay),
-            last_number: 0,
-            present: [0; Service::ALL.len()],
-            left_over: Vec::new(),
-            readers: VecDeque::new(),
+        observer: O,
+    ) -> Connections<S, O> {
+        Connections {
+            shared: Shared::new(routes, observer),
+            slots: Slab::new(),
+            timers: Timers::new(timeouts, delay),
+            counts: [0; Service::ALL.len()],
+            run_again: Vec::new(),
+            page_queue: VecDeque::new(),
+            pages_left: 0,
+            force_close_at: BTreeMap::new(),
+            closes_idle: [false; Service::ALL.len()],
+            closed_idle: 0,
+            aborted: 0,
+            responses: 0,
             freed: false,
         }
     }
 
     /// The number of connections.
     pub fn len(&self) -> usize {
-        self.guests.len()
-    }
-
-    /// How many connections there are to `service`.
-    pub fn count(&self, service: Service) -> usize {
-        self.present[service as usize]
+        self.slots.len()
     }
 
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
-        self.guests.is_empty()
+        self.slots.is_empty()
     }
 
-    /// What has been counted so far.
-    pub fn counters(&self) -> &Counters {
-        &self.house.counters
-    }
-
-    /// A tick begins.
-    pub fn begin_tick(&mut self) {
-        self.house.recorder.begin_tick();
+    /// How many connections there are to `service`.
+    pub fn count(&self, service: Service) -> usize {
+        self.counts[service as usize]
     }
 
     /// Whether a connection has been closed, and a descriptor freed, since the last call.
@@ -100,167 +155,290 @@ impl<S: Socket> Table<S> {
         mem::take(&mut self.freed)
     }
 
-    /// Whether somebody's patience may have ended.
-    pub fn is_anybody_due(&self, now: Moment) -> bool {
-        self.deadlines.next() <= now
+    /// The observer.
+    pub fn observer(&mut self) -> &mut O {
+        &mut self.shared.observer
     }
 
-    /// Until when nothing has to be done unless an event comes.
-    pub fn next_turn(&self, now: Moment) -> Moment {
-        if self.has_left_over() {
-            now
+    /// A tick begins.
+    pub fn begin_tick(&mut self, now: Instant) {
+        self.shared.now = now;
+        self.pages_left = PAGES_PER_TICK;
+        self.shared.observer.tick_begins(now);
+    }
+
+    /// Writes the date, in seconds since 1970, into every response.
+    pub fn set_date(&mut self, unix_seconds: u64) {
+        let routes = self.shared.routes.iter_mut();
+        routes.for_each(|routes| routes.set_date(unix_seconds));
+        self.shared.observer.date_changed(unix_seconds);
+    }
+
+    /// Until when there is nothing to do unless an event comes.
+    pub fn next_run(&self) -> Instant {
+        if self.has_work() {
+            self.shared.now
         } else {
-            self.deadlines.next()
+            self.timers.next()
         }
     }
 
-    /// Whether somebody wants another turn, or a page, although no event will come.
-    pub fn has_left_over(&self) -> bool {
-        !self.left_over.is_empty() || !self.readers.is_empty()
+    /// Whether a connection has more to do although no event will come.
+    pub fn has_work(&self) -> bool {
+        !self.run_again.is_empty() || !self.page_queue.is_empty()
     }
 
-    /// Writes the date, in seconds since 1970, into everything that is served.
-    pub fn stamp(&mut self, unix_seconds: u64) {
-        for site in &mut self.house.sites {
-            site.stamp(unix_seconds);
+    /// Whether connections to `service` are closed when they are idle.
+    pub fn closes_idle(&self, service: Service) -> bool {
+        self.closes_idle[service as usize]
+    }
+
+    /// The slot of the next connection.
+    pub fn next_slot(&self) -> usize {
+        self.slots.vacant_key()
+    }
+
+    /// Adds a connection that `service` has accepted.
+    pub fn add(&mut self, service: Service, socket: S, peer: SocketAddr) {
+        let slot = self.slots.insert(Connection::new(service, socket));
+        self.counts[service as usize] += 1;
+        self.timers.arm(slot, Timeout::Idle, self.shared.now);
+        self.shared.observer.accepted(slot, service, peer);
+        if self.closes_idle[service as usize] {
+            self.read_once_more(slot);
         }
     }
 
-    /// The key under which the next connection will be admitted.
-    pub fn next_key(&self) -> usize {
-        self.guests.vacant_key()
-    }
-
-    /// Adds a connection that has come to `service`, and says which number it has been given.
-    pub fn admit(&mut self, service: Service, socket: S, now: Moment) -> Number {
-        self.house.counters.accepted[service as usize] += 1;
-        self.present[service as usize] += 1;
-        // After four thousand million connections the numbers begin anew.
-        self.last_number = self.last_number.wrapping_add(1);
-        let number = self.last_number;
-        let key = self.guests.insert(Guest::new(number, service, socket, now));
-        self.deadlines.arm(key, Lane::Idle, now);
-        self.guests[key].arrive(&mut self.house, now);
-        number
-    }
-
-    /// Remembers what an event reported about a connection and gives it a turn, unless one that
-    /// is left over is still due in this tick: a client that sends on and on would otherwise
-    /// have two, then three, and so on.
-    pub fn meet(&mut self, key: usize, edge: Edge, now: Moment) {
+    /// Adds what an event has told about a connection, and runs it. One that runs again in this
+    /// tick anyway does not run now: a client that sends on and on would otherwise have two runs
+    /// in a tick, then three, and so on.
+    pub fn on_event(&mut self, slot: usize, readiness: Readiness) {
         // It is gone if it was closed earlier in this tick.
-        let Some(guest) = self.guests.get_mut(key) else {
+        let Some(connection) = self.slots.get_mut(slot) else {
             return;
         };
-        guest.connection.note(edge);
-        if !guest.left_over {
-            let turn = guest.advance(&mut self.house, now);
-            if let Some(lane) = turn.came_back_to() {
-                // Nearly always, and worth a shorter way: it asked and was answered.
-                self.deadlines.renew(key, lane, now);
-                guest.enter(lane, &mut self.house, now);
-            } else {
-                self.settle(key, &turn, now);
-            }
+        connection.set_ready(readiness);
+        if !connection.runs_again {
+            self.run(slot);
         }
     }
 
-    /// Gives another turn to the connections that ran out of steps in their last one.
-    pub fn take_left_over(&mut self, now: Moment) {
-        let due = self.left_over.len();
+    /// Runs the connections again that have more to do, and then those that wait for a page, as far
+    /// as the budget goes. Each of them gets one page, and waits behind the others for the next.
+    pub fn run_again(&mut self) {
+        let due = self.run_again.len();
         for at in 0..due {
-            let key = self.left_over[at];
-            // It may have been closed meanwhile, by its deadline or at the cut.
-            if let Some(guest) = self.guests.get_mut(key) {
-                guest.left_over = false;
-                let turn = guest.advance(&mut self.house, now);
-                self.settle(key, &turn, now);
-            }
+            self.run_if_due(self.run_again[at], 0);
         }
-        self.left_over.drain(..due);
+        self.run_again.drain(..due);
+        while self.pages_left > 0
+            && let Some(slot) = self.page_queue.pop_front()
+        {
+            self.run_if_due(slot, 1);
+        }
     }
 
-    /// Does what the end of a turn asks for.
-    fn settle(&mut self, key: usize, turn: &Turn, now: Moment) {
-        let guest = &mut self.guests[key];
-        match *turn {
-            Turn::Open { change, unfinished } => {
-                match change {
-                    Change::None => {
-                        self.house.book(guest.service);
-                    }
-                    Change::Progress(lane) => {
-                        guest.add_progress(&mut self.house);
-                        if guest.sends_too_slowly(now) {
-                            return self.time_out(key, now);
-                        }
-                        self.deadlines.renew(key, lane, now);
-                    }
-                    Change::Again(lane) => {
-                        self.deadlines.renew(key, lane, now);
-                        guest.enter(lane, &mut self.house, now);
-                    }
-                    Change::Entered(lane) => {
-                        guest.begin_progress(&self.house);
-                        self.deadlines.arm(key, lane, now);
-                        guest.enter(lane, &mut self.house, now);
-                    }
-                }
-                if guest.connection.is_unwritten() && !mem::replace(&mut guest.reads, true) {
-                    self.readers.push_back(key);
-                }
-                if unfinished && !mem::replace(&mut guest.left_over, true) {
-                    self.left_over.push(key);
-                }
-            }
-            Turn::Over(reason) => self.close(key, reason, now),
+    fn run_if_due(&mut self, slot: usize, pages: usize) {
+        // It may have been closed meanwhile, and another connection may be in its slot.
+        if let Some(connection) = self.slots.get_mut(slot)
+            && mem::take(&mut connection.runs_again)
+        {
+            self.run_with(slot, pages);
         }
+    }
+
+    /// Runs a connection although no event has told of anything. One may do so later, as many come
+    /// at once, or as the process was stopped: what a peer has sent in time counts.
+    fn read_once_more(&mut self, slot: usize) -> bool {
+        self.slots[slot].set_ready(Readiness::READABLE);
+        self.run(slot)
+    }
+
+    /// Runs a connection. Says whether its timeout began anew, or it was closed.
+    #[inline]
+    fn run(&mut self, slot: usize) -> bool {
+        let is_next = self.page_queue.is_empty() && self.pages_left > 0;
+        self.run_with(slot, usize::from(is_next))
+    }
+
+    /// The same, with so many pages to be rendered.
+    #[inline]
+    fn run_with(&mut self, slot: usize, pages: usize) -> bool {
+        let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
+        if shared.closing[connection.service as usize] {
+            let at = self.force_close_at.get(&slot);
+            shared.force_close = at.is_some_and(|&at| at <= shared.now);
+        }
+        shared.output.pages = pages;
+        let before = connection.timeout();
+        shared.observer.run_begins(slot);
+        let run = connection.run(shared);
+        self.pages_left -= pages - shared.output.pages;
+        self.finish_run(slot, before, run)
+    }
+
+    /// Does what a run has led to. Says whether the timeout began anew, or the connection was
+    /// closed.
+    #[inline]
+    fn finish_run(&mut self, slot: usize, before: Timeout, run: Run) -> bool {
+        let traffic = mem::take(&mut self.shared.traffic);
+        self.responses += u64::from(traffic.responses);
+        if let Run::Closed(reason) = run {
+            self.close(slot, before, reason, traffic);
+            return true;
+        }
+        let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
+        let after = connection.timeout();
+        let changed = before != after || traffic.responses > 0;
+        let moved = traffic.received > 0 || traffic.sent > 0;
+        let renewed = changed || moved && after.is_renewed_by_traffic();
+        if before != after {
+            self.timers.arm(slot, after, shared.now);
+        } else if renewed {
+            self.timers.renew(slot, after, shared.now);
+        }
+        if changed {
+            shared.observer.state_changed(slot, before, after, traffic);
+        } else {
+            shared.observer.run_ends(slot, traffic);
+        }
+        if let Run::OutOf(budget) = run {
+            shared.observer.budget_exhausted(budget, 1);
+        }
+        if run != Run::Waits && !mem::replace(&mut connection.runs_again, true) {
+            match run {
+                Run::OutOf(Budget::Pages) => self.page_queue.push_back(slot),
+                _ => self.run_again.push(slot),
+            }
+        }
+        match after {
+            Timeout::Idle if self.closes_idle[connection.service as usize] => {
+                self.close_idle_one(slot);
+            }
+            Timeout::Deferred => {
+                let at = shared.now + DEFERRED_TIME_MAX;
+                self.force_close_at.entry(slot).or_insert(at);
+            }
+            Timeout::Body if moved && connection.is_too_slow(shared.now) => self.time_out(slot),
+            _ => {}
+        }
+        renewed
     }
 
     /// Closes the descriptor, which also takes it out of the poll (epoll(7)).
-    fn close(&mut self, key: usize, reason: Reason, now: Moment) {
-        let guest = self.guests.remove(key);
-        self.present[guest.service as usize] -= 1;
-        debug!(target: "onepoll", "Connection {} closed: {reason}", guest.number);
-        guest.leave(reason, &mut self.house, now);
-        self.deadlines.disarm(key);
+    fn close(&mut self, slot: usize, from: Timeout, reason: CloseReason, traffic: Traffic) {
+        let connection = self.slots.remove(slot);
+        self.counts[connection.service as usize] -= 1;
+        self.timers.disarm(slot);
+        self.force_close_at.remove(&slot);
+        self.shared.observer.closed(slot, from, reason, traffic);
         self.freed = true;
     }
 
-    /// Deals with every connection whose deadline has passed.
-    pub fn expire(&mut self, now: Moment) {
-        while let Some(key) = self.deadlines.expired(now) {
-            let guest = &mut self.guests[key];
-            let lane = guest.connection.lane();
-            let turn = guest.look_once_more(&mut self.house, now);
-            if !turn.is_without_change() {
-                self.settle(key, &turn, now);
-            } else if guest.connection.lingers_on() {
-                self.house.book(guest.service);
-                self.deadlines.arm(key, lane, now);
+    /// Whether a timeout may have passed.
+    pub fn is_due(&self) -> bool {
+        self.timers.next() <= self.shared.now
+    }
+
+    /// Deals with every timeout that has passed.
+    pub fn expire(&mut self) {
+        while let Some(slot) = self.timers.expired(self.shared.now) {
+            if self.read_once_more(slot) {
+                continue;
+            }
+            let connection = &mut self.slots[slot];
+            if connection.renew_half_closed() {
+                let timeout = connection.timeout();
+                self.timers.arm(slot, timeout, self.shared.now);
             } else {
-                self.time_out(key, now);
+                self.time_out(slot);
             }
         }
     }
 
-    /// Tells a connection that it has timed out, and counts that.
-    fn time_out(&mut self, key: usize, now: Moment) {
-        let guest = &mut self.guests[key];
-        let lane = guest.connection.lane();
-        // An answer that has waited for its time is no timeout.
-        if lane != Lane::Delayed {
-            let number = guest.number;
-            debug!(target: "onepoll", "Connection {number} has timed out: {}", lane.name());
-            self.house.counters.overdue[lane as usize] += 1;
+    /// Tells a connection that its timeout has passed.
+    fn time_out(&mut self, slot: usize) {
+        let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
+        let before = connection.timeout();
+        shared.observer.timed_out(slot, before);
+        if before == Timeout::Deferred {
+            // Part of a request, and then silence: there may always be part of a request.
+            self.force_close_at.insert(slot, shared.now);
         }
-        let turn = guest.expire(&mut self.house, now);
-        if lane == Lane::Delayed {
-            // None if the answer is held, as the last one may be in a stop.
-            let answers = self.house.desk.moved.answers;
-            self.house.counters.delay(answers, now - guest.entered);
+        let run = connection.on_timeout(shared);
+        self.finish_run(slot, before, run);
+    }
+
+    /// From now on, the last response to a client of `service` announces the close.
+    pub fn announce_close(&mut self, service: Service) {
+        self.shared.closing[service as usize] = true;
+    }
+
+    /// Closes the connections to `service` that are idle, now and from now on. Closing a socket
+    /// that holds a request would answer that with an RST, so each of them is read once more.
+    pub fn close_idle(&mut self, service: Service) {
+        self.closes_idle[service as usize] = true;
+        for slot in 0..self.slots.capacity() {
+            let connection = self.slots.get(slot);
+            if connection.is_some_and(|it| it.service == service && it.timeout() == Timeout::Idle) {
+                self.read_once_more(slot);
+            }
         }
-        self.settle(key, &turn, now);
+    }
+
+    fn close_idle_one(&mut self, slot: usize) {
+        let run = self.slots[slot].close_idle();
+        self.closed_idle += 1;
+        self.finish_run(slot, Timeout::Idle, run);
+    }
+
+    /// Closes everything that is left at the drain's deadline. A connection that has had its last
+    /// response loses nothing by it.
+    pub fn abort(&mut self) {
+        for slot in 0..self.slots.capacity() {
+            if self
+                .slots
+                .get(slot)
+                .is_some_and(|it| it.timeout() == Timeout::Deferred)
+            {
+                self.abort_deferred(slot);
+            }
+        }
+        for slot in 0..self.slots.capacity() {
+            match self.slots.get(slot).map(Connection::timeout) {
+                None => {}
+                Some(state @ (Timeout::HalfClosed | Timeout::IdleClosed)) => {
+                    self.close(slot, state, CloseReason::DrainOver, Traffic::default());
+                }
+                Some(_) => self.abort_one(slot),
+            }
+        }
+    }
+
+    /// Sends deferred responses: nothing more can be waited for, so these are the last.
+    fn abort_deferred(&mut self, slot: usize) {
+        self.force_close_at.insert(slot, self.shared.now);
+        self.read_once_more(slot);
+        if self
+            .slots
+            .get(slot)
+            .is_some_and(|it| it.timeout() == Timeout::Deferred)
+        {
+            self.time_out(slot);
+        }
+        // A socket that is closed with something unread in it is reset.
+        if self.slots.get(slot).is_some_and(Connection::has_unread) {
+            self.abort_one(slot);
+        }
+    }
+
+    /// Closes a connection in the middle of a request or of its response.
+    fn abort_one(&mut self, slot: usize) {
+        self.slots[slot].flush_once(&mut self.shared);
+        let traffic = mem::take(&mut self.shared.traffic);
+        self.aborted += 1;
+        let from = self.slots[slot].timeout();
+        self.close(slot, from, CloseReason::Aborted, traffic);
     }
 }
 

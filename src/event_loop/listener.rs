@@ -1,98 +1,150 @@
-//! A listening socket, and what is remembered of it between ticks.
+//! A listening socket: bound here or inherited, what is remembered of it between ticks, and how it
+//! closes.
 //!
-//! The invariant: `ready` stays set until accept(2) itself has said that nobody waits. The
-//! poll is edge-triggered and announces a queue that grows, not one that is there: stopping
-//! for any other reason and forgetting it would leave clients waiting for ever.
+//! The invariant: `ready` stays set until accept(2) itself has said that the queue is empty. The
+//! poll is edge-triggered and announces a queue that grows, not one that is there: stopping for
+//! any other reason and forgetting it would leave clients waiting for ever.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use log::{debug, error};
-use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
-use crate::cli::address::canonical;
 use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
-use crate::services::Service;
+
+/// What a listener is for. Diagnostics starts, accepts and exits first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Tells whether the server is ready, and shows the loop.
+    Diag,
+    /// What the server is for.
+    Main,
+}
+
+impl Service {
+    /// Both services. Each is at the index that it converts to.
+    pub const ALL: [Service; 2] = [Service::Diag, Service::Main];
+
+    /// Its name in messages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Service::Diag => "Diagnostics Server",
+            Service::Main => "Server",
+        }
+    }
+
+    /// The target of its log lines, and its label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Diag => "diag",
+            Service::Main => "main",
+        }
+    }
+}
 
 /// The listening socket of a service.
 #[derive(Debug)]
 pub struct Listener {
     service: Service,
-    address: SocketAddr,
     socket: TcpListener,
-    /// What was found on a socket that others hold, too.
+    reach: Reach,
+    /// The settings that were found on an inherited socket, which other processes hold, too.
     inherited: Option<Settings>,
-    /// Somebody may be waiting.
+    /// A connection may be in the queue.
     ready: bool,
     /// Attempts to accept in a row that have met nothing but errors of connections.
-    lost: usize,
-}
-
-/// The settings of an open socket that others hold, too, and that this process changes.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    nonblocking: bool,
-    nodelay: bool,
-}
-
-impl Settings {
-    /// Reads those of a socket.
-    ///
-    /// # Errors
-    /// Those of `fcntl(2)` and getsockopt(2).
-    pub fn of(socket: &impl AsFd) -> io::Result<Settings> {
-        Ok(Settings {
-            nonblocking: fcntl_getfl(socket)?.contains(OFlags::NONBLOCK),
-            nodelay: SockRef::from(socket).tcp_nodelay()?,
-        })
-    }
-
-    /// Gives them back to a socket.
-    fn restore(self, socket: &impl AsFd) -> io::Result<()> {
-        let socket = SockRef::from(socket);
-        socket.set_tcp_nodelay(self.nodelay)?;
-        socket.set_nonblocking(self.nonblocking)
-    }
+    failures: usize,
 }
 
 /// What one attempt to accept came to.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A connection, and where it comes from.
+    /// A connection, and its peer.
     Stream(TcpStream, SocketAddr),
     /// A connection that had failed before it could be accepted: try again.
     Lost,
-    /// Nobody waits: the kernel says so.
-    Nobody,
-    /// Somebody waits, but the process lacks descriptors or memory.
-    Starved(io::Error),
+    /// The queue is empty: the kernel says so.
+    Empty,
+    /// The queue is not empty, but the process is out of descriptors or memory.
+    OutOfDescriptors(io::Error),
     /// The listener is of no more use.
     Failed,
 }
 
 impl Listener {
-    /// A socket that listens and is registered. If others hold it, too, `inherited` says how it
-    /// was found.
-    pub fn new(
+    /// Binds a socket to the first of the candidates that the host has: an IPv6 address takes
+    /// IPv4, too, and IPv4 alone is left for a host without IPv6. No client can connect yet.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
+    /// `PermissionDenied`; the message names the service and the address.
+    pub fn bind(
         service: Service,
-        address: SocketAddr,
-        socket: TcpListener,
-        inherited: Option<Settings>,
-    ) -> Listener {
-        Listener {
+        candidates: &[SocketAddr],
+        reuse_port: bool,
+    ) -> io::Result<Listener> {
+        let (socket, address) = bind_first(candidates, |address| bind(address, reuse_port))
+            .map_err(|(address, error)| cannot_listen(service, address, &error))?;
+        Ok(Listener {
             service,
-            address,
-            socket,
+            socket: TcpListener::from_std(socket.into()),
+            reach: Reach::of(address),
+            inherited: None,
+            ready: true,
+            failures: 0,
+        })
+    }
+
+    /// Takes a socket from a supervisor. It listens already, and goes on without this process.
+    ///
+    /// # Errors
+    /// What it is, if it is no TCP socket that listens.
+    pub fn inherit(service: Service, descriptor: OwnedFd) -> io::Result<Listener> {
+        let number = descriptor.as_raw_fd();
+        let socket = Socket::from(descriptor);
+        let listens = socket.is_listener().unwrap_or(false);
+        let address = socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let Some(address) = address.filter(|_| listens) else {
+            let name = service.name();
+            let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
+            return Err(io::Error::other(what));
+        };
+        let inherited = Some(Settings::of(&socket)?);
+        let is_dual = address.is_ipv6() && !socket.only_v6()?;
+        Ok(Listener {
+            service,
+            socket: TcpListener::from_std(socket.into()),
+            reach: Reach { address, is_dual },
             inherited,
-            ready: false,
-            lost: 0,
-        }
+            ready: true,
+            failures: 0,
+        })
+    }
+
+    /// Lets clients connect, and registers for readable events under `token`.
+    ///
+    /// # Errors
+    /// Those of listen(2), above all `AddrInUse` if another socket was quicker, and of
+    /// `epoll_ctl(2)`; the message names the service and the address.
+    pub fn listen(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket);
+        let listening = match self.inherited {
+            Some(_) => set_up(&socket),
+            None => socket.listen(BACKLOG),
+        };
+        let registry_call = |()| registry.register(&mut self.socket, token, Interest::READABLE);
+        let listening = listening.and_then(registry_call);
+        listening.map_err(|error| cannot_listen(self.service, self.address(), &error))
     }
 
     /// The service that it is for.
@@ -100,37 +152,27 @@ impl Listener {
         self.service
     }
 
-    /// Whether others hold the socket, too.
+    /// Its address, with the port that the kernel has picked for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.reach.address
+    }
+
+    /// The connections that it may get.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Whether other processes hold the socket, too.
     pub fn is_inherited(&self) -> bool {
         self.inherited.is_some()
     }
 
-    /// Stops listening to a socket that goes on listening for others. Closing alone would not
-    /// do: the poll watches it for as long as anybody holds it (epoll(7), Q6).
-    ///
-    /// # Errors
-    /// Those of `epoll_ctl(2)`, none of which is expected.
-    pub fn leave(mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.socket)
-    }
-
-    /// Has the kernel ignore those who begin to connect from now on, so that the queue comes
-    /// to an end. Whoever is between the first packet and the queue is let in. Closing with
-    /// the queue only just empty would reset those who come between the two calls; ignored,
-    /// they try again a second later and are refused.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2), where there are no socket filters.
-    pub fn shut_out(&self) -> io::Result<()> {
-        SockRef::from(&self.socket).attach_filter(&NO_NEWCOMERS)
-    }
-
-    /// Remembers that somebody may be waiting.
-    pub fn note(&mut self) {
+    /// An event has told that a connection is in the queue.
+    pub fn set_ready(&mut self) {
         self.ready = true;
     }
 
-    /// Whether somebody may be waiting.
+    /// Whether a connection may be in the queue.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
@@ -145,36 +187,36 @@ impl Listener {
         }
         match self.socket.accept() {
             Ok((stream, peer)) => {
-                self.lost = 0;
+                self.failures = 0;
                 Accepted::Stream(stream, canonical(peer))
             }
-            Err(error) => self.refused(error),
+            Err(error) => self.classify(error),
         }
     }
 
-    fn refused(&mut self, error: io::Error) -> Accepted {
+    fn classify(&mut self, error: io::Error) -> Accepted {
         match Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of) {
             // So many in a row are not about connections, and trying on would never end.
-            Fault::Connection if self.lost >= ACCEPTS_PER_TICK => {
-                self.lost = 0;
-                Accepted::Starved(error)
+            Fault::Connection if self.failures >= ACCEPTS_PER_TICK => {
+                self.failures = 0;
+                Accepted::OutOfDescriptors(error)
             }
             Fault::Connection => {
-                self.lost += 1;
+                self.failures += 1;
                 Accepted::Lost
             }
             // The kernel looks for a descriptor before it looks at the queue.
-            Fault::Process if self.has_waiting() => Accepted::Starved(error),
+            Fault::Process if self.has_waiting() => Accepted::OutOfDescriptors(error),
             Fault::None | Fault::Process => {
                 self.ready = false;
-                Accepted::Nobody
+                Accepted::Empty
             }
             Fault::Listener => self.fail(&error),
         }
     }
 
     fn fail(&self, error: &io::Error) -> Accepted {
-        let (title, address) = (self.service.title(), self.address);
+        let (title, address) = (self.service.title(), self.address());
         error!(target: self.service.name(), "{title} on {address} failed: {error}");
         Accepted::Failed
     }
@@ -185,19 +227,39 @@ impl Listener {
         poll(&mut queue, Some(&Timespec::default())) != Ok(0)
     }
 
-    /// Closes the listener, together with the connections of all who are still waiting, and
-    /// says how many these are. No more than the queue can hold, as others may go on coming;
-    /// and those who cannot be accepted count as one, as nobody can say how many they are.
-    pub fn turn_away(mut self) -> usize {
-        let mut waiting = 0;
+    /// Has the kernel ignore the SYNs of clients that begin to connect from now on, so that the
+    /// queue comes to an end. A client between its SYN and the queue is let in. Closing with the
+    /// queue only just empty would reset the clients that come between the two calls; ignored,
+    /// they try again a second later and are refused.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2), where there are no socket filters.
+    pub fn ignore_syns(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).attach_filter(&NO_SYNS)
+    }
+
+    /// Leaves a socket that goes on listening for other processes. Closing alone would not do: the
+    /// poll watches it for as long as any process holds it (epoll(7), Q6).
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`, none of which is expected.
+    pub fn leave(mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.socket)
+    }
+
+    /// Closes the listener, and with it the connections that are still in the queue. Says how many
+    /// these are: no more than the queue can hold, as more may go on coming. Connections that
+    /// cannot be accepted count as one, as their number is not known.
+    pub fn reject_backlog(mut self) -> usize {
+        let mut rejected = 0;
         for _ in 0..BACKLOG {
             match self.accept() {
-                Accepted::Stream(..) | Accepted::Lost => waiting += 1,
-                Accepted::Starved(_) => return waiting + 1,
-                Accepted::Nobody | Accepted::Failed => break,
+                Accepted::Stream(..) | Accepted::Lost => rejected += 1,
+                Accepted::OutOfDescriptors(_) => return rejected + 1,
+                Accepted::Empty | Accepted::Failed => break,
             }
         }
-        waiting
+        rejected
     }
 }
 
@@ -205,7 +267,7 @@ impl Listener {
 /// begin a connection, and keeps all others. It sees a segment from its TCP header on, where
 /// the flags are at 13 (RFC 9293, section 3.1). Accepted sockets inherit it, and it does not
 /// do anything there.
-const NO_NEWCOMERS: [SockFilter; 5] = {
+const NO_SYNS: [SockFilter; 5] = {
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -222,7 +284,7 @@ const NO_NEWCOMERS: [SockFilter; 5] = {
 };
 
 impl Drop for Listener {
-    /// What others hold is as it was when it was passed on.
+    /// An inherited socket is left as it was found.
     fn drop(&mut self) {
         if let Some(settings) = self.inherited
             && let Err(error) = settings.restore(&self.socket)
@@ -233,7 +295,7 @@ impl Drop for Listener {
     }
 }
 
-/// Whose fault an error of accept(2) is.
+/// What an error of accept(2) is about.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -270,15 +332,149 @@ impl Fault {
     }
 }
 
+/// The settings of an open socket that other processes hold, too, and that this one changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    nonblocking: bool,
+    nodelay: bool,
+}
+
+impl Settings {
+    /// Reads those of a socket.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)` and getsockopt(2).
+    pub fn of(socket: &impl AsFd) -> io::Result<Settings> {
+        Ok(Settings {
+            nonblocking: fcntl_getfl(socket)?.contains(OFlags::NONBLOCK),
+            nodelay: SockRef::from(socket).tcp_nodelay()?,
+        })
+    }
+
+    /// Gives them back to a socket.
+    fn restore(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(self.nodelay)?;
+        socket.set_nonblocking(self.nonblocking)
+    }
+}
+
+/// Puts the service and its address ahead of what the kernel says.
+fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
+    let title = service.title();
+    io::Error::new(
+        error.kind(),
+        format!("{title} cannot listen on {address}: {error}"),
+    )
+}
+
+/// The connections that a listening socket may get.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    address: SocketAddr,
+    is_dual: bool,
+}
+
+impl Reach {
+    /// Those of a socket of our own at an address.
+    pub fn of(address: SocketAddr) -> Reach {
+        let is_dual = address.is_ipv6();
+        Reach { address, is_dual }
+    }
+
+    /// Makes sure that main, which reaches this, and diagnostics never get each other's
+    /// connections. The kernel lets them share a port if both ask for that (`--reuse-port`).
+    ///
+    /// # Errors
+    /// Both addresses, if they overlap.
+    pub fn require_apart(self, diag: Reach) -> io::Result<()> {
+        if !self.covers(diag) && !diag.covers(self) {
+            return Ok(());
+        }
+        let (main, on, diag, at) = (
+            Service::Main.title(),
+            self.address,
+            Service::Diag.title(),
+            diag.address,
+        );
+        let what = format!("{main} on {on} and {diag} on {at} cannot share a port");
+        Err(io::Error::new(ErrorKind::AddrInUse, what))
+    }
+
+    /// Whether it gets each connection that the other one may get.
+    fn covers(self, other: Reach) -> bool {
+        let [a, b] = [self, other].map(|reach| reach.address.ip().to_canonical());
+        let is_every = a.is_unspecified() && (a.is_ipv4() == b.is_ipv4() || self.is_dual);
+        let port = self.address.port();
+        port == other.address.port() && port != 0 && (a == b || is_every)
+    }
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    set_up(&socket)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, bound))
+}
+
+/// Sets what each listening socket needs.
+fn set_up(socket: &Socket) -> io::Result<()> {
+    // Accepted sockets inherit this. An answer is one write, which Nagle can only delay.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)
+}
+
+/// Binds the first of the candidates that the host has. Hosts say in many ways that they lack an
+/// IP version, so only what concerns the port or the process is the last word. A failure comes
+/// with the address that it is about.
+fn bind_first<T>(
+    candidates: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, (SocketAddr, io::Error)> {
+    let is_last_word = |error: &io::Error| {
+        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        matches!(
+            error.kind(),
+            ErrorKind::AddrInUse | ErrorKind::PermissionDenied
+        ) || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
+    };
+    let mut candidates = candidates.iter().peekable();
+    loop {
+        let &address = candidates.next().expect("there is a candidate");
+        match bind(address) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if !is_last_word(&error) && candidates.peek().is_some() => {}
+            Err(error) => return Err((address, error)),
+        }
+    }
+}
+
+/// An address as its users write it: a dual-stack socket shows IPv4 as IPv6 (RFC 4291, section
+/// 2.5.5.2).
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Duration;
 
-    use mio::{Poll, Token};
+    use mio::{Events, Poll};
 
     use super::*;
-    use crate::event_loop::bound::Bound;
 
     #[test]
     fn errors_of_accept_are_told_apart() {
@@ -318,7 +514,7 @@ mod tests {
         let (mut listener, address) = listener();
         let lost = |listener: &mut Listener| {
             let mut count = 0;
-            while matches!(listener.refused(Errno::PERM.into()), Accepted::Lost) {
+            while matches!(listener.classify(Errno::PERM.into()), Accepted::Lost) {
                 count += 1;
             }
             count
@@ -327,7 +523,7 @@ mod tests {
         assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "and tries again");
         let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
         for _ in 0..ACCEPTS_PER_TICK {
-            listener.refused(Errno::PERM.into());
+            listener.classify(Errno::PERM.into());
         }
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
         assert_eq!(
@@ -336,19 +532,23 @@ mod tests {
             "one that comes resets the count"
         );
         let without_code = io::Error::other("an address of length 0");
-        assert!(matches!(listener.refused(without_code), Accepted::Lost));
+        assert!(matches!(listener.classify(without_code), Accepted::Lost));
     }
 
-    /// A listener on a port of its own, and its address.
-    fn listener() -> (Listener, SocketAddr) {
+    /// A listener on a loopback address, if the host has that, and its own address.
+    fn listener_on(loopback: &str) -> Option<(Listener, SocketAddr)> {
         let poll = Poll::new().expect("a poll");
-        let loopback = "127.0.0.1:0".parse().expect("an address");
-        let bound = Bound::new(Service::Main, loopback, false).expect("a free port");
-        let address = bound.address();
-        (
-            bound.listen(poll.registry(), Token(0)).expect("it listens"),
-            address,
-        )
+        let candidates = [loopback.parse().expect("an address")];
+        let mut listener = Listener::bind(Service::Main, &candidates, false).ok()?;
+        listener
+            .listen(poll.registry(), Token(0))
+            .expect("it listens");
+        let address = listener.address();
+        Some((listener, address))
+    }
+
+    fn listener() -> (Listener, SocketAddr) {
+        listener_on("127.0.0.1:0").expect("a free port")
     }
 
     #[test]
@@ -364,28 +564,23 @@ mod tests {
     #[test]
     fn a_queue_is_forgotten_only_when_it_is_empty() {
         let (mut listener, address) = listener();
-        assert!(!listener.is_ready());
         let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
-        listener.note();
+        listener.set_ready();
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
         assert!(listener.is_ready(), "nobody has said that it is empty");
-        assert!(matches!(listener.accept(), Accepted::Nobody));
+        assert!(matches!(listener.accept(), Accepted::Empty));
         assert!(!listener.is_ready());
     }
 
     #[test]
     fn newcomers_are_shut_out_and_those_who_have_come_are_not() {
         for loopback in ["127.0.0.1:0", "[::1]:0"] {
-            let poll = Poll::new().expect("a poll");
-            let address = loopback.parse().expect("an address");
-            let Ok(bound) = Bound::new(Service::Main, address, false) else {
+            let Some((mut listener, address)) = listener_on(loopback) else {
                 assert_eq!(loopback, "[::1]:0", "not every host has IPv6");
                 continue;
             };
-            let address = bound.address();
-            let mut listener = bound.listen(poll.registry(), Token(0)).expect("it listens");
             let mut early = std::net::TcpStream::connect(address).expect("it listens");
-            listener.shut_out().expect("there are filters");
+            listener.ignore_syns().expect("there are filters");
             let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
             let error = late.expect_err("nobody answers");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "on {address}");
@@ -394,7 +589,93 @@ mod tests {
                 panic!("a client is in the queue of {address}");
             };
             assert_eq!(stream.read(&mut [0; 9]).expect("it has come"), 1);
-            assert!(matches!(listener.accept(), Accepted::Nobody));
+            assert!(matches!(listener.accept(), Accepted::Empty));
+        }
+    }
+
+    #[test]
+    fn an_inherited_socket_is_left_to_the_processes_that_hold_it() {
+        let theirs = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let ours = theirs.try_clone().expect("a descriptor");
+        let mut poll = Poll::new().expect("a poll");
+        let mut listener = Listener::inherit(Service::Main, ours.into()).expect("it listens");
+        listener
+            .listen(poll.registry(), Token(0))
+            .expect("it listens");
+        let address = listener.address();
+        listener.leave(poll.registry()).expect("it was registered");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO))
+            .expect("no error");
+        assert!(events.is_empty(), "the poll does not watch it any more");
+        theirs.accept().expect("the connection is theirs");
+    }
+
+    #[test]
+    fn addresses_overlap_if_a_connection_could_be_meant_for_both() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("[::]:1", "[::]:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [a, b] = [one, other].map(|text| Reach::of(text.parse().expect("an address")));
+            assert_eq!(a.require_apart(b).is_err(), expected, "{one} {other}");
+            assert_eq!(b.require_apart(a).is_err(), expected, "{other} {one}");
+        }
+        // An inherited socket may be for IPv6 alone.
+        let [v6, v4] = ["[::]:1", "0.0.0.0:1"].map(|text| text.parse().expect("an address"));
+        let alone = Reach {
+            is_dual: false,
+            ..Reach::of(v6)
+        };
+        assert!(alone.require_apart(Reach::of(v4)).is_ok());
+        assert!(alone.require_apart(Reach::of(v6)).is_err());
+    }
+
+    #[test]
+    fn a_host_without_ipv6_gets_ipv4_alone() {
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
+        for (errors, tried, blamed) in [
+            ([None, None], vec![v6], None),
+            ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
+            ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
+            (
+                [Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            (
+                [Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)],
+                vec![v6, v4],
+                Some(v4),
+            ),
+            ([Some(Errno::INVAL), None], vec![v6, v4], None),
+            ([Some(Errno::NOPROTOOPT), None], vec![v6, v4], None),
+            ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
+            ([Some(Errno::MFILE), None], vec![v6], Some(v6)),
+            ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
+        ] {
+            let calls = RefCell::new(Vec::new());
+            let bound = bind_first(&[v6, v4], |address| {
+                calls.borrow_mut().push(address);
+                errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
+            });
+            assert_eq!(
+                bound.err().map(|(address, _)| address),
+                blamed,
+                "{errors:?}"
+            );
+            assert_eq!(calls.into_inner(), tried, "{errors:?}");
         }
     }
 }

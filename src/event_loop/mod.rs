@@ -1,19 +1,21 @@
-//! The loop. One thread owns the poll, both listeners, the signal pipe and all connections,
-//! and goes round in ticks; [`Server::run`] and `tick` are the program.
+//! The loop. One thread owns the poll, the listeners, the signal pipe and all connections, and
+//! goes round in ticks. [`Server::run`] and its `tick` are the program:
 //!
 //! ```text
-//!   1 wait        until an event, a deadline, the stop's next change or the end of a pause
-//!   2 clock       one moment for the whole tick; a new Date if the second has changed
-//!   3 signals     begin the stop, so that the answers of this tick already announce it
-//!   4 events      connections take a turn; listeners are only noted
-//!   5 left over   connections that ran out of steps in the last tick, and live pages
-//!   6 accept      from each listener, within a budget
-//!   7 deadlines   of connections, of the idle grace, of the drain
+//!   1 wait       until an event, a timeout, the next action of a shutdown or the end of a pause
+//!   2 clock      one instant for the whole tick; a new Date if the second has changed
+//!   3 signals    begin the shutdown, so that the responses of this tick already announce it
+//!   4 events     connections run; listeners are only noted
+//!   5 run again  connections that have more to do although no event will come
+//!   6 accept     from each listener, within a budget
+//!   7 timers     timeouts of connections, then the actions of a shutdown that are due
 //! ```
 //!
-//! The invariant: a slot that is freed in a tick is not filled again before all events of
-//! that tick are over, so no event can reach the wrong connection. That is why accepting
-//! comes after them; and those who are here already go before those who come.
+//! The loop knows no log, no statistics and no pages. An [`observer`] is told of everything.
+//!
+//! The invariant: a slot that is freed in a tick is not filled again before all events of that
+//! tick are over, so no event can reach the wrong connection. That is why accepting comes after
+//! them. It also means that connections that are open go ahead of new ones.
 //!
 //! # Try it
 //!
@@ -26,142 +28,160 @@
 //! wait %1; kill $server
 //! ```
 
-pub mod bound;
-pub mod budget;
 pub mod clock;
 pub mod connection;
 pub mod connections;
 pub mod descriptors;
-pub mod desk;
-pub mod doors;
-mod ending;
-pub mod guest;
 pub mod listener;
-pub mod outgoing;
-pub mod phase;
+pub mod observer;
 pub mod shutdown;
 pub mod signals;
 pub mod stream;
 pub mod timers;
-pub mod turn;
-mod watching;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::event_loop::bound::{Bound, Reach};
-use crate::event_loop::budget::Budget;
-use crate::event_loop::doors::Doors;
+use self::clock::Instant;
+use self::connections::Connections;
+use self::listener::{Accepted, Listener, Service};
+use self::observer::{Budget, Observer, Step};
+use self::shutdown::{Action, Effect, Outcome, Schedule, Shutdown, Stage};
+use self::signals::Signals;
+use self::timers::Timeouts;
+use crate::http::Routes;
+use crate::limits::{
+    ACCEPT_PAUSE, ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK, HANDSHAKE_TIME,
+    START_MEMORY,
+};
 
-use crate::cli::options::Options;
-use crate::event_loop::clock::Moment;
-use crate::event_loop::connections::Table;
-use crate::event_loop::listener::Accepted;
-use crate::event_loop::shutdown::{Stage, Stop, Tally};
-use crate::event_loop::signals::Signals;
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK, LOG_PAUSE, START_MEMORY};
-use crate::observe::statistics::{Meter, Step};
-use crate::services::Service;
-use crate::systemd::Inherited;
-
-/// Connections have their slot for a token, so all others are at the far end.
+/// A connection has its slot for a token, so all other tokens are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
-/// The token of the first door; the other one follows.
-const DOORS: usize = usize::MAX - Service::ALL.len();
+/// The token of the first listener; the other one follows.
+const LISTENERS: usize = usize::MAX - Service::ALL.len();
+
+/// How the server treats its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long a connection may wait for its peer.
+    pub timeouts: Timeouts,
+    /// How long a delayed response waits.
+    pub delay: Duration,
+    /// How long each stage of a shutdown takes.
+    pub schedule: Schedule,
+    /// How many connections main may have at once; `None` for as many as there are descriptors.
+    pub max_connections: Option<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            timeouts: Timeouts::default(),
+            delay: DELAY,
+            schedule: Schedule::default(),
+            max_connections: None,
+        }
+    }
+}
 
 /// The whole server, listening.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<O> {
     poll: Poll,
     signals: Signals,
-    doors: Doors,
-    table: Table<TcpStream>,
+    /// The listener of each service, at its index, until it is closed.
+    listeners: [Option<Listener>; Service::ALL.len()],
+    connections: Connections<TcpStream, O>,
     /// How many connections main may have.
     connections_max: usize,
-    meter: Meter,
-    now: Moment,
-    /// When the date in the replies is no longer true.
-    restamp: Moment,
-    stop: Stop,
-    /// How far the stop had come when what it asks for was last done.
-    followed: Stage,
-    /// Answers that had been given when the stop began.
-    answered_before: u64,
-    tally: Tally,
+    shutdown: Shutdown,
+    /// What the observer knows of that.
+    told: Stage,
+    /// When the present tick began, and when its work ended.
+    now: Instant,
+    ended: Instant,
+    /// When the date in the responses is no longer true.
+    date_due: Instant,
+    /// Until when accepting pauses, as the process was out of descriptors or memory. That concerns
+    /// all listeners.
+    paused_until: Instant,
+    /// That accepting pauses has been logged; true until the queues are empty.
+    warned: bool,
+    /// From when on a listener closes once its queue is empty.
+    close_at: Instant,
+    /// Responses that had been given when the shutdown began.
+    responses_before: u64,
 }
 
-impl Server {
-    /// Installs the signal handlers and opens both listeners, in this order: a signal that
-    /// arrives meanwhile is not lost. Sockets that were `inherited` stand in for those that
-    /// the options ask for.
+impl<O: Observer> Server<O> {
+    /// Installs the signal handlers and then lets clients connect, so that no signal is lost from
+    /// then on. The listeners are bound before one of them listens: if another one could not be,
+    /// no client would have connected yet.
     ///
     /// # Errors
     /// What the kernel says; if it is about a listener, the message names it.
-    pub fn bind(options: &Options, inherited: Inherited) -> io::Result<Server> {
+    pub fn new(
+        config: &Config,
+        listeners: Vec<(Listener, Routes)>,
+        observer: O,
+    ) -> io::Result<Server<O>> {
         let cannot = |what| move |error| cannot(what, &error);
         require_memory().map_err(cannot("allocate buffers"))?;
         let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
         let poll = Poll::new().map_err(cannot("make a poll"))?;
         let registered = signals.register(poll.registry(), SIGNALS);
         registered.map_err(cannot("watch for signals"))?;
-
-        // Neither listens before both are bound: if one of them cannot be, nobody has
-        // connected to the other yet.
-        let [diag, main] = inherited;
-        let bind = |service, address| Bound::new(service, address, options.reuse_port);
-        let diag = diag.map_or_else(|| bind(Service::Diag, options.diag), Ok)?;
-        let main = match main {
-            None => {
-                for address in options.listen.candidates() {
-                    Reach::of(address).require_apart(diag.reach())?;
-                }
-                bind(Service::Main, options.listen)?
-            }
-            Some(main) => {
-                main.reach().require_apart(diag.reach())?;
-                main
-            }
-        };
         // What may fail comes ahead of listening, as clients connect from then on.
-        let sites = Service::sites(&options.content)?;
-        let connections_max = descriptors::connections_max(options.max_connections)
+        let connections_max = descriptors::connections_max(config.max_connections)
             .map_err(cannot("keep descriptors for connections"))?;
-        let doors = Doors::open(poll.registry(), Token(DOORS), [diag, main])?;
-        let now = Moment::now();
+        let mut routes = Service::ALL.map(|_| Routes::new(Vec::new()));
+        let mut open = Service::ALL.map(|_| None);
+        for (mut listener, served) in listeners {
+            let service = listener.service() as usize;
+            listener.listen(poll.registry(), Token(LISTENERS + service))?;
+            (open[service], routes[service]) = (Some(listener), served);
+        }
+        for listener in open.iter().flatten() {
+            let (service, address) = (listener.service(), listener.address());
+            let origin = if listener.is_inherited() {
+                ", inherited"
+            } else {
+                ""
+            };
+            info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
+        }
+        let now = Instant::now();
         Ok(Server {
             poll,
             signals,
-            doors,
-            table: Table::new(sites, &options.timeouts, options.content.delay),
+            listeners: open,
+            connections: Connections::new(routes, &config.timeouts, config.delay, observer),
             connections_max,
-            meter: Meter::new(now, clock::since_1970()),
+            shutdown: Shutdown::new(config.schedule),
+            told: Stage::Serving,
             now,
-            restamp: now,
-            stop: Stop::new(options.schedule),
-            followed: Stage::Serving,
-            answered_before: 0,
-            tally: Tally::default(),
+            ended: now,
+            date_due: now,
+            paused_until: now,
+            warned: false,
+            close_at: Instant::NEVER,
+            responses_before: 0,
         })
     }
 
-    /// Where a service listens, with the port that the kernel has picked for port 0.
-    pub fn address(&self, service: Service) -> SocketAddr {
-        self.doors.address(service)
-    }
-
-    /// Serves until a signal has come, or a listener failed, and the drain is over.
+    /// Serves until a shutdown is over: a signal has come, or a listener has failed, and nothing
+    /// is open any more.
     ///
     /// # Errors
     /// Only those of `epoll_wait(2)`, none of which is expected.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
-            // What was said in a tick goes out before the next one waits.
-            crate::log::flush();
             self.tick(&mut events)?;
         }
         Ok(())
@@ -172,36 +192,59 @@ impl Server {
         self.read_clock();
         self.take_signals(events);
         self.take_events(events);
-        self.take_left_over();
+        self.run_again();
         self.accept();
-        self.keep_deadlines();
-        self.read_meter(events);
+        self.take_timeouts();
+
+        self.ended = Instant::now();
+        let (busy, found) = (self.ended.nanos_since(self.now), events.iter().count());
+        self.connections.observer().tick_ends(busy, found);
+        if found == EVENTS_PER_TICK {
+            self.exhausted(Budget::Events);
+        }
         Ok(())
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let mut until = self.table.next_turn(self.now);
-        until = until.min(self.next_accept()).min(self.stop.next(self.now));
-        if crate::log::has_unflushed_lines() {
-            until = until.min(self.now + LOG_PAUSE);
-        }
-        let timeout = (until < Moment::NEVER).then(|| until - self.now);
-        match self.poll.poll(events, timeout) {
+        let observer = self.connections.observer().before_wait();
+        let observer = observer.map_or(Instant::NEVER, |time| self.ended + time);
+        let until = self.connections.next_run().min(self.next_accept());
+        let until = until.min(self.shutdown.next()).min(observer);
+        match self.poll.poll(events, time_left(until, self.ended)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             polled => polled,
         }
     }
 
-    /// The look at the clock that counts: what happens in a tick happens at one moment.
+    /// Reads the clock for the tick. When it ends it is read again, which tells how long the next
+    /// wait may be.
     fn read_clock(&mut self) {
-        self.now = Moment::now();
-        self.table.begin_tick();
-        if self.now >= self.restamp {
+        self.now = Instant::now();
+        self.connections.begin_tick(self.now);
+        if self.now >= self.date_due {
             let (seconds, left) = clock::date();
-            self.table.stamp(seconds);
-            self.meter.pass(seconds);
-            self.restamp = self.now + left;
-            self.charge(Step::Clock, self.now);
+            self.connections.set_date(seconds);
+            self.date_due = self.now + left;
+            self.took(Step::Clock, self.now);
+        }
+    }
+
+    fn take_signals(&mut self, events: &Events) {
+        if events.iter().any(|event| event.token() == SIGNALS) {
+            while let Some(signal) = self.signals.take() {
+                let name = signal.name();
+                let what = match self.shutdown.on_signal(signal, self.now) {
+                    Effect::Begins => "received",
+                    Effect::Exits => "received again: exiting at once",
+                    Effect::Ignored => "is ignored",
+                };
+                info!(target: "onepoll", "Signal '{name}' {what}");
+            }
+        }
+        if self.shutdown.has_begun() {
+            let start = Instant::now();
+            self.act_ahead_of_events();
+            self.took(Step::Signals, start);
         }
     }
 
@@ -209,123 +252,250 @@ impl Server {
         for event in events {
             match event.token() {
                 SIGNALS => {}
-                Token(key) if key < DOORS => {
-                    self.table.meet(key, event.into(), self.now);
+                Token(slot) if slot < LISTENERS => {
+                    self.connections.on_event(slot, event.into());
                 }
-                Token(door) => {
-                    self.doors.note(door - DOORS);
-                    self.tell_if_full(Service::ALL[door - DOORS]);
+                Token(token) => {
+                    let service = Service::ALL[token - LISTENERS];
+                    if let Some(listener) = &mut self.listeners[service as usize] {
+                        listener.set_ready();
+                    }
+                    if self.is_full(service) {
+                        self.warn_full(service);
+                    }
                 }
             }
         }
     }
 
-    fn take_left_over(&mut self) {
-        if !self.table.has_left_over() {
+    fn run_again(&mut self) {
+        if !self.connections.has_work() {
             return;
         }
-        let start = Moment::now();
-        self.meter
-            .exhaust(Budget::Steps, self.table.take_unfinished());
-        self.table.take_left_over(self.now);
-        self.write_pages();
-        self.charge(Step::LeftOver, start);
-    }
-
-    /// When the next attempt to accept makes sense.
-    #[inline]
-    fn next_accept(&self) -> Moment {
-        if !self.doors.are_stirring() {
-            return Moment::NEVER;
-        }
-        let has_room = |service| !self.is_full(service);
-        self.doors.next(self.now, self.somebody_stays(), has_room)
-    }
-
-    /// Whether a service has all the connections that it may have.
-    fn is_full(&self, service: Service) -> bool {
-        let main_is_full = self.table.count(Service::Main) >= self.connections_max;
-        self.table.len() == CONNECTIONS_MAX || service == Service::Main && main_is_full
-    }
-
-    fn tell_if_full(&mut self, service: Service) {
-        if self.is_full(service) {
-            self.doors.tell_full(service, self.table.count(service));
-        }
+        let start = Instant::now();
+        self.connections.run_again();
+        self.took(Step::RunAgain, start);
     }
 
     fn accept(&mut self) {
-        if self.table.take_freed() {
-            self.doors.resume();
+        // A descriptor that is free again ends a pause.
+        if self.connections.take_freed() {
+            self.paused_until = self.now;
         }
         if self.next_accept() > self.now {
             return;
         }
-        let start = Moment::now();
+        let start = Instant::now();
         for service in Service::ALL {
-            let mut accepted = 0;
-            while accepted < ACCEPTS_PER_TICK && self.accept_one(service) {
-                accepted += 1;
+            let accepted = (0..ACCEPTS_PER_TICK).take_while(|_| self.accept_one(service));
+            if accepted.count() == ACCEPTS_PER_TICK {
+                self.exhausted(Budget::Accepts);
             }
-            let is_exhausted = accepted == ACCEPTS_PER_TICK;
-            self.meter.exhaust(Budget::Accepts, u64::from(is_exhausted));
         }
-        self.charge(Step::Accept, start);
+        self.took(Step::Accept, start);
     }
 
-    /// Accepts a connection to a service; says whether there may be another one.
+    fn take_timeouts(&mut self) {
+        if !self.connections.is_due() && !self.shutdown.has_begun() {
+            return;
+        }
+        let start = Instant::now();
+        self.connections.expire();
+        let main_is_empty = |server: &Server<O>| server.connections.count(Service::Main) == 0;
+        while let Some(action) = self.shutdown.next_action(self.now, main_is_empty(self)) {
+            self.act(action);
+        }
+        self.tell_stage();
+        self.took(Step::Timers, start);
+    }
+
+    /// When the next attempt to accept makes sense.
+    fn next_accept(&self) -> Instant {
+        let mut next = Instant::NEVER;
+        for listener in self.listeners.iter().flatten() {
+            if self.is_full(listener.service()) {
+                continue;
+            }
+            if listener.is_ready() {
+                next = self.now;
+            } else if !self.stays() {
+                next = next.min(self.close_at);
+            }
+        }
+        next.max(self.paused_until)
+    }
+
+    /// Whether the process stays for a connection, so that the listeners may as well.
+    fn stays(&self) -> bool {
+        !self.connections.is_empty() && !self.connections.closes_idle(Service::Main)
+    }
+
+    /// Whether a service has all the connections that it may have.
+    fn is_full(&self, service: Service) -> bool {
+        let main_is_full = self.connections.count(Service::Main) >= self.connections_max;
+        self.connections.len() == CONNECTIONS_MAX || service == Service::Main && main_is_full
+    }
+
+    fn warn_full(&mut self, service: Service) {
+        let listener = self.listeners[service as usize].as_ref();
+        if !self.warned && listener.is_some_and(Listener::has_waiting) {
+            let (title, count) = (service.title(), self.connections.count(service));
+            warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
+            self.warned = true;
+        }
+    }
+
+    /// Accepts a connection to a service. Says whether there may be another one. A listener that
+    /// is to close does so when its queue is empty.
     fn accept_one(&mut self, service: Service) -> bool {
-        if self.is_full(service) {
-            self.tell_if_full(service);
+        let closes = self.now >= self.close_at && !self.stays();
+        if self.now < self.paused_until {
             return false;
         }
-        let stays = self.somebody_stays();
-        match self.doors.accept(service, self.now, stays) {
+        if self.is_full(service) {
+            self.warn_full(service);
+            return false;
+        }
+        let slot = &mut self.listeners[service as usize];
+        let Some(listener) = slot.as_mut().filter(|it| it.is_ready() || closes) else {
+            return false;
+        };
+        match listener.accept() {
             Accepted::Stream(stream, peer) => {
-                self.admit(service, stream, peer);
-                true
+                self.add(service, stream, peer);
+                return true;
             }
-            Accepted::Lost => true,
-            Accepted::Nobody | Accepted::Starved(_) => false,
+            Accepted::Lost => return true,
+            Accepted::Empty => {
+                if closes {
+                    *slot = None;
+                }
+                self.warned &= self.listeners.iter().flatten().any(Listener::is_ready);
+            }
+            Accepted::OutOfDescriptors(error) => {
+                if !self.warned {
+                    warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
+                }
+                (self.warned, self.paused_until) = (true, self.now + ACCEPT_PAUSE);
+            }
             Accepted::Failed => {
-                self.tally.failed = true;
-                self.stop.drain(self.now);
-                self.follow_stop();
-                false
+                *slot = None;
+                self.shutdown.on_failure(self.now);
+                self.act_ahead_of_events();
             }
         }
+        false
     }
 
-    fn admit(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
-        let key = self.table.next_key();
-        // Once and for all: what a connection waits for is its own business, and a spurious
-        // edge is cheaper than a system call for each change of mind.
+    fn add(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
+        let token = Token(self.connections.next_slot());
+        // Once and for all: the state of a connection is no business of the poll, and a spurious
+        // event is cheaper than a system call for each change of interest.
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.registry();
-        match registry.register(&mut stream, Token(key), interest) {
-            Ok(()) => {
-                let number = self.table.admit(service, stream, self.now);
-                debug!(target: service.name(), "Connection {number} accepted from {peer}");
-            }
+        match self.poll.registry().register(&mut stream, token, interest) {
+            Ok(()) => self.connections.add(service, stream, peer),
             Err(error) => {
                 warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
             }
         }
     }
 
-    fn keep_deadlines(&mut self) {
-        if !self.table.is_anybody_due(self.now) && !self.stop.has_begun() {
-            return;
+    fn act_ahead_of_events(&mut self) {
+        while let Some(action) = self.shutdown.next_ahead_of_events(self.now) {
+            self.act(action);
         }
-        let start = Moment::now();
-        self.table.expire(self.now);
-        let (answers, time) = self.table.take_delayed();
-        self.meter.delay(answers, time);
-        if self.stop.is_draining() {
-            self.send_home();
-        }
-        self.charge(Step::Deadlines, start);
+        self.tell_stage();
     }
+
+    /// Does an action of the shutdown.
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::AnnounceClose(service) => {
+                if service == Service::Main {
+                    self.responses_before = self.connections.responses;
+                }
+                self.connections.announce_close(service);
+            }
+            Action::CloseListeners => self.close_listeners(),
+            Action::CloseIdle(service) => self.connections.close_idle(service),
+            Action::Abort => {
+                self.connections.abort();
+                let listeners = self.listeners.iter_mut().filter_map(Option::take);
+                let rejected: usize = listeners.map(Listener::reject_backlog).sum();
+                self.connections.aborted += rejected;
+            }
+        }
+    }
+
+    /// Has the listeners close once their queues are empty: a client that the kernel has let in is
+    /// served, and one that it has begun to let in has [`HANDSHAKE_TIME`] to arrive, or longer if
+    /// the process stays for others. An inherited socket is left at once: the clients in its queue
+    /// belong to the processes that hold it, too.
+    fn close_listeners(&mut self) {
+        self.close_at = self.now + HANDSHAKE_TIME;
+        for slot in &mut self.listeners {
+            let Some(listener) = slot else { continue };
+            let service = listener.service();
+            let done = if listener.is_inherited() {
+                let leave = |listener: Listener| listener.leave(self.poll.registry());
+                slot.take().map_or(Ok(()), leave)
+            } else {
+                listener.ignore_syns()
+            };
+            if let Err(error) = done {
+                debug!(target: service.name(), "{} closes roughly: {error}", service.title());
+            }
+        }
+    }
+
+    fn tell_stage(&mut self) {
+        let stage = self.shutdown.stage();
+        if self.told != stage {
+            self.told = stage;
+            self.connections.observer().shutdown_changed(stage);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let are_closed = self.listeners.iter().all(Option::is_none);
+        self.shutdown.is_draining() && are_closed && self.connections.is_empty()
+    }
+
+    /// Logs what the shutdown came to, once it is over.
+    pub fn sum_up(&mut self) -> Outcome {
+        self.connections.observer().exits();
+        for service in Service::ALL {
+            info!(target: service.name(), "{} exited", service.title());
+        }
+        let (idle, aborted) = (self.connections.closed_idle, self.connections.aborted);
+        let responses = self.connections.responses - self.responses_before;
+        let outcome = self.shutdown.outcome(aborted);
+        let ended = match outcome {
+            Outcome::Drained | Outcome::Failed => "Drained in",
+            Outcome::Aborted => "Aborted after",
+            Outcome::Interrupted => "Exited after",
+        };
+        let millis = self.shutdown.took(self.now).as_millis();
+        info!(
+            target: "onepoll",
+            "{ended} {millis} ms: responses {responses}, closed idle {idle}, aborted {aborted}"
+        );
+        outcome
+    }
+
+    fn took(&mut self, step: Step, since: Instant) {
+        let nanos = Instant::now().nanos_since(since);
+        self.connections.observer().step_took(step, nanos);
+    }
+
+    fn exhausted(&mut self, budget: Budget) {
+        self.connections.observer().budget_exhausted(budget, 1);
+    }
+}
+
+/// How long a wait that begins now may last; `None` for ever.
+fn time_left(until: Instant, now: Instant) -> Option<Duration> {
+    (until < Instant::NEVER).then(|| until - now)
 }
 
 /// Makes sure that there is [`START_MEMORY`], in pieces: once a large one has been freed, glibc

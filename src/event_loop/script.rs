@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::event_loop::stream::Socket;
+use super::stream::Socket;
 
 /// What the kernel does when it is asked once.
 pub(crate) enum Act {
@@ -80,12 +79,8 @@ impl Write for Script {
 }
 
 impl Socket for Script {
-    fn finish(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().calls.push("finish");
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().calls.push("shutdown");
         Ok(())
-    }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        None
     }
 }

@@ -1,24 +1,23 @@
-//! The stop, as a pure machine. It touches no socket and reads no clock; the loop tells it of
-//! signals and of the time, asks it what to do, and does that.
+//! The shutdown: a pure state machine. It touches no socket and reads no clock. The loop tells it
+//! of signals and of time, and does the actions that it returns.
 //!
 //! ```text
-//!   serving ──── SIGTERM ────► lame duck ──── in its time ────► draining ──► over
-//!      │                                                         ▲
-//!      └──── SIGINT, a failure, or no time for a lame duck ──────┘
+//!   serving ──── SIGTERM ────► lame duck ──── its time is over ────► draining ──► over
+//!      │                                                                ▲
+//!      └──── SIGINT, a listener that failed, or no time for a lame duck ┘
 //! ```
 //!
-//! A lame duck serves everybody and says that this will end. In a drain whoever is idle has
-//! until the idle grace is over, and whoever has begun to ask until the drain is. Those who watch
-//! by way of diagnostics may do so until nobody is left on main; then they have an idle grace of
-//! their own.
+//! A lame duck serves every client and announces that this will end. A drain closes the listeners,
+//! then the connections that are idle at the end of the idle grace, and at its deadline all others.
+//! Diagnostics can be asked until main is empty; then it has an idle grace of its own.
 //!
-//! The invariant: it only goes forward. A SIGINT that follows the first signal by more than
-//! [`SIGNAL_REPEAT`] cuts what is open: a person means it.
+//! The invariant: it only goes forward, and each action is returned once. A SIGINT that follows
+//! the first signal by more than [`SIGNAL_REPEAT`] ends the drain at once: a person means it.
 //!
 //! # Try it
 //!
-//! A SIGTERM while an answer is waited for: the answer is given, says that it is the last one, and
-//! then the process ends.
+//! A SIGTERM while a response is delayed: the response comes, announces the close, and then the
+//! process exits.
 //!
 //! ```sh
 //! onepoll --delay 1s & server=$!
@@ -26,128 +25,117 @@
 //! kill $server; wait %1 # look for: Connection: close
 //! ```
 //!
-//! And one while somebody takes longer than the drain: the log tells the story of who is cut.
+//! And one while a request takes longer than the drain: the log has the trace of its connection.
 //!
 //! ```sh
 //! onepoll --drain 1s & server=$!
 //! (printf 'GET /hello HTTP/1.1\r\n'; sleep 3) | curl -s telnet://localhost:8080 & sleep 0.5
-//! kill $server; wait %1 # look in the log for: the stop has no more time: it is cut
+//! kill $server; wait %1 # look in the log for: aborted at the drain's deadline
 //! ```
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::event_loop::clock::Moment;
-use crate::event_loop::signals::Signal;
-use crate::limits::SIGNAL_REPEAT;
+use super::clock::Instant;
+use super::listener::Service;
+use super::signals::Signal;
+use crate::limits::{self, SIGNAL_REPEAT};
 
-/// The stop of one server.
-#[derive(Debug)]
-pub struct Stop {
-    schedule: Schedule,
-    stage: Stage,
-    /// When the first signal came.
-    signalled: Option<Moment>,
-    /// A later one wants it to end at once.
-    leaves: bool,
-    /// Since when nobody is left on main.
-    deserted: Option<Moment>,
-}
-
-/// How long the parts of a stop take at most.
+/// How long the stages of a shutdown take at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// How long to go on as a lame duck; zero leaves that out.
+    /// How long the lame duck serves on; zero for none.
     pub lame_duck: Duration,
-    /// From the beginning of the drain until what is still open is cut.
+    /// From the beginning of the drain to the abort of what is still open.
     pub drain: Duration,
-    /// From the beginning of the drain until the idle are dismissed; never longer than it.
+    /// From the beginning of the drain to the close of idle connections; never longer than it.
     pub idle_grace: Duration,
 }
 
-/// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It has not begun.
-    Serving,
-    /// Everybody is served, and told that this will end, since then.
-    LameDuck(Moment),
-    /// Newcomers are shut out, and whoever is here is served for the last time, since then.
-    Draining(Moment),
-}
-
-/// What a stop came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Answers that were given after it began.
-    pub answered: u64,
-    /// Connections that were closed with nothing to lose.
-    pub idle: usize,
-    /// Connections that were cut in the middle of a request or of its answer.
-    pub cut: usize,
-    /// Whether it began because a listener had failed.
-    pub failed: bool,
-    /// Whether a later signal ended it at once.
-    pub left: bool,
-}
-
-/// What a signal does to a stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The stop begins.
-    Begins,
-    /// The stop ends at once.
-    Leaves,
-    /// Nothing.
-    Ignored,
-}
-
-/// How a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every request that had begun was answered.
-    Drained,
-    /// The deadline passed and connections were cut.
-    Cut,
-    /// A listener failed, and the rest was drained because of it.
-    Failed,
-    /// A later signal ended it at once, and connections that were open were cut.
-    Left,
-}
-
-impl Tally {
-    /// The verdict: a failure is worse than a cut.
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            Tally { left: true, .. } => Outcome::Left,
-            Tally { failed: true, .. } => Outcome::Failed,
-            Tally { cut: 0, .. } => Outcome::Drained,
-            _ => Outcome::Cut,
+impl Default for Schedule {
+    fn default() -> Schedule {
+        Schedule {
+            lame_duck: limits::LAME_DUCK,
+            drain: limits::DRAIN,
+            idle_grace: limits::IDLE_GRACE,
         }
     }
 }
 
-impl fmt::Display for Tally {
-    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let Tally {
-            answered,
-            idle,
-            cut,
-            ..
-        } = self;
-        write!(out, "answered {answered}, closed idle {idle}, cut {cut}")
-    }
+/// How far a shutdown has come, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has not begun.
+    Serving,
+    /// Every client is served, and told that this will end.
+    LameDuck(Instant),
+    /// The listeners close, and each client is served for the last time.
+    Draining(Instant),
 }
 
-impl Stop {
-    /// A stop that has not begun.
-    pub fn new(schedule: Schedule) -> Stop {
-        Stop {
+/// What the loop has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The last response to each client of the service announces the close.
+    AnnounceClose(Service),
+    /// New clients are ignored, and the listeners close when their queues are empty.
+    CloseListeners,
+    /// Connections to the service are closed when they are idle, now and from now on.
+    CloseIdle(Service),
+    /// Everything that is still open is closed.
+    Abort,
+}
+
+/// What a signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The shutdown begins.
+    Begins,
+    /// The process exits without a drain.
+    Exits,
+    /// Nothing.
+    Ignored,
+}
+
+/// All actions. Those that become due at the same instant are done in this order.
+const ACTIONS: [Action; 6] = [
+    Action::AnnounceClose(Service::Main),
+    Action::CloseListeners,
+    Action::CloseIdle(Service::Main),
+    Action::AnnounceClose(Service::Diag),
+    Action::CloseIdle(Service::Diag),
+    Action::Abort,
+];
+/// How many of them come ahead of the events of a tick.
+const AHEAD_OF_EVENTS: usize = 2;
+
+/// The shutdown of one server.
+#[derive(Debug)]
+pub struct Shutdown {
+    schedule: Schedule,
+    stage: Stage,
+    /// When the first signal came.
+    signalled: Option<Instant>,
+    /// A later signal ends the drain at once.
+    interrupted: bool,
+    /// A listener has failed.
+    failed: bool,
+    /// Since when main is empty.
+    main_empty: Option<Instant>,
+    /// The actions that have been returned, by their place in [`ACTIONS`].
+    done: [bool; ACTIONS.len()],
+}
+
+impl Shutdown {
+    /// A shutdown that has not begun.
+    pub fn new(schedule: Schedule) -> Shutdown {
+        Shutdown {
             schedule,
             stage: Stage::Serving,
             signalled: None,
-            leaves: false,
-            deserted: None,
+            interrupted: false,
+            failed: false,
+            main_empty: None,
+            done: [false; ACTIONS.len()],
         }
     }
 
@@ -161,118 +149,142 @@ impl Stop {
         self.stage != Stage::Serving
     }
 
-    /// Takes a signal. The first one begins the stop. A SIGINT that comes later than that by more
-    /// than [`SIGNAL_REPEAT`] ends it at once; all others are ignored.
-    pub fn take(&mut self, signal: Signal, now: Moment) -> Effect {
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.stage, Stage::Draining(_))
+    }
+
+    /// A signal has come. The first one begins the shutdown. A SIGINT that comes later than that
+    /// by more than [`SIGNAL_REPEAT`] ends it at once. All others are ignored.
+    pub fn on_signal(&mut self, signal: Signal, now: Instant) -> Effect {
         if matches!(signal, Signal::User1 | Signal::User2) {
             return Effect::Ignored;
         }
         match self.signalled {
             None => {
                 self.signalled = Some(now);
+                let has_lame_duck = self.schedule.lame_duck > Duration::ZERO;
                 match signal {
-                    Signal::Interrupt => self.drain(now),
-                    _ => self.retire(now),
+                    Signal::Terminate | Signal::Hangup if has_lame_duck && !self.has_begun() => {
+                        self.stage = Stage::LameDuck(now);
+                    }
+                    _ => self.drain(now),
                 }
                 Effect::Begins
             }
             Some(first) if signal == Signal::Interrupt && now - first > SIGNAL_REPEAT => {
                 self.drain(now);
-                self.leaves = true;
-                Effect::Leaves
+                self.interrupted = true;
+                Effect::Exits
             }
             Some(_) => Effect::Ignored,
         }
     }
 
-    /// Begins gently: as a lame duck, if there is time for that.
-    pub fn retire(&mut self, now: Moment) {
-        match self.stage {
-            Stage::Serving if self.schedule.lame_duck > Duration::ZERO => {
-                self.stage = Stage::LameDuck(now);
-            }
-            Stage::Serving => self.drain(now),
-            Stage::LameDuck(_) | Stage::Draining(_) => {}
-        }
+    /// A listener has failed, so that the server cannot go on.
+    pub fn on_failure(&mut self, now: Instant) {
+        self.failed = true;
+        self.drain(now);
     }
 
-    /// Begins the drain, unless it has begun.
-    pub fn drain(&mut self, now: Moment) {
-        if !self.is_draining() {
-            self.stage = Stage::Draining(now);
-        }
+    /// The next action that has to come ahead of the events of this tick, so that their responses
+    /// announce the close already.
+    pub fn next_ahead_of_events(&mut self, now: Instant) -> Option<Action> {
+        self.next_due(AHEAD_OF_EVENTS, now)
     }
 
-    /// Lets time pass: a lame duck begins to drain when its time is over.
-    pub fn advance(&mut self, now: Moment) {
+    /// The next action.
+    pub fn next_action(&mut self, now: Instant, main_is_empty: bool) -> Option<Action> {
         if let Stage::LameDuck(since) = self.stage
             && now >= since + self.schedule.lame_duck
         {
             self.drain(now);
         }
-    }
-
-    /// Whether the drain has begun.
-    pub fn is_draining(&self) -> bool {
-        matches!(self.stage, Stage::Draining(_))
-    }
-
-    /// Whether a connection that is idle or silent is to be dismissed.
-    pub fn dismisses_idle(&self, now: Moment) -> bool {
-        self.cuts(now) || self.is_draining() && self.lasted(now) >= self.idle_grace()
-    }
-
-    /// Takes note that nobody is on main, and says whether that is new, and matters.
-    pub fn desert(&mut self, now: Moment) -> bool {
-        let is_new = self.is_draining() && self.deserted.is_none();
-        if is_new {
-            self.deserted = Some(now);
+        if main_is_empty && self.is_draining() {
+            self.main_empty.get_or_insert(now);
         }
-        is_new
+        self.next_due(ACTIONS.len(), now)
     }
 
-    /// Whether a connection to diagnostics that is idle is to be dismissed.
-    pub fn dismisses_watchers(&self, now: Moment) -> bool {
-        let since = self.deserted;
-        self.cuts(now) || since.is_some_and(|since| now >= since + self.idle_grace())
+    /// When, without any event, there is something to do next.
+    pub fn next(&self) -> Instant {
+        if let Stage::LameDuck(since) = self.stage {
+            return since + self.schedule.lame_duck;
+        }
+        let left = (0..ACTIONS.len()).filter(|&at| !self.done[at]);
+        left.map(|at| self.due(ACTIONS[at]))
+            .min()
+            .unwrap_or(Instant::NEVER)
     }
 
-    /// Whether everything that is still open is to be cut.
-    pub fn cuts(&self, now: Moment) -> bool {
-        self.is_draining() && (self.leaves || self.lasted(now) >= self.schedule.drain)
+    fn next_due(&mut self, actions: usize, now: Instant) -> Option<Action> {
+        let at = (0..actions).find(|&at| !self.done[at] && self.due(ACTIONS[at]) <= now)?;
+        self.done[at] = true;
+        Some(ACTIONS[at])
     }
 
-    /// When, after `now`, one of the answers above changes by itself.
-    pub fn next(&self, now: Moment) -> Moment {
-        let changes = match self.stage {
-            Stage::Serving => return Moment::NEVER,
-            Stage::LameDuck(since) => [since + self.schedule.lame_duck; 3],
-            Stage::Draining(since) => {
-                let deserted = self.deserted.unwrap_or(since);
-                let graces = [since, deserted].map(|since| since + self.idle_grace());
-                [graces[0], graces[1], since + self.schedule.drain]
+    /// When an action becomes due.
+    fn due(&self, action: Action) -> Instant {
+        let drain = match self.stage {
+            Stage::LameDuck(since) if action == Action::AnnounceClose(Service::Main) => {
+                return since;
             }
+            Stage::Serving | Stage::LameDuck(_) => return Instant::NEVER,
+            Stage::Draining(since) => since,
         };
-        let next = changes.into_iter().filter(|&change| change > now).min();
-        next.unwrap_or(Moment::NEVER)
-    }
-
-    /// How long it is since the first signal came.
-    pub fn since_signal(&self, now: Moment) -> Duration {
-        self.signalled.map_or(Duration::ZERO, |first| now - first)
-    }
-
-    /// How long the drain has lasted.
-    pub fn lasted(&self, now: Moment) -> Duration {
-        match self.stage {
-            Stage::Draining(since) => now - since,
-            Stage::Serving | Stage::LameDuck(_) => Duration::ZERO,
+        let abort = if self.interrupted {
+            drain
+        } else {
+            drain + self.schedule.drain
+        };
+        let main_empty = self.main_empty.unwrap_or(Instant::NEVER);
+        match action {
+            Action::AnnounceClose(Service::Main) | Action::CloseListeners => drain,
+            Action::CloseIdle(Service::Main) => abort.min(drain + self.schedule.idle_grace),
+            Action::AnnounceClose(Service::Diag) => abort.min(main_empty),
+            Action::CloseIdle(Service::Diag) => abort.min(main_empty + self.schedule.idle_grace),
+            Action::Abort => abort,
         }
     }
 
-    fn idle_grace(&self) -> Duration {
-        self.schedule.idle_grace.min(self.schedule.drain)
+    fn drain(&mut self, now: Instant) {
+        if !self.is_draining() {
+            self.stage = Stage::Draining(now);
+        }
     }
+
+    /// What it came to, once it is over.
+    pub fn outcome(&self, aborted: usize) -> Outcome {
+        match aborted {
+            _ if self.interrupted => Outcome::Interrupted,
+            _ if self.failed => Outcome::Failed,
+            0 => Outcome::Drained,
+            _ => Outcome::Aborted,
+        }
+    }
+
+    /// How long it took: from the first signal if a later one ended it, else from the beginning of
+    /// the drain.
+    pub fn took(&self, now: Instant) -> Duration {
+        match (self.stage, self.signalled) {
+            (_, Some(first)) if self.interrupted => now - first,
+            (Stage::Draining(since), _) => now - since,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every request that had begun was answered.
+    Drained,
+    /// The drain's deadline passed, and connections were aborted.
+    Aborted,
+    /// A listener failed, and the rest was drained because of it.
+    Failed,
+    /// A later signal ended it at once, and connections that were open were aborted.
+    Interrupted,
 }
 
 #[cfg(test)]
@@ -285,183 +297,215 @@ mod tests {
         idle_grace: Duration::from_millis(250),
     };
     const NEARLY: Duration = Duration::from_nanos(1);
+    const MAIN: Service = Service::Main;
+    const DIAG: Service = Service::Diag;
 
-    /// What a stop says at a moment: drains, dismisses the idle, cuts.
-    fn says(stop: &Stop, now: Moment) -> [bool; 3] {
-        [stop.is_draining(), stop.dismisses_idle(now), stop.cuts(now)]
+    /// A shutdown of which the drain begins at `now`.
+    fn draining(schedule: Schedule, now: Instant) -> Shutdown {
+        let mut shutdown = Shutdown::new(schedule);
+        shutdown.on_signal(Signal::Interrupt, now);
+        shutdown
+    }
+
+    /// All actions that are due at an instant.
+    fn actions(shutdown: &mut Shutdown, now: Instant, main_is_empty: bool) -> Vec<Action> {
+        std::iter::from_fn(|| shutdown.next_action(now, main_is_empty)).collect()
     }
 
     #[test]
-    fn who_watches_has_a_idle_grace_once_nobody_is_left() {
-        let start = Moment::now();
-        let mut stop = Stop::new(SCHEDULE);
-        assert!(!stop.desert(start), "while it serves, that means nothing");
-        stop.drain(start);
-        let deserted = start + Duration::from_secs(2);
-        assert!(!stop.dismisses_watchers(deserted));
-        assert!(
-            stop.desert(deserted) && !stop.desert(deserted),
-            "it is new once"
+    fn a_drain_announces_then_closes_idle_connections_then_aborts() {
+        let start = Instant::now();
+        let mut shutdown = Shutdown::new(SCHEDULE);
+        assert_eq!(
+            (actions(&mut shutdown, start, true), shutdown.next()),
+            (vec![], Instant::NEVER)
         );
-        let idle_grace = deserted + SCHEDULE.idle_grace;
-        assert_eq!(stop.next(deserted), idle_grace);
-        assert!(!stop.dismisses_watchers(idle_grace - NEARLY));
-        assert!(stop.dismisses_watchers(idle_grace));
-        assert_eq!(stop.next(idle_grace), start + SCHEDULE.drain);
-
-        let mut crowded = Stop::new(SCHEDULE);
-        crowded.drain(start);
-        let cut = start + SCHEDULE.drain;
-        assert!(!crowded.dismisses_watchers(cut - NEARLY) && crowded.dismisses_watchers(cut));
-    }
-
-    #[test]
-    fn a_drain_goes_by_the_idle_grace_to_the_cut() {
-        let start = Moment::now();
-        let mut stop = Stop::new(SCHEDULE);
-        assert_eq!(says(&stop, start), [false; 3]);
-        assert_eq!(stop.next(start), Moment::NEVER);
-
-        stop.drain(start);
-        let (idle_grace, cut) = (start + SCHEDULE.idle_grace, start + SCHEDULE.drain);
+        shutdown.on_signal(Signal::Interrupt, start);
+        let (grace, abort) = (start + SCHEDULE.idle_grace, start + SCHEDULE.drain);
+        let begin = vec![Action::AnnounceClose(MAIN), Action::CloseListeners];
+        let end = vec![
+            Action::AnnounceClose(DIAG),
+            Action::CloseIdle(DIAG),
+            Action::Abort,
+        ];
         for (now, expected, next) in [
-            (start, [true, false, false], idle_grace),
-            (idle_grace - NEARLY, [true, false, false], idle_grace),
-            (idle_grace, [true, true, false], cut),
-            (cut - NEARLY, [true, true, false], cut),
-            (cut, [true, true, true], Moment::NEVER),
+            (start, begin, grace),
+            (grace - NEARLY, vec![], grace),
+            (grace, vec![Action::CloseIdle(MAIN)], abort),
+            (abort - NEARLY, vec![], abort),
+            (abort, end, Instant::NEVER),
+            (abort + SCHEDULE.drain, vec![], Instant::NEVER),
         ] {
-            stop.advance(now);
-            assert_eq!(says(&stop, now), expected, "{:?}", now - start);
-            assert_eq!(stop.next(now), next, "{:?}", now - start);
-            assert_eq!(stop.lasted(now), now - start);
+            assert_eq!(
+                actions(&mut shutdown, now, false),
+                expected,
+                "{:?}",
+                now - start
+            );
+            assert_eq!(shutdown.next(), next, "{:?}", now - start);
         }
     }
 
     #[test]
-    fn a_lame_duck_drains_in_its_time_and_the_clock_begins_then() {
-        let start = Moment::now();
-        let mut stop = Stop::new(SCHEDULE);
-        stop.retire(start);
-        assert_eq!(stop.stage(), Stage::LameDuck(start));
-        let end = start + SCHEDULE.lame_duck;
-        assert_eq!(stop.next(start), end);
-        stop.advance(end - NEARLY);
-        assert_eq!(says(&stop, end - NEARLY), [false; 3]);
-        assert_eq!(stop.lasted(end - NEARLY), Duration::ZERO);
-
-        // A loop that comes late does not take the time from those who are to be drained.
-        let late = end + Duration::from_secs(1);
-        stop.advance(late);
-        assert_eq!(stop.stage(), Stage::Draining(late));
-        assert_eq!(says(&stop, late), [true, false, false]);
-        assert_eq!(stop.next(late), late + SCHEDULE.idle_grace);
+    fn only_announcements_come_ahead_of_the_events() {
+        let start = Instant::now();
+        let at_once = Schedule {
+            drain: Duration::ZERO,
+            ..SCHEDULE
+        };
+        let mut shutdown = draining(at_once, start);
+        let ahead: Vec<_> = std::iter::from_fn(|| shutdown.next_ahead_of_events(start)).collect();
+        assert_eq!(ahead, [Action::AnnounceClose(MAIN), Action::CloseListeners]);
+        let rest = [
+            Action::CloseIdle(MAIN),
+            Action::AnnounceClose(DIAG),
+            Action::CloseIdle(DIAG),
+            Action::Abort,
+        ];
+        assert_eq!(
+            actions(&mut shutdown, start, false),
+            rest,
+            "the grace ends with the drain"
+        );
     }
 
     #[test]
-    fn a_lame_duck_can_be_hurried_and_not_held_back() {
-        let start = Moment::now();
-        let mut stop = Stop::new(SCHEDULE);
-        stop.retire(start);
-        let hurry = start + Duration::from_secs(1);
-        stop.drain(hurry);
-        assert_eq!(stop.stage(), Stage::Draining(hurry));
-        stop.drain(hurry + Duration::from_secs(1));
-        stop.retire(hurry + Duration::from_secs(1));
+    fn diagnostics_has_an_idle_grace_once_main_is_empty() {
+        let start = Instant::now();
+        let mut shutdown = draining(SCHEDULE, start);
+        let empty = start + Duration::from_secs(2);
+        actions(&mut shutdown, start + SCHEDULE.idle_grace, false);
         assert_eq!(
-            stop.stage(),
-            Stage::Draining(hurry),
+            actions(&mut shutdown, empty, true),
+            [Action::AnnounceClose(DIAG)]
+        );
+        let grace = empty + SCHEDULE.idle_grace;
+        assert_eq!(shutdown.next(), grace);
+        assert_eq!(actions(&mut shutdown, grace - NEARLY, true), []);
+        assert_eq!(
+            actions(&mut shutdown, grace, true),
+            [Action::CloseIdle(DIAG)]
+        );
+        assert_eq!(shutdown.next(), start + SCHEDULE.drain);
+        // A connection that comes to main later changes nothing.
+        assert_eq!(actions(&mut shutdown, grace + NEARLY, false), []);
+    }
+
+    #[test]
+    fn a_lame_duck_drains_in_its_time_and_the_drain_is_counted_from_then() {
+        let start = Instant::now();
+        let mut shutdown = Shutdown::new(SCHEDULE);
+        shutdown.on_signal(Signal::Terminate, start);
+        assert_eq!(shutdown.stage(), Stage::LameDuck(start));
+        assert_eq!(
+            actions(&mut shutdown, start, true),
+            [Action::AnnounceClose(MAIN)]
+        );
+        let end = start + SCHEDULE.lame_duck;
+        assert_eq!(shutdown.next(), end);
+        assert_eq!(actions(&mut shutdown, end - NEARLY, true), []);
+        assert_eq!(shutdown.took(end - NEARLY), Duration::ZERO);
+        // A loop that comes late does not take the time from the connections.
+        let late = end + Duration::from_secs(1);
+        let both = [Action::CloseListeners, Action::AnnounceClose(DIAG)];
+        assert_eq!(actions(&mut shutdown, late, true), both);
+        assert_eq!(shutdown.stage(), Stage::Draining(late));
+        assert_eq!(shutdown.next(), late + SCHEDULE.idle_grace);
+    }
+
+    #[test]
+    fn without_time_for_it_there_is_no_lame_duck() {
+        let start = Instant::now();
+        let lame_duck = Duration::ZERO;
+        let mut shutdown = Shutdown::new(Schedule {
+            lame_duck,
+            ..SCHEDULE
+        });
+        shutdown.on_signal(Signal::Terminate, start);
+        assert_eq!(shutdown.stage(), Stage::Draining(start));
+        // Nor is there one behind a listener that has failed.
+        let mut shutdown = Shutdown::new(SCHEDULE);
+        shutdown.on_failure(start);
+        shutdown.on_signal(Signal::Terminate, start + NEARLY);
+        assert_eq!(shutdown.stage(), Stage::Draining(start));
+    }
+
+    #[test]
+    fn a_lame_duck_can_be_cut_short_by_a_failure() {
+        let start = Instant::now();
+        let mut shutdown = Shutdown::new(SCHEDULE);
+        shutdown.on_signal(Signal::Terminate, start);
+        let later = start + Duration::from_secs(1);
+        shutdown.on_failure(later);
+        assert_eq!(shutdown.stage(), Stage::Draining(later));
+        shutdown.on_failure(later + NEARLY);
+        assert_eq!(
+            shutdown.stage(),
+            Stage::Draining(later),
             "what has begun goes on"
         );
     }
 
     #[test]
-    fn only_an_interrupt_that_comes_later_ends_a_stop_at_once() {
+    fn only_an_interrupt_that_comes_later_ends_a_shutdown_at_once() {
         use Signal::{Hangup, Interrupt, Terminate, User1, User2};
         let (repeat, later) = (SIGNAL_REPEAT, SIGNAL_REPEAT + NEARLY);
-        for (first, second, after, news) in [
+        for (first, second, after, effect) in [
             (Terminate, Terminate, later, Effect::Ignored),
             (Terminate, Hangup, later, Effect::Ignored),
             (Interrupt, Terminate, later, Effect::Ignored),
             (Interrupt, Interrupt, repeat, Effect::Ignored),
             (Terminate, Interrupt, repeat, Effect::Ignored),
             (Terminate, User1, later, Effect::Ignored),
-            (Interrupt, Interrupt, later, Effect::Leaves),
-            (Terminate, Interrupt, later, Effect::Leaves),
-            (Hangup, Interrupt, later, Effect::Leaves),
+            (Interrupt, Interrupt, later, Effect::Exits),
+            (Terminate, Interrupt, later, Effect::Exits),
+            (Hangup, Interrupt, later, Effect::Exits),
         ] {
-            let start = Moment::now();
-            let mut stop = Stop::new(SCHEDULE);
-            assert_eq!(stop.take(User2, start), Effect::Ignored, "it means nothing");
-            assert!(!stop.has_begun());
-            assert_eq!(stop.take(first, start), Effect::Begins, "{first:?}");
-            let is_duck = stop.stage() == Stage::LameDuck(start);
-            assert_eq!(is_duck, first != Interrupt, "{first:?}");
-            let now = start + after;
-            let stage = stop.stage();
-            assert_eq!(stop.take(second, now), news, "{first:?}, then {second:?}");
-            let leaves = news == Effect::Leaves;
+            let start = Instant::now();
+            let mut shutdown = Shutdown::new(SCHEDULE);
             assert_eq!(
-                (stop.cuts(now), stop.stage() == stage),
-                (leaves, !leaves || !is_duck)
+                shutdown.on_signal(User2, start),
+                Effect::Ignored,
+                "it means nothing"
             );
-            assert_eq!(stop.dismisses_idle(now), leaves);
+            assert!(!shutdown.has_begun());
+            assert_eq!(
+                shutdown.on_signal(first, start),
+                Effect::Begins,
+                "{first:?}"
+            );
+            let is_duck = shutdown.stage() == Stage::LameDuck(start);
+            assert_eq!(is_duck, first != Interrupt, "{first:?}");
+            let (now, stage) = (start + after, shutdown.stage());
+            assert_eq!(
+                shutdown.on_signal(second, now),
+                effect,
+                "{first:?}, then {second:?}"
+            );
+            let exits = effect == Effect::Exits;
+            assert_eq!(
+                actions(&mut shutdown, now, false).contains(&Action::Abort),
+                exits
+            );
+            assert_eq!(shutdown.stage() == stage, !exits || !is_duck);
         }
         // What counts is the time since the first one: a wrapper repeats every signal.
-        let start = Moment::now();
-        let mut stop = Stop::new(SCHEDULE);
-        stop.take(Terminate, start);
-        stop.take(Terminate, start + later);
-        assert_eq!(stop.take(Interrupt, start + later), Effect::Leaves);
-    }
-
-    #[test]
-    fn without_time_for_it_there_is_no_lame_duck() {
-        let start = Moment::now();
-        let mut stop = Stop::new(Schedule {
-            lame_duck: Duration::ZERO,
-            ..SCHEDULE
-        });
-        stop.retire(start);
-        assert_eq!(stop.stage(), Stage::Draining(start));
-    }
-
-    #[test]
-    fn a_idle_grace_ends_with_the_drain() {
-        let start = Moment::now();
-        let mut stop = Stop::new(Schedule {
-            drain: Duration::ZERO,
-            ..SCHEDULE
-        });
-        stop.drain(start);
-        assert_eq!(says(&stop, start), [true; 3]);
-        assert_eq!(stop.next(start), Moment::NEVER);
+        let start = Instant::now();
+        let mut shutdown = Shutdown::new(SCHEDULE);
+        shutdown.on_signal(Terminate, start);
+        shutdown.on_signal(Terminate, start + later);
+        assert_eq!(shutdown.on_signal(Interrupt, start + later), Effect::Exits);
     }
 
     #[test]
     fn the_outcome_tells_the_worst_that_happened() {
-        let tally = Tally {
-            answered: 7,
-            idle: 2,
-            ..Tally::default()
-        };
-        let cut = Tally { cut: 1, ..tally };
-        let failed = Tally {
-            failed: true,
-            ..cut
-        };
-        let left = Tally {
-            left: true,
-            ..failed
-        };
-        let outcomes = [tally, cut, failed, left].map(|tally| tally.outcome());
-        let expected = [
-            Outcome::Drained,
-            Outcome::Cut,
-            Outcome::Failed,
-            Outcome::Left,
-        ];
-        assert_eq!(outcomes, expected);
-        assert_eq!(tally.to_string(), "answered 7, closed idle 2, cut 0");
+        let start = Instant::now();
+        let mut shutdown = draining(SCHEDULE, start);
+        assert_eq!(shutdown.outcome(0), Outcome::Drained);
+        assert_eq!(shutdown.outcome(1), Outcome::Aborted);
+        shutdown.on_failure(start);
+        assert_eq!(shutdown.outcome(1), Outcome::Failed);
+        shutdown.on_signal(Signal::Interrupt, start + SIGNAL_REPEAT * 2);
+        assert_eq!(shutdown.outcome(0), Outcome::Interrupted);
     }
 }

@@ -16,7 +16,7 @@ use rustix::process::{WaitOptions, waitpid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::low_level;
 
-use crate::event_loop::clock::{Moment, nanos};
+use super::clock::{Instant, nanos};
 use crate::limits::SIGNAL_REPEAT;
 
 /// A signal that the event loop receives.
@@ -173,7 +173,7 @@ fn unblock_all() {
 fn exit_if_stuck(signal: Signal) -> io::Result<()> {
     let number = signal.number();
     let handle = move || {
-        let now = Moment::now().nanos_since(Moment::FIRST);
+        let now = Instant::now().nanos_since(Instant::FIRST);
         let since = PENDING_SINCE.load(Ordering::Relaxed);
         if since == 0 {
             PENDING_SINCE.store(now, Ordering::Relaxed);

@@ -1,14 +1,15 @@
-//! A socket that does not block, together with what is remembered of its readiness.
+//! A socket that does not block: what is known of its readiness, and what it has not sent yet.
 //!
 //! The invariant: every registration is edge-triggered (epoll(7)), so the kernel tells of a
-//! change once. `readable` is therefore a memory: an event sets it, and only a read that
-//! shows there is nothing more clears it. Whoever stops reading for any other reason may
-//! come back whenever it suits them.
+//! change once. `readable` is therefore a memory: an event sets it, and only a read that shows
+//! there is nothing more clears it. A connection may stop reading for any other reason, and go on
+//! whenever it suits. Unsent output goes out before anything new, and most of the time there is
+//! none. A long body is not copied there; only how much of it is left.
 //!
 //! # Try it
 //!
-//! One read and one write for a request, and for a batch of them, too. That a connection is
-//! registered once shows as well: `epoll_ctl` comes with `accept4` and never again.
+//! One read and one write for a request, and for a batch of them, too. A connection is registered
+//! once: `epoll_ctl` comes with `accept4` and never again.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!
@@ -19,84 +20,91 @@
 //! ```
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use crate::cli::address::canonical;
+use super::observer::Traffic;
+use crate::http::{LastResponse, Next, Routes, Served, UnsentBody};
+use crate::limits::DEFERRED_MAX;
 
-/// What is needed of a socket, so that tests can play the kernel.
+/// What is needed of a socket, so that a test can play the kernel.
 pub trait Socket: Read + Write {
-    /// Sends our FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
+    /// Sends a FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
     ///
     /// # Errors
-    /// Whatever the kernel says, as when the peer has reset the connection.
-    fn finish(&mut self) -> io::Result<()>;
-
-    /// Where the peer is, for the log; `None` if the kernel has forgotten it.
-    fn peer(&self) -> Option<SocketAddr>;
+    /// Those of shutdown(2), above all that the peer has reset the connection.
+    fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
             .map_err(|error| match error.kind() {
-                // There was one, until the peer reset it.
+                // There was a connection, until the peer reset it.
                 ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
                 _ => error,
             })
-    }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        self.peer_addr().ok().map(canonical)
     }
 }
 
 /// What an event tells of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edge {
+pub struct Readiness {
     /// There may be something to read.
     pub readable: bool,
     /// The peer's FIN has come; what it sent before may still have to be read.
     pub eof: bool,
     /// There is an error, which the next call will meet.
-    pub broken: bool,
+    pub failed: bool,
 }
 
-impl Edge {
-    /// That something has come.
-    pub const READABLE: Edge = Edge {
+impl Readiness {
+    /// Something has come.
+    pub const READABLE: Readiness = Readiness {
         readable: true,
         eof: false,
-        broken: false,
+        failed: false,
     };
 
-    /// That the peer's FIN has come, perhaps behind something.
-    pub const FIN: Edge = Edge {
+    /// The peer's FIN has come, perhaps behind something.
+    pub const EOF: Readiness = Readiness {
         eof: true,
-        ..Edge::READABLE
+        ..Readiness::READABLE
     };
 }
 
-impl From<&Event> for Edge {
-    /// A FIN and an error are noted like data: the read that meets them says what they are.
-    fn from(event: &Event) -> Edge {
-        let (eof, broken) = (event.is_read_closed(), event.is_error());
-        Edge {
-            readable: event.is_readable() || eof || broken,
+impl From<&Event> for Readiness {
+    /// A FIN and an error count as readable: the read that meets them says what they are.
+    fn from(event: &Event) -> Readiness {
+        let (eof, failed) = (event.is_read_closed(), event.is_error());
+        Readiness {
+            readable: event.is_readable() || eof || failed,
             eof,
-            broken,
+            failed,
         }
     }
 }
 
-/// A socket with a memory.
+/// A socket, its readiness and its unsent output.
 #[derive(Debug)]
-pub struct Wire<S> {
+pub struct Stream<S> {
     socket: S,
-    /// What events have told, and no call has disproved.
-    edge: Edge,
+    readiness: Readiness,
+    unsent: Option<Box<Unsent>>,
+}
+
+/// Output that the kernel had no room for, or that is deferred.
+#[derive(Debug)]
+pub struct Unsent {
+    bytes: Vec<u8>,
+    /// The body that belongs behind the bytes.
+    body: UnsentBody,
+    /// The last response among them, if they are deferred.
+    last: LastResponse,
+    /// What comes next on the connection once all of it has been sent.
+    pub next: Next,
 }
 
 /// What one read brought.
@@ -104,54 +112,66 @@ pub struct Wire<S> {
 pub enum Received {
     /// So many bytes.
     Bytes(usize),
-    /// Nothing until the next edge.
+    /// Nothing until the next event.
     Nothing,
     /// The peer's FIN.
     Eof,
 }
 
-impl<S: Socket> Wire<S> {
-    /// A socket of which no edge is known.
-    pub fn new(socket: S) -> Wire<S> {
-        Wire {
+/// How much of the output has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it.
+    All,
+    /// The kernel took something; it may take more.
+    Some,
+    /// The kernel has no room, and will tell when it has.
+    None,
+}
+
+impl<S: Socket> Stream<S> {
+    /// A socket that is not known to be ready.
+    pub fn new(socket: S) -> Stream<S> {
+        Stream {
             socket,
-            edge: Edge::default(),
+            readiness: Readiness::default(),
+            unsent: None,
         }
     }
 
     /// Whether there may be something to read.
     pub fn is_readable(&self) -> bool {
-        self.edge.readable
-    }
-
-    /// Remembers an edge.
-    pub fn note(&mut self, edge: Edge) {
-        self.edge.readable |= edge.readable;
-        self.edge.eof |= edge.eof;
-        self.edge.broken |= edge.broken;
+        self.readiness.readable
     }
 
     /// Whether the kernel has told of an error.
-    pub fn is_broken(&self) -> bool {
-        self.edge.broken
+    pub fn has_failed(&self) -> bool {
+        self.readiness.failed
     }
 
-    /// One recv(2), if an edge has left something to read, and there is room for it.
+    /// Adds what an event has told.
+    pub fn set_ready(&mut self, readiness: Readiness) {
+        self.readiness.readable |= readiness.readable;
+        self.readiness.eof |= readiness.eof;
+        self.readiness.failed |= readiness.failed;
+    }
+
+    /// One recv(2), if there may be something to read, and there is room for it.
     ///
     /// # Errors
     /// Those of recv(2), but for `EAGAIN` and `EINTR`.
     pub fn receive(&mut self, space: &mut [u8]) -> io::Result<Received> {
-        while self.edge.readable && !space.is_empty() {
+        while self.readiness.readable && !space.is_empty() {
             match self.socket.read(space) {
                 Ok(0) => return Ok(Received::Eof),
                 Ok(len) => {
                     // A short read has emptied the socket, unless the FIN came with the same
-                    // edge: no further edge will tell of it, so read on until it is met.
-                    self.edge.readable = len == space.len() || self.edge.eof;
+                    // event: no further event will tell of it, so read on until it is met.
+                    self.readiness.readable = len == space.len() || self.readiness.eof;
                     return Ok(Received::Bytes(len));
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.edge.readable = false,
+                    ErrorKind::WouldBlock => self.readiness.readable = false,
                     ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
@@ -160,26 +180,143 @@ impl<S: Socket> Wire<S> {
         Ok(Received::Nothing)
     }
 
-    /// One send(2), or one writev(2) if a `tail` follows; says how many bytes the kernel took,
-    /// none of them if it has no room. Only then does it owe an edge, so a partial success is
-    /// no reason to wait.
+    /// Output that has not been sent yet.
+    pub fn unsent(&self) -> Option<&Unsent> {
+        self.unsent.as_deref()
+    }
+
+    /// Sends output, and a body behind it, after what is unsent. What the kernel refuses is kept,
+    /// with what comes `next` once it has been sent.
     ///
     /// # Errors
     /// Those of send(2), but for `EAGAIN` and `EINTR`.
-    pub fn send(&mut self, bytes: &[u8], tail: &[u8]) -> io::Result<usize> {
+    pub fn send(
+        &mut self,
+        output: &[u8],
+        mut body: UnsentBody,
+        next: Next,
+        routes: &Routes,
+        traffic: &mut Traffic,
+    ) -> io::Result<Sent> {
+        if self.unsent.is_some() {
+            self.keep(output, body, next);
+            return self.flush(routes, traffic);
+        }
+        if output.is_empty() {
+            return Ok(Sent::All);
+        }
+        let sent = self.write(output, routes.unsent(body))?;
+        traffic.send(sent);
+        if sent == output.len() && body.is_empty() {
+            return Ok(Sent::All);
+        }
+        let copied = sent.min(output.len());
+        body.advance(sent - copied);
+        self.keep(&output[copied..], body, next);
+        Ok(self.sent(sent, traffic))
+    }
+
+    /// Sends what is unsent, as far as the kernel takes it.
+    ///
+    /// # Errors
+    /// Those of send(2), but for `EAGAIN` and `EINTR`.
+    pub fn flush(&mut self, routes: &Routes, traffic: &mut Traffic) -> io::Result<Sent> {
+        let Some(mut unsent) = self.unsent.take() else {
+            return Ok(Sent::All);
+        };
+        let sent = self.write(&unsent.bytes, routes.unsent(unsent.body));
+        if let Ok(sent) = sent {
+            let copied = sent.min(unsent.bytes.len());
+            unsent.body.advance(sent - copied);
+            unsent.bytes.drain(..copied);
+            unsent.last = unsent.last.moved_back(copied);
+        }
+        self.unsent = Some(unsent);
+        let sent = sent?;
+        traffic.send(sent);
+        Ok(self.sent(sent, traffic))
+    }
+
+    /// Defers responses, with what comes `next` on the connection. Those ahead of the last one are
+    /// sent where they take too much memory. Says whether that is done, or the kernel has no room
+    /// for them, so that the connection has to wait for it.
+    ///
+    /// # Errors
+    /// Those of [`send`](Stream::send).
+    pub fn defer(
+        &mut self,
+        mut output: &[u8],
+        served: &Served,
+        routes: &Routes,
+        traffic: &mut Traffic,
+    ) -> io::Result<bool> {
+        let (mut last, next) = (served.last, served.next);
+        let mut sent = Sent::All;
+        if self.unsent_len() + output.len() > DEFERRED_MAX {
+            let (earlier, rest) = output.split_at(last.start());
+            sent = self.send(earlier, UnsentBody::NONE, next, routes, traffic)?;
+            (output, last) = (rest, last.moved_back(earlier.len()));
+        }
+        let before = self.unsent_len();
+        self.keep(output, served.body, next);
+        if let Some(unsent) = self.unsent.as_mut().filter(|_| served.responses > 0) {
+            unsent.last = last.moved_by(before);
+        }
+        Ok(sent == Sent::All)
+    }
+
+    /// Sends what is deferred, as far as the kernel takes it, with what comes `next` after it.
+    ///
+    /// # Errors
+    /// Those of [`send`](Stream::send).
+    pub fn release(
+        &mut self,
+        next: Next,
+        routes: &Routes,
+        traffic: &mut Traffic,
+    ) -> io::Result<Sent> {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.next = next;
+        }
+        self.flush(routes, traffic)
+    }
+
+    /// Has the last response that is deferred announce the close.
+    pub fn announce_close(&mut self) {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.last.announce_close(&mut unsent.bytes);
+        }
+    }
+
+    /// Sends a FIN and leaves the other direction open.
+    ///
+    /// # Errors
+    /// Those of shutdown(2).
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.socket.shutdown_write()
+    }
+
+    /// How many bytes are unsent, without a long body.
+    pub fn unsent_len(&self) -> usize {
+        self.unsent.as_ref().map_or(0, |unsent| unsent.bytes.len())
+    }
+
+    /// One send(2), or one writev(2) if a body follows; says how many bytes the kernel took, none
+    /// if it has no room. Only then will it tell of room, so a partial success is no reason to
+    /// wait.
+    fn write(&mut self, bytes: &[u8], body: &[u8]) -> io::Result<usize> {
         loop {
-            let sent = if tail.is_empty() {
+            let written = if body.is_empty() {
                 self.socket.write(bytes)
             } else {
-                let both = [bytes, tail].map(IoSlice::new);
-                self.socket.write_vectored(&both)
+                self.socket.write_vectored(&[bytes, body].map(IoSlice::new))
             };
-            match sent {
+            match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(len) => return Ok(len),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return Ok(0),
-                    // Trying again later would mean to wait for an edge that nobody owes.
+                    // Trying again later would mean to wait for an event that does not come.
                     ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
@@ -187,17 +324,42 @@ impl<S: Socket> Wire<S> {
         }
     }
 
-    /// See [`Socket::peer`].
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.socket.peer()
+    /// Puts output behind what is unsent, which has no body behind it.
+    fn keep(&mut self, output: &[u8], body: UnsentBody, next: Next) {
+        let unsent = self.unsent.get_or_insert_with(|| {
+            Box::new(Unsent {
+                bytes: Vec::new(),
+                body,
+                last: LastResponse::default(),
+                next,
+            })
+        });
+        unsent.bytes.extend_from_slice(output);
+        (unsent.body, unsent.next) = (body, next);
     }
 
-    /// See [`Socket::finish`].
-    ///
-    /// # Errors
-    /// Those of shutdown(2).
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.socket.finish()
+    /// Gives the memory back when nothing is left.
+    fn sent(&mut self, sent: usize, traffic: &mut Traffic) -> Sent {
+        if self.unsent().is_none_or(Unsent::is_empty) {
+            self.unsent = None;
+            return Sent::All;
+        }
+        if sent == 0 {
+            return Sent::None;
+        }
+        traffic.partial_writes += 1;
+        Sent::Some
+    }
+}
+
+impl Unsent {
+    /// Whether a long body is among what is unsent.
+    pub fn has_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.has_body()
     }
 }
 
@@ -217,11 +379,11 @@ mod tests {
             writes: [interrupted(), interrupted(), Act::Take(3)].into(),
             ..Kernel::default()
         }));
-        let mut wire = Wire::new(Script(Rc::clone(&kernel)));
-        wire.note(Edge::READABLE);
-        let received = wire.receive(&mut [0; 9]).expect("no error is left over");
+        let mut stream = Stream::new(Script(Rc::clone(&kernel)));
+        stream.set_ready(Readiness::READABLE);
+        let received = stream.receive(&mut [0; 9]).expect("no error is left over");
         assert_eq!(received, Received::Bytes(5));
-        let sent = wire.send(&[0; 9], &[]).expect("no error is left over");
+        let sent = stream.write(&[0; 9], &[]).expect("no error is left over");
         assert_eq!(sent, 3, "as if it had not been interrupted");
         assert_eq!(
             kernel.borrow().calls,
@@ -230,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_connection_cannot_be_finished() {
+    fn a_reset_connection_cannot_be_half_closed() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let mut socket =
@@ -240,7 +402,7 @@ mod tests {
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("a socket option");
         drop(peer);
-        let error = socket.finish().expect_err("nobody is there");
+        let error = socket.shutdown_write().expect_err("it is reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }

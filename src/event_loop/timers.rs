@@ -29,12 +29,12 @@
 
 use std::time::Duration;
 
-use crate::event_loop::clock::Moment;
+use super::clock::Instant;
 use crate::limits::{self, TIMEOUT_PRECISION};
 
 /// What a connection waits for, and so for how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum Timeout {
     /// The first byte of a request.
     Idle,
     /// The rest of a head.
@@ -44,45 +44,50 @@ pub enum Lane {
     /// The moment at which its answer is given.
     Delayed,
     /// Another request, before the answer to the last one announces the close.
-    Held,
+    Deferred,
     /// Room for an answer in the kernel's buffer.
     Writing,
     /// The peer's FIN after ours, which followed the last answer.
-    Lingering,
+    HalfClosed,
     /// The peer's FIN after ours, which came at the end of the idle grace and followed nothing.
-    Farewell,
+    IdleClosed,
 }
 
-impl Lane {
+impl Timeout {
     /// All lanes. Each is at the index that it converts to.
-    pub const ALL: [Lane; 8] = [
-        Lane::Idle,
-        Lane::Head,
-        Lane::Body,
-        Lane::Delayed,
-        Lane::Held,
-        Lane::Writing,
-        Lane::Lingering,
-        Lane::Farewell,
+    pub const ALL: [Timeout; 8] = [
+        Timeout::Idle,
+        Timeout::Head,
+        Timeout::Body,
+        Timeout::Delayed,
+        Timeout::Deferred,
+        Timeout::Writing,
+        Timeout::HalfClosed,
+        Timeout::IdleClosed,
     ];
 
     /// Its name in messages.
     pub const fn name(self) -> &'static str {
         match self {
-            Lane::Idle => "idle",
-            Lane::Head => "head",
-            Lane::Body => "body",
-            Lane::Delayed => "delayed",
-            Lane::Held => "held",
-            Lane::Writing => "writing",
-            Lane::Lingering => "lingering",
-            Lane::Farewell => "farewell",
+            Timeout::Idle => "idle",
+            Timeout::Head => "head",
+            Timeout::Body => "body",
+            Timeout::Delayed => "delayed",
+            Timeout::Deferred => "deferred",
+            Timeout::Writing => "writing",
+            Timeout::HalfClosed => "half_closed",
+            Timeout::IdleClosed => "idle_closed",
         }
     }
 
-    /// Whether its timeout begins anew as the peer makes progress.
+    /// Whether it begins anew with each part of what it waits for.
+    pub const fn is_renewed_by_traffic(self) -> bool {
+        matches!(self, Timeout::Body | Timeout::Deferred | Timeout::Writing)
+    }
+
+    /// Whether it may begin anew in the same state.
     const fn is_renewed(self) -> bool {
-        matches!(self, Lane::Idle | Lane::Body | Lane::Held | Lane::Writing)
+        self.is_renewed_by_traffic() || matches!(self, Timeout::Idle)
     }
 }
 
@@ -110,16 +115,16 @@ impl Default for Timeouts {
     }
 }
 
-/// The deadlines of all connections, at most one for each key.
+/// The timers of all connections, at most one for each key.
 #[derive(Debug)]
-pub struct Deadlines {
+pub struct Timers {
     links: Vec<Link>,
     /// No deadline is earlier; the earliest may be later, as those who leave do not say so.
-    soonest: Moment,
+    soonest: Instant,
     /// The least and the most time until a deadline, by lane. They differ where timeouts are
     /// renewed.
-    least: [Duration; Lane::ALL.len()],
-    most: [Duration; Lane::ALL.len()],
+    least: [Duration; Timeout::ALL.len()],
+    most: [Duration; Timeout::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,37 +132,37 @@ struct Link {
     prev: u32,
     next: u32,
     /// When the patience ends; without meaning in an anchor.
-    due: Moment,
+    due: Instant,
 }
 
 impl Link {
-    /// A ring by itself. It counts as due, so that [`Deadlines::renew`] will arm it.
+    /// A ring by itself. It counts as due, so that [`Timers::renew`] will arm it.
     fn alone(at: usize) -> Link {
         Link {
             prev: index(at),
             next: index(at),
-            due: Moment::FIRST,
+            due: Instant::FIRST,
         }
     }
 }
 
 /// The anchors take the places before the first key's.
-const ANCHORS: usize = Lane::ALL.len();
+const ANCHORS: usize = Timeout::ALL.len();
 
-impl Deadlines {
-    /// No deadlines yet. An answer that is delayed is due after `delay`.
-    pub fn new(timeouts: &Timeouts, delay: Duration) -> Deadlines {
-        let least = Lane::ALL.map(|lane| match lane {
-            Lane::Idle => timeouts.idle,
-            Lane::Head => timeouts.header,
-            Lane::Body => timeouts.body,
-            Lane::Delayed => delay,
-            Lane::Held => limits::HELD_PATIENCE,
-            Lane::Writing => timeouts.write,
-            Lane::Lingering => limits::LINGERING_PATIENCE,
-            Lane::Farewell => limits::FAREWELL_PATIENCE,
+impl Timers {
+    /// No timers yet. An answer that is delayed is due after `delay`.
+    pub fn new(timeouts: &Timeouts, delay: Duration) -> Timers {
+        let least = Timeout::ALL.map(|lane| match lane {
+            Timeout::Idle => timeouts.idle,
+            Timeout::Head => timeouts.header,
+            Timeout::Body => timeouts.body,
+            Timeout::Delayed => delay,
+            Timeout::Deferred => limits::DEFERRED_TIMEOUT,
+            Timeout::Writing => timeouts.write,
+            Timeout::HalfClosed => limits::HALF_CLOSED_TIMEOUT,
+            Timeout::IdleClosed => limits::IDLE_CLOSED_TIMEOUT,
         });
-        let most = Lane::ALL.map(|lane| {
+        let most = Timeout::ALL.map(|lane| {
             let least = least[lane as usize];
             if lane.is_renewed() {
                 least + least / TIMEOUT_PRECISION
@@ -165,18 +170,18 @@ impl Deadlines {
                 least
             }
         });
-        let mut deadlines = Deadlines {
+        let mut timers = Timers {
             links: Vec::new(),
-            soonest: Moment::NEVER,
+            soonest: Instant::NEVER,
             least,
             most,
         };
-        deadlines.grow(ANCHORS);
-        deadlines
+        timers.grow(ANCHORS);
+        timers
     }
 
     /// Gives `key` the deadline of `lane`, in place of the one that it may have.
-    pub fn arm(&mut self, key: usize, lane: Lane, now: Moment) {
+    pub fn arm(&mut self, key: usize, lane: Timeout, now: Instant) {
         let at = key + ANCHORS;
         if at >= self.links.len() {
             self.grow(at + 1);
@@ -197,7 +202,7 @@ impl Deadlines {
     /// Has the timeout of `key`, which is in `lane`, begin anew. To move the deadline for every
     /// request would be most of what it costs, so each is set late by one of
     /// [`TIMEOUT_PRECISION`] parts, and stays where it is for as long as that is not early.
-    pub fn renew(&mut self, key: usize, lane: Lane, now: Moment) {
+    pub fn renew(&mut self, key: usize, lane: Timeout, now: Instant) {
         if now + self.least[lane as usize] > self.links[key + ANCHORS].due {
             self.arm(key, lane, now);
         }
@@ -211,19 +216,19 @@ impl Deadlines {
     }
 
     /// A moment before which none is due.
-    pub fn next(&self) -> Moment {
+    pub fn next(&self) -> Instant {
         self.soonest
     }
 
     /// Takes away a deadline that has passed and returns its key; `None` once there is none.
-    pub fn expired(&mut self, now: Moment) -> Option<usize> {
+    pub fn expired(&mut self, now: Instant) -> Option<usize> {
         if now < self.soonest {
             return None;
         }
-        let first = |&lane: &Lane| self.first(lane);
-        let due = Lane::ALL.iter().filter_map(first);
+        let first = |&lane: &Timeout| self.first(lane);
+        let due = Timeout::ALL.iter().filter_map(first);
         let Some(at) = due.min_by_key(|&at| self.links[at].due) else {
-            self.soonest = Moment::NEVER;
+            self.soonest = Instant::NEVER;
             return None;
         };
         self.soonest = self.links[at].due;
@@ -235,19 +240,19 @@ impl Deadlines {
     }
 
     /// Takes away the earliest deadline in `lane`, passed or not, and returns its key.
-    pub fn pop(&mut self, lane: Lane) -> Option<usize> {
+    pub fn pop(&mut self, lane: Timeout) -> Option<usize> {
         let at = self.first(lane)?;
         self.unlink(at);
         Some(at - ANCHORS)
     }
 
     /// The key that is due first in a lane, and when that is.
-    pub fn earliest(&self, lane: Lane) -> Option<(usize, Moment)> {
+    pub fn earliest(&self, lane: Timeout) -> Option<(usize, Instant)> {
         let at = self.first(lane)?;
         Some((at - ANCHORS, self.links[at].due))
     }
 
-    fn first(&self, lane: Lane) -> Option<usize> {
+    fn first(&self, lane: Timeout) -> Option<usize> {
         let anchor = lane as usize;
         let first = self.links[anchor].next as usize;
         (first != anchor).then_some(first)
@@ -278,59 +283,59 @@ mod tests {
 
     #[test]
     fn lanes_expire_in_the_order_of_their_patience() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::from_secs(3));
-        for (key, lane) in Lane::ALL.into_iter().enumerate() {
-            deadlines.arm(key, lane, start);
+        let start = Instant::now();
+        let mut timers = Timers::new(&Timeouts::default(), Duration::from_secs(3));
+        for (key, lane) in Timeout::ALL.into_iter().enumerate() {
+            timers.arm(key, lane, start);
         }
         let mut order = Vec::new();
-        while deadlines.next() < Moment::NEVER {
-            order.extend(deadlines.expired(deadlines.next()));
+        while timers.next() < Instant::NEVER {
+            order.extend(timers.expired(timers.next()));
         }
-        let mut lanes = Lane::ALL;
-        lanes.sort_by_key(|&lane| deadlines.most[lane as usize]);
+        let mut lanes = Timeout::ALL;
+        lanes.sort_by_key(|&lane| timers.most[lane as usize]);
         assert_eq!(order, lanes.map(|lane| lane as usize));
     }
 
     #[test]
     fn a_deadline_is_due_at_its_moment_and_not_before() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::ZERO);
-        deadlines.arm(3, Lane::Head, start);
+        let start = Instant::now();
+        let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
+        timers.arm(3, Timeout::Head, start);
         let due = start + limits::HEADER_TIMEOUT;
-        assert_eq!(deadlines.next(), due);
-        assert_eq!(deadlines.expired(due - Duration::from_nanos(1)), None);
-        assert_eq!(deadlines.expired(due), Some(3));
-        assert_eq!(deadlines.expired(due), None);
-        assert_eq!(deadlines.next(), Moment::NEVER);
+        assert_eq!(timers.next(), due);
+        assert_eq!(timers.expired(due - Duration::from_nanos(1)), None);
+        assert_eq!(timers.expired(due), Some(3));
+        assert_eq!(timers.expired(due), None);
+        assert_eq!(timers.next(), Instant::NEVER);
     }
 
     #[test]
     fn a_timeout_that_begins_anew_is_never_early_and_hardly_late() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::ZERO);
-        deadlines.arm(3, Lane::Idle, start);
+        let start = Instant::now();
+        let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
+        timers.arm(3, Timeout::Idle, start);
         let (timeout, mut now) = (limits::IDLE_TIMEOUT, start);
         let precision = timeout / TIMEOUT_PRECISION;
         for _ in 0..3 * TIMEOUT_PRECISION {
             now += precision / 2;
-            deadlines.renew(3, Lane::Idle, now);
+            timers.renew(3, Timeout::Idle, now);
             let nearly = now + (timeout - Duration::from_nanos(1));
-            assert_eq!(deadlines.expired(nearly), None, "it is never early");
+            assert_eq!(timers.expired(nearly), None, "it is never early");
         }
-        assert_eq!(deadlines.expired(now + timeout + precision), Some(3));
+        assert_eq!(timers.expired(now + timeout + precision), Some(3));
     }
 
     #[derive(Clone, Debug)]
     enum Act {
-        Arm(usize, Lane),
+        Arm(usize, Timeout),
         Disarm(usize),
-        Pop(Lane),
+        Pop(Timeout),
         Wait(u64),
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let lane = || prop::sample::select(&Lane::ALL[..]);
+        let lane = || prop::sample::select(&Timeout::ALL[..]);
         let act = prop_oneof![
             4 => (0..12_usize, lane()).prop_map(|(key, lane)| Act::Arm(key, lane)),
             2 => (0..12_usize).prop_map(Act::Disarm),
@@ -343,37 +348,37 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_list_in_the_order_of_arming(acts in acts()) {
-            let mut now = Moment::now();
-            let mut deadlines = Deadlines::new(&Timeouts::default(), Duration::from_secs(5));
-            let mut model: Vec<(usize, Lane, Moment)> = Vec::new();
+            let mut now = Instant::now();
+            let mut timers = Timers::new(&Timeouts::default(), Duration::from_secs(5));
+            let mut model: Vec<(usize, Timeout, Instant)> = Vec::new();
             for act in acts {
                 match act {
                     Act::Arm(key, lane) => {
-                        deadlines.arm(key, lane, now);
+                        timers.arm(key, lane, now);
                         model.retain(|(armed, ..)| *armed != key);
-                        model.push((key, lane, now + deadlines.most[lane as usize]));
+                        model.push((key, lane, now + timers.most[lane as usize]));
                     }
                     Act::Disarm(key) => {
-                        deadlines.disarm(key);
+                        timers.disarm(key);
                         model.retain(|(armed, ..)| *armed != key);
                     }
                     Act::Pop(lane) => {
                         let first = model.iter().position(|(_, armed, _)| *armed == lane);
                         let first = first.map(|at| model.remove(at).0);
-                        prop_assert_eq!(deadlines.pop(lane), first);
+                        prop_assert_eq!(timers.pop(lane), first);
                     }
                     Act::Wait(millis) => {
                         now += Duration::from_millis(millis);
-                        while let Some(key) = deadlines.expired(now) {
+                        while let Some(key) = timers.expired(now) {
                             let armed = model.iter().position(|(armed, ..)| *armed == key);
                             let due = armed.map(|at| model.remove(at).2);
                             prop_assert!(due.is_some_and(|due| due <= now));
                         }
                         prop_assert!(model.iter().all(|(_, _, due)| *due > now));
-                        prop_assert!(deadlines.next() > now, "nobody is woken for nothing");
+                        prop_assert!(timers.next() > now, "nobody is woken for nothing");
                     }
                 }
-                prop_assert!(model.iter().all(|(_, _, due)| *due >= deadlines.next()));
+                prop_assert!(model.iter().all(|(_, _, due)| *due >= timers.next()));
             }
         }
     }

@@ -94,7 +94,7 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 
 /// Bytes in the log: visible ASCII as it is, everything else percent-encoded, and cut off after
 /// [`HEAD_MAX`] characters.
-pub(super) struct Shown<'a>(pub(super) &'a [u8]);
+pub struct Shown<'a>(pub &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {

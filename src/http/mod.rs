@@ -1,296 +1,336 @@
-//! The protocol: a function from bytes to bytes. It knows no socket, no clock and no
-//! waiting; where a request is cut between two calls, the caller keeps the remainder.
+//! The protocol: a function from bytes to bytes. It knows no socket, no clock and no shutdown.
+//! Where a request is cut between two calls, the caller keeps the rest.
 //!
-//! The invariant: however a stream of requests is cut into inputs, the answers are the same
-//! bytes in the same order; but for `100 Continue`, which a client gets that waits for it.
+//! The invariant: however a stream of requests is cut into inputs, the responses are the same
+//! bytes in the same order. The exception is `100 Continue`, for a client that waits for it.
 //!
 //! ```text
-//!  input ──► Head::parse ──► Site::answer ──► Body::skip ──► Site::reply ──► out
-//!        │       │  one head      the page        what is not      the finished
-//!        │       ▼  or none yet   it asks for     wanted of it     bytes
-//!        │    Refusal ───────────────────────────────────────────► out, and the end
+//!  input ──► Head::parse ──► Routes::find ──► Body::skip ──► Routes::write ──► output
+//!        │       │  one head      its route       what comes       the response
+//!        │       ▼  or none yet                   behind it
+//!        │    Refusal ───────────────────────────────────────────► output, and the close
 //! ```
 
-use std::mem;
+use std::ops::Range;
 
-use crate::limits::{ANSWER_MAX, OUTBOX, PAGE_BODY_MAX};
+use crate::limits::{OUTPUT, PAGE_MAX, PAGE_REQUEST_BODY_MAX, RESPONSE_MAX};
 
-mod answer;
 mod body;
 mod date;
 mod fields;
 mod grammar;
 mod head;
-mod page;
 mod refusal;
-mod site;
+mod response;
 mod status;
 mod target;
 
-pub use answer::{Answer, Given, Response, Tail};
-pub use body::{Body, Chunked};
+pub use body::Body;
 pub use date::{DATE_LEN, imf_fixdate};
-pub use grammar::is_plain_path;
+pub use grammar::{Shown, is_plain_path};
 pub use head::{Head, Version};
-pub use page::{Route, TEXT, TEXT_NOT_SNIFFED, Text};
 pub use refusal::Refusal;
-pub use site::Site;
+pub use response::{
+    LastResponse, Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody,
+};
 pub use status::Status;
 pub use target::Resource;
+
+/// What [`serve`] tells while it serves, and what it asks for.
+pub trait Handler {
+    /// A head has been parsed; `has_route` if it is for a route.
+    fn on_request(&mut self, _head: &Head, _has_route: bool) {}
+
+    /// A response of so many bytes has been written.
+    fn on_response(&mut self, _status: Status, _bytes: usize) {}
+
+    /// An error response of so many bytes has been written. The `input` begins with the request,
+    /// unless its head had been parsed before.
+    fn on_error(&mut self, _refusal: Refusal, _text: &str, _input: &[u8], _bytes: usize) {}
+
+    /// Renders the dynamic page at a path.
+    fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
+        Page {
+            status: Status::NOT_FOUND,
+            fields: TEXT_NOT_SNIFFED,
+            body: Vec::new(),
+        }
+    }
+}
+
+impl Handler for () {}
+
+/// Where responses go.
+#[derive(Debug)]
+pub struct Output {
+    /// The responses.
+    pub bytes: Vec<u8>,
+    /// How many dynamic pages may still be rendered; more of them have to wait.
+    pub pages: usize,
+}
 
 /// What [`serve`] did with its input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Bytes that need not be seen again; the rest is the beginning of a head, or comes behind
-    /// an answer that has to wait.
+    /// Bytes that need not be seen again. The rest is the beginning of a head, or it waits behind
+    /// a response.
     pub consumed: usize,
-    /// Answers appended to the output, refusals included.
-    pub answered: u32,
-    /// What belongs behind the output, and was too long to be copied there.
-    pub tail: Tail,
-    /// What the bytes after these will be.
+    /// Responses appended to the output, errors included.
+    pub responses: u32,
+    /// Where the last of them is.
+    pub last: LastResponse,
+    /// The body that belongs behind the output, and was too long to be copied there.
+    pub body: UnsentBody,
+    /// What comes next.
     pub next: Next,
 }
 
-/// What a connection's next bytes are.
+/// What comes next on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// A head, or the rest of one.
     Head,
     /// The rest of a body.
-    Body(Unread),
-    /// The rest of a small body for a live page, whose head comes again ahead of it.
+    Body(Unanswered),
+    /// The rest of a small body for a dynamic page, whose head comes again ahead of it.
     PageBody,
-    /// Not wanted yet: there is an answer to be given after a while.
-    Delayed(Unread),
-    /// Not wanted yet: there are whole requests, which wait for room to answer them.
-    Queued,
-    /// Not wanted yet: the next request asks for a page that is written anew each time. Once the
-    /// site [has the text](Site::put), it can be answered.
-    Unwritten,
-    /// Another request, or nothing: then the answer that is held was the last one. What was
-    /// answered before it had better wait, too: a client that is told something may go on.
-    Held(Unread),
-    /// Nothing that matters: the last answer has been given.
+    /// A response whose delay has to pass first.
+    Delayed(Response),
+    /// Whole requests, which wait until the output has been sent, or until a page may be rendered.
+    Full,
+    /// Nothing: the connection closes.
     Close,
 }
 
-/// What is known of the bytes behind an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Behind {
-    /// The client waits for its answers before it sends more.
-    Nothing,
-    /// The client does not wait, so there may be more on its way.
-    Perhaps,
-    /// Whatever it is, there is no time to wait for it.
-    TooLate,
+/// A request whose head has been parsed, and whose body has not ended. It is answered at its end:
+/// until then it may turn out to be malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    body: Body,
+    response: Response,
 }
 
-impl Next {
-    /// The request of which a part has come, or all but the answer's time.
-    pub fn unread(self) -> Option<Unread> {
-        match self {
-            Next::Body(unread) | Next::Held(unread) | Next::Delayed(unread) => Some(unread),
-            Next::Head | Next::PageBody | Next::Queued | Next::Unwritten | Next::Close => None,
-        }
+impl Unanswered {
+    /// Whether the request is a `HEAD`, whose response has no body.
+    pub fn is_head_only(&self) -> bool {
+        self.response.head_only
     }
 }
 
-/// A request whose head has been understood, and whose answer waits: for the end of the body,
-/// as a request may turn out to be malformed until then; for its time, or because it is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unread {
-    body: Body,
-    answer: Answer,
-}
-
-/// Answers every request that `input` completes, in order, onto the end of `out`, for as long
-/// as there is room in an outbox.
-///
-/// The input begins with the rest of `unread`'s body, if there is one, and else with a
-/// head. Where the site announces the close, it does so in the last answer. Whether that is
-/// the one to the last request in the input depends on what is `behind` it; if that cannot
-/// be known, as with a client that has sent several requests at once, the answer is held; but
-/// not that with a live page, which is given without any announcement.
+/// Appends the response to every request that `input` completes, in order, to the output, for as
+/// long as that has room. It goes on where the last call ended: `at` is what came next then.
+/// Whether the connection closes behind the last response is another matter: in a shutdown the
+/// caller puts an announcement into it.
 pub fn serve(
-    site: &mut Site,
-    unread: Option<Unread>,
+    routes: &Routes,
+    handler: &mut impl Handler,
+    at: Next,
     input: &[u8],
-    behind: Behind,
-    out: &mut Vec<u8>,
+    output: &mut Output,
 ) -> Served {
-    let (mut rest, mut unread) = (input, unread);
-    let (mut answered, mut tail) = (0, Tail::NONE);
-    let next = loop {
-        let progress = match unread.take() {
-            Some(unread) => unread.finish(&mut rest),
-            None if rest.is_empty() => break Next::Head,
-            None if !tail.is_over() || out.len() > OUTBOX - ANSWER_MAX => break Next::Queued,
-            None => begin(site, &mut rest, out),
-        };
-        match progress {
-            Ok(Progress::Head) => break Next::Head,
-            Ok(Progress::PageBody) => break Next::PageBody,
-            Ok(Progress::Unwritten) => break Next::Unwritten,
-            Ok(Progress::Body(unread)) => break Next::Body(unread),
-            Ok(Progress::Whole(mut answer)) => {
-                if mem::take(&mut answer.is_delayed) {
-                    break Next::Delayed(answer.into());
-                }
-                if site.is_closing() && answer.persists && is_last(rest, behind) {
-                    answer.persists = is_in_doubt(behind, answered);
-                    // A text that was written for now cannot be held.
-                    if answer.persists && !site.writes(&answer) {
-                        break Next::Held(answer.into());
-                    }
-                }
-                site.give(&answer, out);
-                answered += 1;
-                tail = site.tail_of(&answer);
-                if !answer.persists {
-                    break Next::Close;
-                }
-            }
-            Err(Refused { why, fields_only }) => {
-                site.refuse(why, fields_only, rest, out);
-                answered += 1;
-                break Next::Close;
-            }
-        }
+    let mut serving = Serving {
+        routes,
+        handler,
+        rest: input,
+        output,
+        responses: 0,
+        last: LastResponse::default(),
+        body: UnsentBody::NONE,
     };
-    let left = if next == Next::Close { 0 } else { rest.len() };
+    let mut next = serving.step(at);
+    while next.is_none() {
+        next = serving.step(Next::Head);
+    }
+    let next = next.unwrap_or(Next::Close);
+    let left = if next == Next::Close {
+        0
+    } else {
+        serving.rest.len()
+    };
     Served {
         consumed: input.len() - left,
-        answered,
-        tail,
+        responses: serving.responses,
+        last: serving.last,
+        body: serving.body,
         next,
     }
 }
 
-/// Whether no other request is to be answered behind the one that is followed by `rest`.
-fn is_last(rest: &[u8], behind: Behind) -> bool {
-    let is_whole = || !matches!(Head::parse(rest), Ok(None));
-    !Head::begins_in(rest) || behind == Behind::TooLate && !is_whole()
+/// One call of [`serve`]. Its methods return what comes next, or `None` to go on with the next
+/// request at once.
+struct Serving<'a, H> {
+    routes: &'a Routes,
+    handler: &'a mut H,
+    /// The input that is not consumed yet.
+    rest: &'a [u8],
+    output: &'a mut Output,
+    responses: u32,
+    last: LastResponse,
+    body: UnsentBody,
 }
 
-/// Whether nobody can know if the last request that has come is the last one that will.
-fn is_in_doubt(behind: Behind, answered: u32) -> bool {
-    match behind {
-        Behind::Nothing => answered > 0,
-        Behind::Perhaps => true,
-        Behind::TooLate => false,
-    }
-}
-
-/// How far the next request has come.
-enum Progress {
-    Head,
-    /// A whole head has come, and a small body has not.
-    PageBody,
-    /// A whole head has come, and its answer has to be written first.
-    Unwritten,
-    Body(Unread),
-    Whole(Answer),
-}
-
-/// A request that gets a [`Refusal`] for an answer, with or without its text.
-struct Refused {
-    why: Refusal,
-    fields_only: bool,
-}
-
-/// Takes the next request off the front of `rest`.
-fn begin(site: &mut Site, rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Progress, Refused> {
-    let refused = |why| Refused {
-        why,
-        fields_only: Head::asks_for_fields_only(rest),
-    };
-    let Some((head, len)) = Head::parse(rest).map_err(refused)? else {
-        return Ok(Progress::Head);
-    };
-    let page = site.page(&head);
-    let (mut body, mut behind) = (head.body, &rest[len..]);
-    let mut is_over = body.is_over();
-    if !is_over {
-        let expects = head.expects_continue && behind.is_empty();
-        let begun = begin_body(expects, site.is_live(page), &mut body, &mut behind, out);
-        if !begun.map_err(refused)? {
-            return Ok(Progress::PageBody);
+impl<H: Handler> Serving<'_, H> {
+    #[inline]
+    fn step(&mut self, at: Next) -> Option<Next> {
+        match at {
+            Next::Body(unanswered) => self.skip_body(unanswered),
+            Next::Delayed(response) => self.respond(response),
+            _ if self.rest.is_empty() => Some(Next::Head),
+            _ if !self.has_room() => Some(Next::Full),
+            _ => self.begin(),
         }
-        is_over = body.is_over();
     }
-    if site.is_unwritten(page) {
-        return Ok(Progress::Unwritten);
-    }
-    let answer = site.answer(page, &head);
-    *rest = behind;
-    Ok(if is_over {
-        Progress::Whole(answer)
-    } else {
-        Progress::Body(Unread { body, answer })
-    })
-}
 
-/// Takes what has come of a request's body off the front of `rest`. A live page is not written,
-/// nor its head let go, ahead of all of the body, which has to be small; says whether there is more
-/// to wait for.
-#[cold]
-fn begin_body(
-    expects: bool,
-    is_live: bool,
-    body: &mut Body,
-    rest: &mut &[u8],
-    out: &mut Vec<u8>,
-) -> Result<bool, Refusal> {
-    let is_long = matches!(*body, Body::Counted(len) if len > PAGE_BODY_MAX as u64);
-    let most = if is_live { PAGE_BODY_MAX } else { usize::MAX };
-    let window = &rest[..rest.len().min(most)];
-    let skipped = body.skip(window)?;
-    if is_live && (is_long || !body.is_over() && window.len() == most) {
-        return Err(Refusal::Content);
+    /// Whether another response can be written: there is room for it, and no long body ahead.
+    fn has_room(&self) -> bool {
+        self.body.is_empty() && self.output.bytes.len() <= OUTPUT - RESPONSE_MAX
     }
-    // Where some of the body has come, the client does not wait (RFC 9110, section 10.1.1). A
-    // final answer instead would spare it the body, but there are clients that wait for this one.
-    if expects {
-        out.extend_from_slice(CONTINUE);
-    }
-    *rest = &rest[skipped..];
-    Ok(!is_live || body.is_over())
-}
 
-/// The interim answer to a client that waits for it before it sends a body (RFC 9110, section
-/// 15.2.1).
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-impl Unread {
-    /// Takes as much of the body off the front of `rest` as there is.
-    fn finish(mut self, rest: &mut &[u8]) -> Result<Progress, Refused> {
-        let fields_only = self.asks_for_fields_only();
-        let skipped = self
-            .body
-            .skip(rest)
-            .map_err(|why| Refused { why, fields_only })?;
-        *rest = &rest[skipped..];
-        Ok(if self.body.is_over() {
-            Progress::Whole(self.answer)
-        } else {
-            Progress::Body(self)
+    /// Takes the next request off the front of the input.
+    #[inline]
+    fn begin(&mut self) -> Option<Next> {
+        let (head, len) = match Head::parse(self.rest) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return Some(Next::Head),
+            Err(why) => return self.refuse(why, Head::asks_for_fields_only(self.rest)),
+        };
+        let route = self.routes.find(&head);
+        let response = Response {
+            route,
+            version: head.version,
+            head_only: head.method == "HEAD",
+            keep_alive: head.persists,
+        };
+        if self.routes.is_dynamic(route) {
+            return self.begin_page(&head, len, response);
+        }
+        self.handler
+            .on_request(&head, self.routes.path(route).is_some());
+        self.rest = &self.rest[len..];
+        if head.body.is_over() {
+            return self.respond_in_time(response);
+        }
+        self.tell_to_go_on(head.expects_continue && self.rest.is_empty());
+        self.skip_body(Unanswered {
+            body: head.body,
+            response,
         })
     }
 
-    /// Whether the request is a `HEAD`, whose answer has no body.
-    pub fn asks_for_fields_only(&self) -> bool {
-        self.answer.fields_only
+    /// Takes as much of a body off the front of the input as there is.
+    fn skip_body(&mut self, mut unanswered: Unanswered) -> Option<Next> {
+        match unanswered.body.skip(self.rest) {
+            Err(why) => self.refuse(why, unanswered.is_head_only()),
+            Ok(skipped) => {
+                self.rest = &self.rest[skipped..];
+                if unanswered.body.is_over() {
+                    self.respond_in_time(unanswered.response)
+                } else {
+                    Some(Next::Body(unanswered))
+                }
+            }
+        }
+    }
+
+    /// Responds to a whole request, unless the response is delayed.
+    #[inline]
+    fn respond_in_time(&mut self, response: Response) -> Option<Next> {
+        if self.routes.is_delayed(response) {
+            return Some(Next::Delayed(response));
+        }
+        self.respond(response)
+    }
+
+    #[inline]
+    fn respond(&mut self, response: Response) -> Option<Next> {
+        let start = self.output.bytes.len();
+        let (status, field) = self.routes.write(response, &mut self.output.bytes);
+        self.body = self.routes.long_body(response);
+        let written = self.output.bytes.len() - start + self.body.len();
+        self.handler.on_response(status, written);
+        self.written(start, &field, response.keep_alive)
+    }
+
+    /// Renders a dynamic page. Its head stays in the input until all of the request's body is
+    /// there, which has to be small, and until the page may be rendered.
+    #[cold]
+    fn begin_page(&mut self, head: &Head, len: usize, response: Response) -> Option<Next> {
+        let (mut body, mut rest) = (head.body, &self.rest[len..]);
+        let is_long = matches!(body, Body::Counted(len) if len > PAGE_REQUEST_BODY_MAX as u64);
+        let window = &rest[..rest.len().min(PAGE_REQUEST_BODY_MAX)];
+        match body.skip(window) {
+            Ok(_) if is_long => return self.refuse(Refusal::Content, response.head_only),
+            Ok(skipped) if body.is_over() => rest = &rest[skipped..],
+            Ok(_) if window.len() == PAGE_REQUEST_BODY_MAX => {
+                return self.refuse(Refusal::Content, response.head_only);
+            }
+            Ok(_) => {
+                self.tell_to_go_on(head.expects_continue && rest.is_empty());
+                return Some(Next::PageBody);
+            }
+            Err(why) => return self.refuse(why, response.head_only),
+        }
+        let start = self.output.bytes.len();
+        if self.output.pages == 0 || start + PAGE_MAX > OUTPUT - RESPONSE_MAX {
+            return Some(Next::Full);
+        }
+        self.output.pages -= 1;
+        self.handler.on_request(head, true);
+        let path = self.routes.path(response.route).unwrap_or_default();
+        let query = head.target.splitn(2, |&byte| byte == b'?').nth(1);
+        let page = self.handler.render(path, query.unwrap_or_default());
+        assert!(page.body.len() <= PAGE_MAX, "a page fits into the output");
+        let rendered = self.routes.render(response, &page);
+        let bytes = rendered.bytes(response.head_only);
+        self.output.bytes.extend_from_slice(bytes);
+        self.handler.on_response(page.status, bytes.len());
+        self.rest = rest;
+        self.written(start, &rendered.connection_field, response.keep_alive)
+    }
+
+    /// Tells a client that waits for it to send the body (RFC 9110, section 15.2.1). Where some of
+    /// the body has come, the client does not wait (section 10.1.1). A final response instead
+    /// would spare it the body, but there are clients that wait for this one.
+    fn tell_to_go_on(&mut self, waits: bool) {
+        if waits {
+            self.output
+                .bytes
+                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, why: Refusal, head_only: bool) -> Option<Next> {
+        let start = self.output.bytes.len();
+        let output = &mut self.output.bytes;
+        refuse(self.routes, self.handler, why, head_only, self.rest, output);
+        self.written(start, &(0..0), false)
+    }
+
+    /// A response has been written, which begins at `start` and has its `Connection` field there.
+    #[inline]
+    fn written(&mut self, start: usize, field: &Range<usize>, keep_alive: bool) -> Option<Next> {
+        self.responses += 1;
+        self.last = LastResponse::new(start, field);
+        (!keep_alive).then_some(Next::Close)
     }
 }
 
-impl From<Answer> for Unread {
-    fn from(answer: Answer) -> Unread {
-        Unread {
-            body: Body::NONE,
-            answer,
-        }
-    }
+/// Appends an error response. The `input` begins with the request, unless its head has been parsed
+/// before.
+pub fn refuse(
+    routes: &Routes,
+    handler: &mut impl Handler,
+    why: Refusal,
+    head_only: bool,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) {
+    let text = why.explain(input);
+    let rendered = routes.render_error(why.status(), &text);
+    let bytes = rendered.bytes(head_only);
+    output.extend_from_slice(bytes);
+    handler.on_error(why, &text, input, bytes.len());
 }
 
 #[cfg(test)]

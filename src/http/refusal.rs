@@ -4,6 +4,7 @@
 //! request ends, parsing on would make request smuggling possible.
 
 use super::Status;
+use super::target::{explain, stray_byte};
 
 /// An error of a request, with a status and one line of text for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +31,9 @@ pub enum Refusal {
     /// A chunked body breaks the grammar (RFC 9112, section 7.1), or exceeds a limit.
     Chunk,
     /// The request timed out (RFC 9110, section 15.5.9).
-    Overdue,
-    /// A body for a dynamic page is longer than [`PAGE_BODY_MAX`](crate::limits::PAGE_BODY_MAX)
-    /// (RFC 9110, section 15.5.14).
+    Timeout,
+    /// A body for a dynamic page is longer than
+    /// [`PAGE_REQUEST_BODY_MAX`](crate::limits::PAGE_REQUEST_BODY_MAX) (RFC 9110, section 15.5.14).
     Content,
     /// The request line is longer than [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
     /// 15.5.15).
@@ -65,7 +66,7 @@ impl Refusal {
         Refusal::TransferEncoding,
         Refusal::TwoLengths,
         Refusal::Chunk,
-        Refusal::Overdue,
+        Refusal::Timeout,
         Refusal::Content,
         Refusal::TargetTooLong,
         Refusal::Expectation,
@@ -89,7 +90,7 @@ impl Refusal {
             Refusal::TransferEncoding => "transfer_encoding",
             Refusal::TwoLengths => "two_lengths",
             Refusal::Chunk => "chunk",
-            Refusal::Overdue => "overdue",
+            Refusal::Timeout => "timeout",
             Refusal::Content => "content",
             Refusal::TargetTooLong => "target_too_long",
             Refusal::Expectation => "expectation",
@@ -114,7 +115,7 @@ impl Refusal {
             | Refusal::TransferEncoding
             | Refusal::TwoLengths
             | Refusal::Chunk => Status::BAD_REQUEST,
-            Refusal::Overdue => Status::REQUEST_TIMEOUT,
+            Refusal::Timeout => Status::REQUEST_TIMEOUT,
             Refusal::Content => Status::CONTENT_TOO_LARGE,
             Refusal::TargetTooLong => Status::URI_TOO_LONG,
             Refusal::Expectation => Status::EXPECTATION_FAILED,
@@ -137,7 +138,7 @@ impl Refusal {
             Refusal::TransferEncoding => "Transfer-Encoding is chunked, given once, in HTTP/1.1",
             Refusal::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
             Refusal::Chunk => "malformed chunked body",
-            Refusal::Overdue => "the request did not arrive in time",
+            Refusal::Timeout => "the request did not arrive in time",
             Refusal::Content => "this page takes a request body of 4 KiB at most",
             Refusal::TargetTooLong => "the request line is too long",
             Refusal::Expectation => "100-continue is the only expectation known here",
@@ -147,5 +148,14 @@ impl Refusal {
             Refusal::Tunnel => "no tunnels are opened here",
             Refusal::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
         }
+    }
+
+    /// The text for the client. If the target is at fault, it says which byte of the `input`,
+    /// which begins with the request.
+    pub(super) fn explain(self, input: &[u8]) -> String {
+        let stray = (self == Refusal::Target)
+            .then(|| stray_byte(input))
+            .flatten();
+        stray.map_or_else(|| self.text().to_owned(), explain)
     }
 }

@@ -1,4 +1,4 @@
-//! The core as a whole: bytes in, bytes out, whole or cut into pieces.
+//! The protocol as a whole: bytes in, bytes out, whole or cut into pieces.
 
 use std::fmt::Write;
 
@@ -6,64 +6,71 @@ use proptest::prelude::*;
 
 use super::rules::{RULES, Rule};
 use super::*;
-use crate::limits::{ANSWER_MAX, BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, OUTBOX};
+use crate::limits::{
+    BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, OUTPUT, PAGE_MAX,
+    PAGE_REQUEST_BODY_MAX, RESPONSE_MAX,
+};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-fn site() -> Site {
-    site_with(Route::new("/hello", "Hello world."))
+fn routes() -> Routes {
+    routes_with(Route::new("/hello", "Hello world."))
 }
 
-fn site_with(route: Route) -> Site {
-    let mut site = Site::new("main", vec![route]);
-    site.stamp(784_111_777);
-    site
+fn routes_with(route: Route) -> Routes {
+    let mut routes = Routes::new(vec![route]);
+    routes.set_date(784_111_777);
+    routes
+}
+
+fn output() -> Output {
+    Output {
+        bytes: Vec::with_capacity(OUTPUT),
+        pages: usize::MAX,
+    }
+}
+
+/// Serves an input from the beginning of a request on.
+fn serve_once(routes: &Routes, input: &str, output: &mut Output) -> Served {
+    serve(routes, &mut (), Next::Head, input.as_bytes(), output)
 }
 
 /// Serves the pieces one after the other, as a connection does: what is not consumed comes
 /// again ahead of the next piece. Returns all that was sent, and what would come next.
-fn converse(pieces: &[&[u8]], closing: bool) -> (String, Next) {
-    let mut site = site();
-    if closing {
-        site.announce_close();
-    }
-    converse_with(&mut site, pieces)
+fn converse(pieces: &[&[u8]]) -> (String, Next) {
+    converse_with(&routes(), &mut (), pieces)
 }
 
-fn converse_with(site: &mut Site, pieces: &[&[u8]]) -> (String, Next) {
-    let (mut carry, mut next, mut sent) = (Vec::new(), Next::Head, Vec::new());
-    let mut serve_all = |carry: &mut Vec<u8>, mut next: Next| loop {
-        let (unread, mut out) = (next.unread(), Vec::new());
-        let served = serve(site, unread, carry, Behind::Nothing, &mut out);
-        sent.append(&mut out);
-        sent.extend_from_slice(site.tail(served.tail));
-        carry.drain(..served.consumed);
-        next = served.next;
-        if !matches!(next, Next::Queued | Next::Delayed(_)) {
-            break next;
-        }
-    };
+fn converse_with(routes: &Routes, handler: &mut impl Handler, pieces: &[&[u8]]) -> (String, Next) {
+    let (mut unparsed, mut next, mut sent) = (Vec::new(), Next::Head, Vec::new());
     for piece in pieces {
         if next == Next::Close {
             break;
         }
-        carry.extend_from_slice(piece);
-        next = serve_all(&mut carry, next);
+        unparsed.extend_from_slice(piece);
+        loop {
+            let mut output = output();
+            let served = serve(routes, handler, next, &unparsed, &mut output);
+            sent.append(&mut output.bytes);
+            sent.extend_from_slice(routes.unsent(served.body));
+            unparsed.drain(..served.consumed);
+            next = served.next;
+            if !matches!(next, Next::Full | Next::Delayed(_)) {
+                break;
+            }
+        }
     }
-    if let Next::Held(_) = next {
-        next = serve_all(&mut Vec::new(), next);
-    }
-    (String::from_utf8(sent).expect("answers are ASCII"), next)
+    (String::from_utf8(sent).expect("responses are ASCII"), next)
 }
 
 fn replies(input: &str) -> String {
-    converse(&[input.as_bytes()], false).0
+    converse(&[input.as_bytes()]).0
 }
 
 /// The status codes of the answers to `input`, and an `x` if the connection ends with them.
 fn statuses(input: &[u8]) -> String {
-    let (out, next) = converse(&[input], false);
+    let (out, next) = converse(&[input]);
     // Every answer has one date, and nothing like a status line between that and its own.
     let heads = out.match_indices("\r\nDate: ").map(|(at, _)| &out[..at]);
     let codes = heads.filter_map(|head| head.rfind("HTTP/1.").map(|at| &head[at + 9..at + 12]));
@@ -184,12 +191,12 @@ fn rules_are_kept() {
 #[test]
 fn where_the_input_is_cut_changes_nothing() {
     for (input, _) in RULES.iter().flat_map(Rule::conversations) {
-        let whole = converse(&[&input], false);
+        let whole = converse(&[&input]);
         for (first, rest) in (0..=input.len()).map(|cut| input.split_at(cut)) {
             for (second, third) in (0..=rest.len()).map(|cut| rest.split_at(cut)) {
                 let pieces = [first, second, third];
                 let sample = input.escape_ascii();
-                let (sent, next) = converse(&pieces, false);
+                let (sent, next) = converse(&pieces);
                 // Whether a client waits for this is a matter of where its input ends.
                 let sent = sent.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
                 assert_eq!((sent, next), whole, "{sample} as {pieces:?}");
@@ -199,45 +206,42 @@ fn where_the_input_is_cut_changes_nothing() {
 }
 
 #[test]
-fn the_last_answer_announces_the_close() {
-    let twice = HELLO.repeat(2);
-    let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
-    for (input, closes) in [
-        (HELLO, "close"),
-        (&twice, "keep close"),
-        (post, "close"),
-        (&[post, HELLO].concat(), "keep close"),
-        (&[HELLO, "\r\n"].concat(), "close"),
-        // A request that has begun is still to be answered, so there will be a later last.
-        (&[HELLO, "GE"].concat(), "keep"),
-        (&[HELLO, &post[..post.len() - 1]].concat(), "keep"),
+fn the_last_response_can_announce_the_close() {
+    let old = "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let head = HELLO.replace("GET", "HEAD");
+    for (input, responses) in [
+        (HELLO, 1),
+        (&*HELLO.repeat(3), 3),
+        (old, 1),
+        (&[HELLO, old].concat(), 2),
+        (&[old, HELLO].concat(), 2),
+        (&[HELLO, &head].concat(), 2),
+        (&[HELLO, &HELLO.replace("/hello", "/nowhere")].concat(), 2),
     ] {
-        let (out, next) = converse(&[input.as_bytes()], true);
-        let answers = out.split_terminator("Hello world.");
-        let said = answers.map(|head| {
-            if head.contains("n: close\r\n") {
-                "close"
-            } else {
-                "keep"
-            }
-        });
-        assert_eq!(said.collect::<Vec<_>>().join(" "), closes, "{input:?}");
-        assert_eq!(next == Next::Close, closes.ends_with("close"), "{input:?}");
+        for ahead in ["", "bytes ahead"] {
+            let (routes, mut output) = (routes(), output());
+            let served = serve_once(&routes, input, &mut output);
+            assert_eq!(
+                (served.responses, served.next),
+                (responses, Next::Head),
+                "{input:?}"
+            );
+            let before = [ahead.as_bytes(), &output.bytes].concat();
+            let mut after = before.clone();
+            let last = served.last.moved_by(ahead.len());
+            last.announce_close(&mut after);
+            let (before, after) = [before, after]
+                .map(|bytes| String::from_utf8(bytes).expect("text"))
+                .into();
+            let (start, last) = before.split_at(last.start());
+            let expected = last.replace("Connection: keep-alive\r\n", "").replacen(
+                "\r\n\r\n",
+                "\r\nConnection: close\r\n\r\n",
+                1,
+            );
+            assert_eq!(after, [start, &expected].concat(), "{input:?}");
+        }
     }
-}
-
-#[test]
-fn a_page_that_is_replaced_has_its_own_status_and_the_same_date() {
-    let mut site = site();
-    site.replace("/hello", Status::UNAVAILABLE, "draining");
-    let mut out = Vec::new();
-    serve(&mut site, None, HELLO.as_bytes(), Behind::Nothing, &mut out);
-    let answer = String::from_utf8(out).expect("text");
-    let expected = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Date: {DATE}\r\nContent-Length: 8\r\n\r\ndraining"
-    );
-    assert_eq!(answer, expected);
 }
 
 #[test]
@@ -277,11 +281,11 @@ fn heads_and_lines_have_limits_to_the_byte() {
             "{} bytes",
             input.len()
         );
-        let whole = converse(&[input.as_bytes()], false);
+        let whole = converse(&[input.as_bytes()]);
         for cut in (0..input.len()).step_by(29).chain([input.len() - 1]) {
             let (first, second) = input.as_bytes().split_at(cut);
             assert_eq!(
-                converse(&[first, second], false),
+                converse(&[first, second]),
                 whole,
                 "cut at {cut} of {}",
                 input.len()
@@ -291,16 +295,20 @@ fn heads_and_lines_have_limits_to_the_byte() {
 }
 
 #[test]
-fn the_outbox_holds_what_it_can_and_the_rest_is_queued() {
-    let mut site = site_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
+fn the_output_holds_what_it_can_and_the_rest_waits() {
+    let routes = routes_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
     let input = HELLO.repeat(100);
-    let mut out = Vec::with_capacity(OUTBOX);
-    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-    assert_eq!(served.next, Next::Queued);
-    assert!(out.len() > OUTBOX - ANSWER_MAX);
-    assert_eq!(served.consumed, served.answered as usize * HELLO.len());
-    assert_eq!(out.capacity(), OUTBOX, "the outbox must not have grown");
-    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    let mut output = output();
+    let served = serve_once(&routes, &input, &mut output);
+    assert_eq!(served.next, Next::Full);
+    assert!(output.bytes.len() > OUTPUT - RESPONSE_MAX);
+    assert_eq!(served.consumed, served.responses as usize * HELLO.len());
+    assert_eq!(
+        output.bytes.capacity(),
+        OUTPUT,
+        "the output must not have grown"
+    );
+    let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
     assert_eq!(
         (sent.matches("HTTP/1.1 200").count(), next),
         (100, Next::Head)
@@ -308,46 +316,41 @@ fn the_outbox_holds_what_it_can_and_the_rest_is_queued() {
 }
 
 #[test]
-fn no_answer_is_longer_than_the_longest() {
-    let mut site = site_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
+fn no_response_is_longer_than_the_longest() {
+    let routes = routes_with(Route::new("/hello", "x".repeat(BODY_COPIED_MAX)));
     for rest in [
         "1\r\nHost: a\r\n",
         "1\r\nHost: a\r\nConnection: close\r\n",
         "0\r\nConnection: keep-alive\r\n",
     ] {
         let request = format!("GET /hello HTTP/1.{rest}\r\n");
-        let mut out = Vec::new();
-        let served = serve(
-            &mut site,
-            None,
-            request.as_bytes(),
-            Behind::Nothing,
-            &mut out,
-        );
-        assert_eq!((served.answered, served.tail), (1, Tail::NONE));
-        assert!(out.len() <= ANSWER_MAX, "{} bytes", out.len());
+        let mut output = output();
+        let served = serve_once(&routes, &request, &mut output);
+        assert_eq!((served.responses, served.body), (1, UnsentBody::NONE));
+        let len = output.bytes.len();
+        assert!(len <= RESPONSE_MAX, "{len} bytes");
     }
     let conversations = RULES.iter().flat_map(Rule::conversations);
     for (input, statuses) in conversations.filter(|(_, statuses)| statuses.len() == 5) {
-        let len = converse(&[&input], false).0.len();
+        let len = converse(&[&input]).0.len();
         let words = input.escape_ascii();
-        assert!(len <= ANSWER_MAX, "{len} bytes, {statuses}: {words}");
+        assert!(len <= RESPONSE_MAX, "{len} bytes, {statuses}: {words}");
     }
 }
 
 #[test]
 fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
     let body = "x".repeat(BODY_COPIED_MAX + 1);
-    let mut site = site_with(Route::new("/hello", body.clone()));
+    let routes = routes_with(Route::new("/hello", body.clone()));
     let head = HELLO.replace("GET", "HEAD");
     let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let input = [HELLO, &head, HELLO, &close].concat();
-    let mut out = Vec::new();
-    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-    let expected = (1, Next::Queued, HELLO.len());
-    assert_eq!((served.answered, served.next, served.consumed), expected);
-    assert!(out.ends_with(b"\r\n\r\n") && site.tail(served.tail) == body.as_bytes());
-    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    let mut output = output();
+    let served = serve_once(&routes, &input, &mut output);
+    let expected = (1, Next::Full, HELLO.len());
+    assert_eq!((served.responses, served.next, served.consumed), expected);
+    assert!(output.bytes.ends_with(b"\r\n\r\n") && routes.unsent(served.body) == body.as_bytes());
+    let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
     assert_eq!(next, Next::Close);
     let lengths = format!("Content-Length: {}\r\n", body.len());
     assert_eq!(sent.matches(&lengths).count(), 4);
@@ -356,8 +359,8 @@ fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
 }
 
 #[test]
-fn a_delayed_page_is_answered_with_in_its_turn() {
-    let mut site = site_with(Route {
+fn a_delayed_response_comes_in_its_order() {
+    let routes = routes_with(Route {
         is_delayed: true,
         ..Route::new("/hello", "Hello world.")
     });
@@ -366,24 +369,16 @@ fn a_delayed_page_is_answered_with_in_its_turn() {
         .replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
     let other = HELLO.replace("/hello", "/other");
     let input = [&post, &other, HELLO, HELLO].concat();
-    let mut out = Vec::new();
-    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-    let unread = served.next.unread();
-    assert!(matches!(served.next, Next::Delayed(_)) && out.is_empty());
+    let mut output = output();
+    let served = serve_once(&routes, &input, &mut output);
+    assert!(matches!(served.next, Next::Delayed(_)) && output.bytes.is_empty());
     assert_eq!(served.consumed, post.len());
     let rest = &input.as_bytes()[served.consumed..];
-    let served = serve(&mut site, unread, rest, Behind::Nothing, &mut out);
+    let served = serve(&routes, &mut (), served.next, rest, &mut output);
     assert!(matches!(served.next, Next::Delayed(_)));
     let left = rest.len() - served.consumed;
-    assert_eq!((served.answered, left), (2, HELLO.len()));
-    let rest = &rest[served.consumed..];
-    let unread = served.next.unread();
-    let served = serve(&mut site, unread, rest, Behind::Nothing, &mut out);
-    assert!(
-        matches!(served.next, Next::Delayed(_)),
-        "the same, and it waits all the same"
-    );
-    let (sent, next) = converse_with(&mut site, &[input.as_bytes()]);
+    assert_eq!((served.responses, left), (2, HELLO.len()));
+    let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
     assert_eq!(next, Next::Head);
     let codes = sent
         .match_indices("HTTP/1.1 ")
@@ -501,7 +496,7 @@ proptest! {
         at in cuts(),
     ) {
         let input = requests.concat().into_bytes();
-        let (out, next) = converse(&cut(&input, &at), false);
+        let (out, next) = converse(&cut(&input, &at));
         prop_assert_eq!(&out, &requests.iter().map(|request| replies(request)).collect::<String>());
         prop_assert_eq!(out.matches("\r\nDate: ").count(), requests.len());
         prop_assert_eq!(next, Next::Head);
@@ -517,60 +512,87 @@ proptest! {
         for (at, damage) in damages {
             do_damage(&mut input, at, &damage);
         }
-        let mut out = Vec::new();
-        let served = serve(&mut site(), None, &input, Behind::Nothing, &mut out);
+        let (mut output, routes) = (output(), routes());
+        let served = serve(&routes, &mut (), Next::Head, &input, &mut output);
+        let out = output.bytes;
         prop_assert!(served.consumed <= input.len());
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
         // One answer for each request line, and one for what is none.
         let answers = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
-        prop_assert_eq!(answers, served.answered as usize);
+        prop_assert_eq!(answers, served.responses as usize);
         let lines = String::from_utf8_lossy(&input).matches(" HTTP/1.").count();
         prop_assert!(answers <= lines + 1, "{answers} answers to {lines} requests");
-        prop_assert_eq!(converse(&cut(&input, &at), false), converse(&[&input], false));
+        prop_assert_eq!(converse(&cut(&input, &at)), converse(&[&input]));
+    }
+}
+
+/// A handler that renders a page, and counts what it is told.
+#[derive(Default)]
+struct Pages {
+    rendered: Vec<String>,
+    responses: [usize; Status::COUNT],
+}
+
+impl Handler for Pages {
+    fn on_response(&mut self, status: Status, _bytes: usize) {
+        self.responses[status.index()] += 1;
+    }
+
+    fn on_error(&mut self, refusal: Refusal, _text: &str, _input: &[u8], _bytes: usize) {
+        self.responses[refusal.status().index()] += 1;
+    }
+
+    fn render(&mut self, path: &str, query: &[u8]) -> Page {
+        self.rendered
+            .push(format!("{path} {}", query.escape_ascii()));
+        Page {
+            status: Status::OK,
+            fields: TEXT,
+            body: format!("page {}", self.rendered.len()).into(),
+        }
     }
 }
 
 #[test]
-fn a_live_page_is_written_before_it_is_answered_with() {
-    let text = |body: &str| Text {
-        status: Status::OK,
-        fields: TEXT,
-        body: body.into(),
-    };
-    let mut site = site_with(Route::live("/hello"));
-    let (mut out, input) = (Vec::new(), [HELLO, HELLO].concat());
-    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-    assert_eq!((served.consumed, served.next), (0, Next::Unwritten));
-    site.put(text("one"));
-    let served = serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-    assert_eq!(
-        (served.consumed, served.next),
-        (HELLO.len(), Next::Unwritten)
-    );
-    assert!(String::from_utf8_lossy(&out).ends_with("Content-Length: 3\r\n\r\none"));
-    out.clear();
-    site.put(text("another"));
+fn a_dynamic_page_is_rendered_for_each_request() {
+    let (routes, mut pages) = (routes_with(Route::dynamic("/hello")), Pages::default());
+    let ask = HELLO.replace("/hello", "/h%65llo?x=1");
     let head = HELLO.replace("GET", "HEAD");
-    serve(&mut site, None, head.as_bytes(), Behind::Nothing, &mut out);
-    assert!(String::from_utf8_lossy(&out).ends_with("Content-Length: 7\r\n\r\n"));
-    // In a stop a text that was written for now is not held.
-    for (behind, next, is_told) in [
-        (Behind::Nothing, Next::Close, true),
-        (Behind::Perhaps, Next::Head, false),
-    ] {
-        out.clear();
-        site.announce_close();
-        site.put(text("last"));
-        let served = serve(&mut site, None, HELLO.as_bytes(), behind, &mut out);
-        assert_eq!(served.next, next);
-        let out = String::from_utf8_lossy(&out);
-        assert_eq!(out.contains("Connection: close"), is_told, "{out}");
-    }
-    assert_eq!(site.given().answers[Status::OK.index()], 4);
+    let input = [&*ask, &head, HELLO].concat();
+    let (sent, next) = converse_with(&routes, &mut pages, &[input.as_bytes()]);
+    let start = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nDate: {DATE}\r\n\
+         Content-Length: 6\r\n\r\n"
+    );
+    assert_eq!(sent, format!("{start}page 1{start}{start}page 3"));
+    assert_eq!((next, pages.responses[Status::OK.index()]), (Next::Head, 3));
+    assert_eq!(pages.rendered, ["/hello x=1", "/hello ", "/hello "]);
 }
 
 #[test]
-fn a_live_page_takes_a_small_body_and_no_other() {
+fn a_dynamic_page_waits_for_room_and_for_its_budget() {
+    let (routes, mut pages) = (routes_with(Route::dynamic("/hello")), Pages::default());
+    let mut none = Output {
+        pages: 0,
+        ..output()
+    };
+    let served = serve(&routes, &mut pages, Next::Head, HELLO.as_bytes(), &mut none);
+    assert_eq!((served.consumed, served.next), (0, Next::Full));
+    let mut filled = output();
+    filled.bytes.resize(OUTPUT - PAGE_MAX, 0);
+    let served = serve(
+        &routes,
+        &mut pages,
+        Next::Head,
+        HELLO.as_bytes(),
+        &mut filled,
+    );
+    assert_eq!((served.consumed, served.next), (0, Next::Full));
+    assert!(pages.rendered.is_empty());
+}
+
+#[test]
+fn a_dynamic_page_takes_a_small_body_and_no_other() {
     let chunked = |len: usize| format!("{len:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(len));
     let counted = |len: usize| (format!("Content-Length: {len}"), "x".repeat(len));
     let chunks = |len: usize| ("Transfer-Encoding: chunked".to_owned(), chunked(len));
@@ -581,48 +603,23 @@ fn a_live_page_takes_a_small_body_and_no_other() {
     let frame = chunked(0x100).len() - 0x100;
     for ((field, body), is_small) in [
         (counted(1), true),
-        (counted(PAGE_BODY_MAX), true),
-        (counted(PAGE_BODY_MAX + 1), false),
+        (counted(PAGE_REQUEST_BODY_MAX), true),
+        (counted(PAGE_REQUEST_BODY_MAX + 1), false),
         (empty, true),
         (chunks(2), true),
-        (chunks(PAGE_BODY_MAX - frame), true),
-        (chunks(PAGE_BODY_MAX), false),
+        (chunks(PAGE_REQUEST_BODY_MAX - frame), true),
+        (chunks(PAGE_REQUEST_BODY_MAX), false),
     ] {
         let head = HELLO.replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"));
-        let input = [&*head, &body, HELLO].concat();
-        for cut in [
-            1,
-            head.len(),
-            head.len() + 1,
-            head.len() + body.len(),
-            input.len(),
-        ] {
-            let mut site = site_with(Route::live("/hello"));
-            let mut out = Vec::new();
-            let first = serve(
-                &mut site,
-                None,
-                &input.as_bytes()[..cut],
-                Behind::Nothing,
-                &mut out,
-            );
-            let goes_on = matches!(first.next, Next::Head | Next::PageBody | Next::Unwritten);
-            assert!(
-                goes_on && first.consumed == 0 || !is_small,
-                "{field} cut at {cut}"
-            );
-            if goes_on {
-                site.put(Text {
-                    status: Status::OK,
-                    fields: TEXT,
-                    body: b"one".into(),
-                });
-                serve(&mut site, None, input.as_bytes(), Behind::Nothing, &mut out);
-            }
-            let count = |status: Status| site.given().answers[status.index()];
-            let given = (count(Status::OK), count(Status::CONTENT_TOO_LARGE));
+        let input = [&*head, &body].concat();
+        for cut in [1, head.len(), head.len() + 1, input.len()] {
+            let (routes, mut pages) = (routes_with(Route::dynamic("/hello")), Pages::default());
+            let (first, second) = input.as_bytes().split_at(cut);
+            converse_with(&routes, &mut pages, &[first, second]);
+            let count = |status: Status| pages.responses[status.index()];
+            let found = (count(Status::OK), count(Status::CONTENT_TOO_LARGE));
             assert_eq!(
-                given,
+                found,
                 (is_small.into(), (!is_small).into()),
                 "{field} cut at {cut}"
             );
@@ -636,7 +633,7 @@ fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
     let head = HELLO.replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"));
     let interim = |pieces: &[&str]| {
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
-        let (sent, next) = converse(&pieces, false);
+        let (sent, next) = converse(&pieces);
         assert_eq!(next, Next::Head, "the connection lives");
         assert!(
             !sent.contains("close") && sent.ends_with("\r\n\r\nHello world."),

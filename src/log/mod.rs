@@ -25,7 +25,7 @@ use std::os::unix::fs::FileExt;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::SystemTime;
 
 use humantime::format_rfc3339_millis;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -34,7 +34,6 @@ use rustix::process::{Resource, getrlimit};
 use rustix::stdio::dup2_stdout;
 use simple_logger::SimpleLogger;
 
-use crate::event_loop::clock;
 use crate::limits::{
     LOG_BUFFER_MAX, LOG_EXIT_TIMEOUT, LOG_EXIT_WRITES_MAX, LOG_LINE_MAX, PIPE_WRITE,
 };
@@ -173,10 +172,7 @@ impl Logger {
     fn print(&self, buffer: &mut Buffer, record: &Record) {
         // `print!` keeps the start of a line until its end comes. The time stamps of simple_logger
         // itself need time zones, and another crate for them.
-        print!(
-            "{} ",
-            format_rfc3339_millis(UNIX_EPOCH + clock::since_1970())
-        );
+        print!("{} ", format_rfc3339_millis(SystemTime::now()));
         self.printer.log(record);
         buffer.lines += 1;
         buffer.unmeasured += 1;

@@ -5,19 +5,16 @@
 
 use std::time::Duration;
 
-use super::View;
+use super::Observe;
 use super::exposition::{Exposition, counter, gauge, histogram};
 use super::process::Process;
-use crate::event_loop::budget::Budget;
+use crate::event_loop::listener::Service;
+use crate::event_loop::observer::{Budget, Step};
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::stream::Socket;
-use crate::event_loop::timers::Lane;
+use crate::event_loop::timers::Timeout;
 use crate::http::{Refusal, Status};
-use crate::log;
 use crate::observe::histogram::Histogram;
-use crate::observe::statistics::Step;
 use crate::observe::units::Seconds;
-use crate::services::{Service, VERSION};
 
 /// The doublings that end between a microsecond and a second, which is where loops live.
 fn doublings(counts: &Histogram<u64>) -> impl Iterator<Item = (Seconds, u64)> {
@@ -25,40 +22,43 @@ fn doublings(counts: &Histogram<u64>) -> impl Iterator<Item = (Seconds, u64)> {
     doublings.map(|(end, below)| (Seconds(end), below))
 }
 
-impl<S: Socket> View<'_, S> {
+impl Observe {
     pub(super) fn metrics(&self) -> String {
         let mut page = Exposition(String::with_capacity(16 * 1024));
         self.requests(&mut page);
-        self.connections(&mut page);
+        self.traffic(&mut page);
         self.ticks(&mut page);
         self.program(&mut page);
-        process(&mut page, self.meter.date());
+        process(&mut page, self.statistics.date());
         page.0
     }
 
     fn requests(&self, page: &mut Exposition) {
-        let given = |service| self.table.site(service).given();
         let requests = counter(
             "onepoll_requests_total",
-            "Requests answered, by listener and status code.",
+            "Responses, by listener and status code.",
         );
         page.by_listener_and(&requests, "code", |service| {
             let codes = Status::all().map(Status::code);
-            codes.zip(given(service).answers).collect()
+            codes
+                .zip(self.services[service as usize].responses)
+                .collect()
         });
-        let refusals = counter(
-            "onepoll_refusals_total",
-            "Requests refused, by listener and reason; they are among those answered.",
+        let errors = counter(
+            "onepoll_request_errors_total",
+            "Error responses, by listener and reason; they are among the responses.",
         );
-        page.by_listener_and(&refusals, "reason", |service| {
+        page.by_listener_and(&errors, "reason", |service| {
             let reasons = Refusal::ALL.map(Refusal::name).into_iter();
-            reasons.zip(given(service).refusals).collect()
+            reasons
+                .zip(self.services[service as usize].errors)
+                .collect()
         });
         let service = histogram(
             "onepoll_service_seconds",
-            "Time from readiness to the reply, to the end of the tick.",
+            "Time from readiness to the response, to the end of the tick.",
         );
-        let totals = self.meter.totals();
+        let totals = self.statistics.totals();
         let sum = Seconds(Duration::from_nanos(totals.service_sum));
         page.histogram(
             &service,
@@ -67,32 +67,35 @@ impl<S: Socket> View<'_, S> {
         );
     }
 
-    fn connections(&self, page: &mut Exposition) {
-        let counters = self.table.counters();
+    fn traffic(&self, page: &mut Exposition) {
         let listeners = || Service::ALL.map(Service::name).into_iter();
-        let open = self.crowd();
+        let open = self.connections();
         let connections = gauge(
             "onepoll_connections",
-            "Connections open, by listener and phase.",
+            "Connections open, by listener and state.",
         );
-        page.by_listener_and(&connections, "phase", |service| {
-            let lanes = Lane::ALL.map(Lane::name).into_iter();
-            lanes.zip(open[service as usize]).collect()
+        page.by_listener_and(&connections, "state", |service| {
+            let states = Timeout::ALL.map(Timeout::name).into_iter();
+            states.zip(open[service as usize]).collect()
         });
         let accepted = counter(
             "onepoll_connections_accepted_total",
             "Connections accepted, by listener.",
         );
-        page.by(&accepted, "listener", listeners().zip(counters.accepted));
-        let overdue = counter(
-            "onepoll_connections_overdue_total",
-            "Times that a connection's patience ended, by the phase that it was in.",
+        page.by(
+            &accepted,
+            "listener",
+            listeners().zip(self.services.map(|counters| counters.accepted)),
         );
-        let lanes = Lane::ALL.map(Lane::name).into_iter();
-        page.by(&overdue, "phase", lanes.zip(counters.overdue));
-        let traffic = counters.traffic;
+        let timeouts = counter(
+            "onepoll_timeouts_total",
+            "Timeouts of connections, by the state that they were in.",
+        );
+        let states = Timeout::ALL.map(Timeout::name).into_iter();
+        page.by(&timeouts, "state", states.zip(self.timeouts));
+        let services = self.services;
         let received = counter("onepoll_received_bytes_total", "Bytes read, by listener.");
-        let bytes = traffic.map(|traffic| traffic.received);
+        let bytes = services.map(|counters| counters.received);
         page.by(&received, "listener", listeners().zip(bytes));
         let sent = counter(
             "onepoll_sent_bytes_total",
@@ -101,21 +104,21 @@ impl<S: Socket> View<'_, S> {
         page.by(
             &sent,
             "listener",
-            listeners().zip(traffic.map(|traffic| traffic.sent)),
+            listeners().zip(services.map(|counters| counters.sent)),
         );
         let partial = counter(
             "onepoll_partial_writes_total",
             "Writes of which the kernel took a part.",
         );
-        let writes = traffic
+        let writes: u64 = services
             .iter()
-            .map(|traffic| traffic.partial_writes)
-            .sum::<u64>();
+            .map(|counters| counters.partial_writes)
+            .sum();
         page.single(&partial, writes);
     }
 
     fn ticks(&self, page: &mut Exposition) {
-        let totals = self.meter.totals();
+        let totals = self.statistics.totals();
         let ticks = totals.ticks();
         page.single(
             &counter("onepoll_ticks_total", "Times round the loop."),
@@ -139,7 +142,7 @@ impl<S: Socket> View<'_, S> {
             "onepoll_waiting_seconds_total",
             "Time spent waiting for events.",
         );
-        let elapsed = self.now - self.meter.started();
+        let elapsed = self.now - self.statistics.started();
         page.single(&waiting, Seconds(elapsed.saturating_sub(busy_sum)));
         let steps = counter(
             "onepoll_step_seconds_total",
@@ -149,7 +152,7 @@ impl<S: Socket> View<'_, S> {
         page.by(&steps, "step", seconds.into_iter());
         let exhausted = counter(
             "onepoll_budget_exhausted_total",
-            "Times that a budget was used up, so that somebody had to wait for a later tick.",
+            "Times that a budget was used up, so that a connection had to wait for a later tick.",
         );
         let budgets = Budget::ALL.map(|budget| (budget.name(), totals.exhausted[budget as usize]));
         page.by(&exhausted, "budget", budgets.into_iter());
@@ -157,15 +160,19 @@ impl<S: Socket> View<'_, S> {
 
     fn program(&self, page: &mut Exposition) {
         page.family(&gauge("onepoll_build_info", "The version that is running."));
-        page.sample("onepoll_build_info", &format!("version=\"{VERSION}\""), 1);
+        page.sample(
+            "onepoll_build_info",
+            &format!("version=\"{}\"", self.version),
+            1,
+        );
         let dropped = counter(
             "onepoll_log_lines_dropped_total",
             "Log lines that standard error did not take.",
         );
-        page.single(&dropped, log::dropped());
-        let phases = gauge(
-            "onepoll_stop_phase",
-            "How far a stop has come: 1 for the present phase.",
+        page.single(&dropped, (self.hooks.dropped)());
+        let stages = gauge(
+            "onepoll_shutdown_stage",
+            "How far a shutdown has come: 1 for the present stage.",
         );
         let present = [
             matches!(self.stage, Stage::Serving),
@@ -173,7 +180,7 @@ impl<S: Socket> View<'_, S> {
             matches!(self.stage, Stage::Draining(_)),
         ];
         let names = ["serving", "lame_duck", "draining"].into_iter();
-        page.by(&phases, "phase", names.zip(present.map(u8::from)));
+        page.by(&stages, "stage", names.zip(present.map(u8::from)));
     }
 }
 

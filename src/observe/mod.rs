@@ -1,8 +1,8 @@
-//! What there is to be seen of the loop: the pages of the diagnostics listener that are written
-//! anew for each request. Each is a function from what is there to a text.
+//! What the loop tells, counted, recorded and shown on pages. One type is the loop's [`Observer`],
+//! and renders the dynamic pages of diagnostics.
 //!
-//! The invariant: to look changes nothing, and takes time for what is there, never for what has
-//! been: a page is written between two turns, in a fraction of a millisecond.
+//! The invariant: to look changes nothing of what the loop does. A page takes time for what is
+//! there, never for what has been: it is rendered within a run, in a fraction of a millisecond.
 //!
 //! # See the loop
 //!
@@ -35,13 +35,13 @@
 //! $ curl -s 'http://localhost:8081/trace?conn=1' | cut -c1-44,76-
 //! Connection 1
 //!     after       tick      from -> to        what happened
-//!      0 ns          1      door -> idle      it is accepted
-//!  100.1 ms          3      idle -> head      it has sent the beginning of a head
-//!  570.1 ms          4      head -> idle      it asks and is answered
-//!  500.3 ms          5      idle -> head      it has sent the beginning of a head
-//!  100.1 ms          6      head -> idle      it asks and is answered
-//!  100.4 ms          7      idle -> lingering the last answer is out, and our FIN behind it
-//!  800.4 ms         10 lingering -> gone      its FIN answers ours: it is gone
+//!      0 ns          1         - -> idle      accepted
+//!  100.1 ms          3      idle -> head      the beginning of a head has come
+//!  570.1 ms          4      head -> idle      a response is sent
+//!  500.3 ms          5      idle -> head      the beginning of a head has come
+//!  100.1 ms          6      head -> idle      a response is sent
+//!  100.4 ms          7      idle -> half_closed the last response and a FIN are sent
+//!  800.4 ms         10 half_closed -> closed    the peer's FIN has come
 //! ```
 //!
 //! When a drain's deadline closes a connection, the log has its trace. `--log trace` logs the same
@@ -58,7 +58,7 @@
 //! ```
 //!
 //! Two counters of `/metrics` tell requests apart: `onepoll_requests_total` by listener and status,
-//! `onepoll_refusals_total` by the reason of an error response.
+//! `onepoll_request_errors_total` by the reason of an error response.
 //!
 //! # What a service time is
 //!
@@ -85,16 +85,19 @@
 //! Every client that reaches the diagnostics port can read them, and they show the addresses of
 //! clients.
 
-use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::event_loop::clock::Moment;
-use crate::event_loop::connections::Table;
+use log::{debug, info, warn};
+
+use crate::event_loop::clock::{self, Instant};
+use crate::event_loop::listener::Service;
+use crate::event_loop::observer::{Budget, CloseReason, Observer, Step, Traffic};
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::stream::Socket;
-use crate::http::{Status, TEXT, TEXT_NOT_SNIFFED, Text};
-use crate::observe::statistics::Meter;
+use crate::event_loop::timers::Timeout;
+use crate::http::{Handler, Head, Page, Refusal, Route, Shown, Status, TEXT, TEXT_NOT_SNIFFED};
+use crate::limits::TRACE_LOG_LINES_MAX;
 
-pub mod counters;
 mod exposition;
 pub mod histogram;
 pub mod live;
@@ -102,44 +105,313 @@ mod metrics;
 mod overview;
 mod process;
 pub mod recorder;
+mod requests;
+mod slots;
 pub mod statistics;
-pub mod timeline;
-mod traces;
+mod trace;
 pub mod units;
 pub mod window;
 
-/// Everything that there is to be seen at one moment.
-pub struct View<'a, S> {
-    /// Who is connected.
-    pub table: &'a Table<S>,
-    /// How the loop is doing.
-    pub meter: &'a Meter,
-    /// How far a stop has come.
-    pub stage: Stage,
-    /// The moment.
-    pub now: Moment,
+use self::recorder::{Record, Recorder};
+use self::requests::RequestLog;
+use self::slots::Slots;
+use self::statistics::Statistics;
+
+/// The paths of the dynamic pages.
+const PAGES: [&str; 4] = ["/ready", "/metrics", "/loop", "/trace"];
+
+/// The routes of diagnostics.
+pub fn routes() -> Vec<Route> {
+    let live = Route {
+        fields: live::FIELDS,
+        ..Route::new("/", live::PAGE)
+    };
+    let pages = PAGES.map(Route::dynamic);
+    pages.into_iter().chain([live]).collect()
 }
 
-impl<S: Socket> View<'_, S> {
-    /// Writes the page at a path.
-    ///
-    /// # Panics
-    /// If there is no such page.
-    pub fn write(&self, path: &str, query: &str) -> Text {
+/// What the program does when the loop tells of something.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// The loop is about to wait, no longer than the duration that is returned.
+    pub before_wait: fn() -> Option<Duration>,
+    /// A shutdown has begun.
+    pub stopping: fn(),
+    /// How many log lines have been dropped.
+    pub dropped: fn() -> u64,
+}
+
+/// The observer.
+#[derive(Debug)]
+pub struct Observe {
+    version: &'static str,
+    hooks: Hooks,
+    now: Instant,
+    stage: Stage,
+    slots: Slots,
+    /// The slot of the connection that runs.
+    running: usize,
+    recorder: Recorder,
+    statistics: Statistics,
+    services: [Counters; Service::ALL.len()],
+    /// Timeouts that have passed, by what the connection waited for.
+    timeouts: [u64; Timeout::ALL.len()],
+    /// Responses are logged.
+    requests: Option<RequestLog>,
+}
+
+/// What has been counted of one service since the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    accepted: u64,
+    /// Responses by their status, at its index.
+    responses: [u64; Status::COUNT],
+    /// Error responses, which are among the responses, by their reason, at its index.
+    errors: [u64; Refusal::ALL.len()],
+    received: u64,
+    sent: u64,
+    partial_writes: u64,
+}
+
+impl Observe {
+    /// An observer of a server that starts now.
+    pub fn new(version: &'static str, hooks: Hooks) -> Observe {
+        let now = Instant::now();
+        let logs_responses = log::log_enabled!(target: "main", log::Level::Debug);
+        Observe {
+            version,
+            hooks,
+            now,
+            stage: Stage::Serving,
+            slots: Slots::default(),
+            running: 0,
+            recorder: Recorder::new(),
+            statistics: Statistics::new(now, clock::since_1970()),
+            services: [Counters::default(); Service::ALL.len()],
+            timeouts: [0; Timeout::ALL.len()],
+            requests: logs_responses.then(RequestLog::default),
+        }
+    }
+
+    /// Counts what a run has moved.
+    #[inline]
+    fn count(&mut self, service: Service, traffic: Traffic) {
+        let counters = &mut self.services[service as usize];
+        counters.received += u64::from(traffic.received);
+        counters.sent += u64::from(traffic.sent);
+        counters.partial_writes += u64::from(traffic.partial_writes);
+        self.statistics.respond(traffic.responses);
+    }
+
+    /// The page that says whether the server is ready.
+    fn ready(&self) -> Page {
+        let (status, body) = match self.stage {
+            Stage::Serving => (Status::OK, format!("Version: {}", self.version)),
+            _ => (Status::UNAVAILABLE, "draining".to_owned()),
+        };
+        Page {
+            status,
+            fields: TEXT,
+            body: body.into(),
+        }
+    }
+
+    /// The timeouts that have passed, for the log. That no other request came behind a deferred
+    /// response, or that no FIN came from an idle client, is no fault of the client.
+    fn log_timeouts(&self) {
+        let counts = Timeout::ALL.into_iter().zip(self.timeouts);
+        let counts = counts.filter(|&(timeout, count)| {
+            count > 0 && !matches!(timeout, Timeout::Deferred | Timeout::IdleClosed)
+        });
+        let counts: Vec<String> = counts
+            .map(|(timeout, count)| format!("{} {count}", timeout.name()))
+            .collect();
+        if !counts.is_empty() {
+            info!(target: "onepoll", "Timeouts since the start: {}", counts.join(", "));
+        }
+    }
+}
+
+impl Observer for Observe {
+    fn tick_begins(&mut self, now: Instant) {
+        self.now = now;
+        self.recorder.begin_tick();
+    }
+
+    fn date_changed(&mut self, unix_seconds: u64) {
+        self.statistics.pass(unix_seconds);
+    }
+
+    fn step_took(&mut self, step: Step, nanos: u64) {
+        self.statistics.charge(step, nanos);
+    }
+
+    fn budget_exhausted(&mut self, budget: Budget, times: u64) {
+        self.statistics.exhaust(budget, times);
+    }
+
+    fn accepted(&mut self, slot: usize, service: Service, peer: SocketAddr) {
+        self.services[service as usize].accepted += 1;
+        let number = self.slots.fill(slot, service, peer, self.now);
+        debug!(target: service.name(), "Connection {number} accepted from {peer}");
+        self.record(slot, None, Ok(Timeout::Idle), Traffic::default());
+    }
+
+    fn run_begins(&mut self, slot: usize) {
+        self.running = slot;
+        if let Some(requests) = &mut self.requests {
+            requests.run_begins(slot, self.slots[slot].state, self.now);
+        }
+    }
+
+    fn run_ends(&mut self, slot: usize, traffic: Traffic) {
+        self.count(self.slots[slot].service, traffic);
+    }
+
+    #[inline]
+    fn state_changed(&mut self, slot: usize, from: Timeout, to: Timeout, traffic: Traffic) {
+        let facts = &mut self.slots[slot];
+        let service = facts.service;
+        if from == Timeout::Delayed {
+            self.statistics
+                .delay(traffic.responses, self.now - facts.since);
+        }
+        (facts.state, facts.since) = (Some(to), self.now);
+        self.count(service, traffic);
+        self.record(slot, Some(from), Ok(to), traffic);
+    }
+
+    fn timed_out(&mut self, slot: usize, timeout: Timeout) {
+        // A delay that is over is no timeout.
+        if timeout != Timeout::Delayed {
+            let number = self.slots[slot].number;
+            debug!(target: "onepoll", "Connection {number} has timed out: {}", timeout.name());
+            self.timeouts[timeout as usize] += 1;
+        }
+    }
+
+    fn closed(&mut self, slot: usize, from: Timeout, reason: CloseReason, traffic: Traffic) {
+        let facts = self.slots[slot];
+        let (number, service, peer) = (facts.number, facts.service, facts.peer());
+        let why = recorder::explain(from, reason);
+        debug!(target: "onepoll", "Connection {number} closed: {why}");
+        self.count(service, traffic);
+        self.record(slot, Some(from), Err(reason), traffic);
+        self.slots[slot].state = None;
+        if let Some(requests) = &mut self.requests {
+            requests.forget(slot);
+        }
+        if reason == CloseReason::Aborted {
+            let (time, state) = ((self.now - facts.since).as_millis(), from.name());
+            warn!(
+                target: service.name(),
+                "Connection {number} from {peer} is aborted, after {time} ms in {state}"
+            );
+            let trace = self.recorder.trace(number, TRACE_LOG_LINES_MAX);
+            for line in trace.iter().flat_map(|trace| trace.lines()) {
+                warn!(target: service.name(), "{line}");
+            }
+        }
+    }
+
+    fn shutdown_changed(&mut self, stage: Stage) {
+        if self.stage == Stage::Serving {
+            (self.hooks.stopping)();
+        }
+        self.stage = stage;
+    }
+
+    fn exits(&mut self) {
+        self.log_timeouts();
+    }
+
+    fn tick_ends(&mut self, busy: u64, events: usize) {
+        self.statistics.end_tick(busy, events);
+    }
+
+    fn before_wait(&mut self) -> Option<Duration> {
+        (self.hooks.before_wait)()
+    }
+}
+
+impl Observe {
+    /// Records that a connection has gone from one state to another, or has been closed.
+    #[inline]
+    fn record(
+        &mut self,
+        slot: usize,
+        from: Option<Timeout>,
+        to: Result<Timeout, CloseReason>,
+        traffic: Traffic,
+    ) {
+        let facts = &self.slots[slot];
+        self.recorder.push(Record {
+            at: self.now,
+            tick: self.recorder.tick(),
+            number: facts.number,
+            service: facts.service,
+            from,
+            to,
+            responses: traffic.responses,
+            received: traffic.received,
+            sent: traffic.sent,
+        });
+    }
+}
+
+impl Handler for Observe {
+    fn on_request(&mut self, head: &Head, has_route: bool) {
+        let service = self.slots[self.running].service;
+        if has_route {
+            info!(target: service.name(), "Request '{}' received", Shown(head.target));
+        }
+        if let Some(requests) = &mut self.requests {
+            requests.begin(self.running, head, self.now);
+        }
+    }
+
+    #[inline]
+    fn on_response(&mut self, status: Status, bytes: usize) {
+        let facts = &self.slots[self.running];
+        self.services[facts.service as usize].responses[status.index()] += 1;
+        if let Some(requests) = &mut self.requests {
+            requests.log(self.running, facts, status, bytes);
+        }
+    }
+
+    fn on_error(&mut self, refusal: Refusal, text: &str, input: &[u8], bytes: usize) {
+        let facts = &self.slots[self.running];
+        let counters = &mut self.services[facts.service as usize];
+        counters.responses[refusal.status().index()] += 1;
+        counters.errors[refusal as usize] += 1;
+        if let Some(requests) = &mut self.requests {
+            requests.log_error(
+                self.running,
+                facts,
+                (refusal.status(), bytes),
+                input,
+                text,
+                self.now,
+            );
+        }
+    }
+
+    fn render(&mut self, path: &str, query: &[u8]) -> Page {
         match path {
+            "/ready" => self.ready(),
             "/metrics" => found(
                 "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
                 self.metrics(),
             ),
             "/loop" => found(TEXT, self.overview()),
-            "/trace" => self.trace(query),
-            _ => unreachable!("there is no live page at {path}"),
+            "/trace" => self.trace(&String::from_utf8_lossy(query)),
+            _ => unreachable!("there is no dynamic page at {path}"),
         }
     }
 }
 
-fn found(fields: &'static str, body: String) -> Text {
-    Text {
+fn found(fields: &'static str, body: String) -> Page {
+    Page {
         status: Status::OK,
         fields,
         body: body.into(),
@@ -147,8 +419,8 @@ fn found(fields: &'static str, body: String) -> Text {
 }
 
 /// A line that says why there is nothing to be seen.
-fn nothing(status: Status, why: impl Display) -> Text {
-    Text {
+fn nothing(status: Status, why: impl std::fmt::Display) -> Page {
+    Page {
         status,
         fields: TEXT_NOT_SNIFFED,
         body: format!("{why}\n").into(),

@@ -6,14 +6,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::View;
-use crate::event_loop::budget::Budget;
+use super::Observe;
+use crate::event_loop::listener::Service;
+use crate::event_loop::observer::Budget;
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::stream::Socket;
-use crate::event_loop::timers::Lane;
+use crate::event_loop::timers::Timeout;
 use crate::observe::units::{Count, Share, Span};
 use crate::observe::window::Window;
-use crate::services::{Service, VERSION};
 
 /// A row of the first table: what it tells, and how.
 type Row = (&'static str, fn(&Window) -> String);
@@ -28,9 +27,9 @@ const ROWS: &[Row] = &[
         Share(window.busy, whole).to_string()
     }),
     ("longest tick", |window| Span(window.longest).to_string()),
-    ("requests", |window| Count(window.answers).to_string()),
+    ("requests", |window| Count(window.responses).to_string()),
     ("requests per second", |window| {
-        Count(window.answers / window.seconds.max(1) as u64).to_string()
+        Count(window.responses / window.seconds.max(1) as u64).to_string()
     }),
     ("service time p50", |window| quantile(window, 500)),
     ("             p90", |window| quantile(window, 900)),
@@ -61,18 +60,22 @@ fn exhausted(window: &Window, budget: Budget) -> String {
     Count(window.exhausted[budget as usize]).to_string()
 }
 
-impl<S: Socket> View<'_, S> {
+impl Observe {
     pub(super) fn overview(&self) -> String {
         let mut page = String::new();
-        let up = Span(self.now - self.meter.started());
-        let tick = Count(self.table.recorder().tick().into());
+        let up = Span(self.now - self.statistics.started());
+        let tick = Count(self.recorder.tick().into());
         let stage = match self.stage {
             Stage::Serving => "serving".to_owned(),
             Stage::LameDuck(since) => format!("lame duck for {}", Span(self.now - since)),
             Stage::Draining(since) => format!("draining for {}", Span(self.now - since)),
         };
-        let _ = writeln!(page, "onepoll {VERSION}, {stage}, up {up}, tick {tick}\n");
-        let (second, minute) = (self.meter.last(1), self.meter.last(60));
+        let _ = writeln!(
+            page,
+            "onepoll {}, {stage}, up {up}, tick {tick}\n",
+            self.version
+        );
+        let (second, minute) = (self.statistics.last(1), self.statistics.last(60));
         let minutes = format!("last {} s", minute.seconds);
         let _ = writeln!(page, "{:<20} {:>14} {minutes:>14}", "", "last second");
         for (name, cell) in ROWS {
@@ -83,42 +86,51 @@ impl<S: Socket> View<'_, S> {
                 cell(&minute)
             );
         }
-        self.by_phase(&mut page);
+        self.by_state(&mut page);
         page
     }
 
-    /// The table of connections by phase, with whoever is due next in each.
-    fn by_phase(&self, page: &mut String) {
-        let crowd = self.crowd();
-        let [main, diag] = [Service::Main, Service::Diag].map(|service| crowd[service as usize]);
+    /// The table of connections by state, with the one that has been longest in each.
+    fn by_state(&self, page: &mut String) {
         let _ = writeln!(
             page,
             "\n{:<20} {:>14} {:>14} {:>14}  connection",
-            "connections", "main", "diag", "next due in"
+            "connections", "main", "diag", "longest for"
         );
-        let (mut mains, mut diags) = (0, 0);
-        for (at, lane) in Lane::ALL.into_iter().enumerate() {
-            let (name, main, diag) = (lane.name(), Count(main[at]), Count(diag[at]));
-            let _ = write!(page, "{name:<20} {main:>14} {diag:>14}");
-            let _ = match self.table.first_due(lane) {
-                Some((number, due)) => {
-                    writeln!(page, " {:>14}  {number}", Span(due - self.now))
-                }
+        let counts = self.connections();
+        let [diag, main] = Service::ALL.map(|service| counts[service as usize]);
+        for state in Timeout::ALL {
+            let (name, at) = (state.name(), state as usize);
+            let _ = write!(
+                page,
+                "{name:<20} {:>14} {:>14}",
+                Count(main[at]),
+                Count(diag[at])
+            );
+            let here = self
+                .slots
+                .iter()
+                .flatten()
+                .filter(|(_, found)| *found == state);
+            let longest = here.map(|(slot, _)| slot).min_by_key(|slot| slot.since);
+            let _ = match longest {
                 None => writeln!(page, " {:>14}", "-"),
+                Some(slot) => {
+                    let (time, number) = (Span(self.now - slot.since), slot.number);
+                    writeln!(page, " {time:>14}  {number}")
+                }
             };
-            mains += main.0;
-            diags += diag.0;
         }
-        let (main, diag) = (Count(mains), Count(diags));
+        let [main, diag] = [main, diag].map(|counts| Count(counts.iter().sum()));
         let _ = writeln!(page, "{:<20} {main:>14} {diag:>14}", "all");
     }
 
-    /// How many connections each service has in each phase, both at their indices.
-    pub(super) fn crowd(&self) -> [[u64; Lane::ALL.len()]; Service::ALL.len()] {
-        let mut crowd = [[0; Lane::ALL.len()]; Service::ALL.len()];
-        for guest in self.table.slots().flatten() {
-            crowd[guest.service as usize][guest.connection.lane() as usize] += 1;
+    /// How many connections each service has in each state, both at their indices.
+    pub(super) fn connections(&self) -> [[u64; Timeout::ALL.len()]; Service::ALL.len()] {
+        let mut counts = [[0; Timeout::ALL.len()]; Service::ALL.len()];
+        for (slot, state) in self.slots.iter().flatten() {
+            counts[slot.service as usize][state as usize] += 1;
         }
-        crowd
+        counts
     }
 }

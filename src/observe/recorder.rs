@@ -1,6 +1,6 @@
-//! The recorder: the last [`RECORDS_MAX`] changes of all connections, in a ring. Like the recorder
-//! of an aeroplane it is always on, costs next to nothing, and is read when one wants to know what
-//! happened.
+//! The recorder: the last [`RECORDS_MAX`] changes of all connections, in a ring. It is always on,
+//! costs next to nothing, and shows what has happened to a connection as a trace: a line for each
+//! change that is recorded, from the first to the last.
 //!
 //! The invariant: to record allocates nothing and never fails; the oldest record makes room.
 //!
@@ -9,56 +9,46 @@
 //! ```sh
 //! onepoll --log trace & server=$!
 //! curl -s http://localhost:8080/hello http://localhost:8080/nowhere
-//! curl -s http://localhost:8081/trace # look for: its peer closes it
-//! curl -s 'http://localhost:8081/trace?conn=1' # look for: it asks and is answered
+//! curl -s http://localhost:8081/trace # look for: the peer closes it
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: a response is sent
 //! kill $server
 //! ```
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use log::trace;
 
-use crate::event_loop::clock::Moment;
-use crate::event_loop::timers::Lane;
-use crate::event_loop::turn::Reason;
+use super::units::{Bytes, Span};
+use crate::event_loop::clock::Instant;
+use crate::event_loop::listener::Service;
+use crate::event_loop::observer::CloseReason;
+use crate::event_loop::timers::Timeout;
 use crate::limits::RECORDS_MAX;
-use crate::observe::units::Bytes;
-use crate::services::Service;
 
-/// The number of a connection, from the first one's, which is 1, on.
+/// The number of a connection. The first one is 1.
 pub type Number = u32;
 
-/// A change: one connection has gone from one phase to another, or came back to where it was by
-/// answering requests.
+/// A change of one connection: to another state, or to the same by a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// When it happened: when its tick began.
-    pub at: Moment,
-    /// In which tick.
+    /// When its tick began.
+    pub at: Instant,
+    /// The number of that tick.
     pub tick: u32,
-    /// To which connection.
+    /// The connection.
     pub number: Number,
-    /// The service that it came to.
+    /// The listener that accepted it.
     pub service: Service,
-    /// Where it was; `None` if it has just been accepted.
-    pub from: Option<Lane>,
-    /// Where it is now.
-    pub to: Place,
-    /// Answers given in the turn that led to this.
-    pub answers: u32,
-    /// Bytes read in that turn.
+    /// The state before; `None` if it has just been accepted.
+    pub from: Option<Timeout>,
+    /// The state since, or why it was closed.
+    pub to: Result<Timeout, CloseReason>,
+    /// Responses in the run that led to this.
+    pub responses: u32,
+    /// Bytes read in that run.
     pub received: u32,
-    /// Bytes that the kernel took in that turn.
+    /// Bytes that the kernel took in that run.
     pub sent: u32,
-}
-
-/// Where a connection can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It is open, and waits for this.
-    In(Lane),
-    /// It has been closed.
-    Gone(Reason),
 }
 
 /// The ring.
@@ -97,7 +87,7 @@ impl Recorder {
 
     /// Records a change.
     #[inline]
-    pub fn note(&mut self, record: Record) {
+    pub fn push(&mut self, record: Record) {
         trace!(target: record.service.name(), "{record}");
         match self.ring.get_mut(self.written & (RECORDS_MAX - 1)) {
             Some(oldest) => *oldest = record,
@@ -106,17 +96,53 @@ impl Recorder {
         self.written += 1;
     }
 
-    /// What is remembered, the latest first.
+    /// What is recorded, the latest first.
     pub fn latest_first(&self) -> impl Iterator<Item = &Record> {
         let oldest = self.written % self.ring.len().max(1);
         let (newer, older) = self.ring.split_at(oldest);
-        // In a ring that is not full, the oldest is where it begins.
+        // In a ring that is not full, the oldest is at its beginning.
         newer.iter().rev().chain(older.iter().rev())
     }
 
     /// How many changes there have been.
     pub fn written(&self) -> usize {
         self.written
+    }
+
+    /// The trace of a connection, with no more than its last `lines` changes; `None` if nothing is
+    /// recorded of it. Columns have fixed widths, so that traces can be laid beside each other.
+    pub fn trace(&self, number: Number, lines: usize) -> Option<String> {
+        let records = || self.latest_first().filter(|record| record.number == number);
+        let count = records().count();
+        let mut shown: Vec<&Record> = records().take(lines).collect();
+        shown.reverse();
+        let first = *shown.first()?;
+        let mut text = String::new();
+        if count > shown.len() {
+            let _ = writeln!(text, "{} earlier changes are left out", count - shown.len());
+        }
+        let _ = writeln!(
+            text,
+            "{:>9} {:>10} {:>11} -> {:<11} {:>10} {:>10} {:>9}  what happened",
+            "after", "tick", "from", "to", "received", "sent", "responses"
+        );
+        let mut before = first.at;
+        for record in shown {
+            let _ = writeln!(
+                text,
+                "{:>9} {:>10} {:>11} -> {:<11} {:>10} {:>10} {:>9}  {}",
+                Span(record.at - before),
+                record.tick,
+                record.name_before(),
+                record.name_since(),
+                Bytes(record.received.into()),
+                Bytes(record.sent.into()),
+                record.responses,
+                record.explain()
+            );
+            before = record.at;
+        }
+        Some(text)
     }
 }
 
@@ -126,38 +152,84 @@ impl Default for Recorder {
     }
 }
 
-impl Place {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Place::In(lane) => lane.name(),
-            Place::Gone(_) => "gone",
+impl Record {
+    fn name_before(&self) -> &'static str {
+        self.from.map_or("-", Timeout::name)
+    }
+
+    /// The name of the state since.
+    pub fn name_since(&self) -> &'static str {
+        self.to.map_or("closed", Timeout::name)
+    }
+
+    /// What the change means.
+    pub fn explain(&self) -> &'static str {
+        match (self.from, self.to) {
+            (None, _) => "accepted",
+            (Some(from), Err(reason)) => explain(from, reason),
+            (Some(from), Ok(to)) => explain_state(from, to, self.responses),
         }
+    }
+}
+
+fn explain_state(from: Timeout, to: Timeout, responses: u32) -> &'static str {
+    match (from, to) {
+        (Timeout::Delayed, Timeout::Delayed) => {
+            "a delayed response is sent, and the next request waits"
+        }
+        (Timeout::Delayed, Timeout::Idle) => "a delayed response is sent",
+        (_, Timeout::Idle) if responses > 1 => "the responses to a batch are sent",
+        (_, Timeout::Idle) if responses > 0 => "a response is sent",
+        (Timeout::Writing, Timeout::Idle) => "the rest of the output is sent",
+        (_, Timeout::Idle) => "nothing is left of its request",
+        (Timeout::Head, Timeout::Head) => "a response is sent, and the next head has begun",
+        (_, Timeout::Head) => "the beginning of a head has come",
+        (_, Timeout::Body) => "a head and a part of its body have come",
+        (_, Timeout::Delayed) => "a request has come, and its response is delayed",
+        (_, Timeout::Deferred) => "in a shutdown, responses are deferred: more requests may follow",
+        (_, Timeout::Writing) => "output waits for room in the kernel, or for its page",
+        (_, Timeout::HalfClosed) => "the last response and a FIN are sent",
+        (_, Timeout::IdleClosed) => "idle at the end of the grace: a FIN is sent",
+    }
+}
+
+/// Why a connection was closed.
+pub(super) fn explain(from: Timeout, reason: CloseReason) -> &'static str {
+    match (reason, from) {
+        (CloseReason::Finished, Timeout::HalfClosed | Timeout::IdleClosed) => {
+            "the peer's FIN has come"
+        }
+        (CloseReason::Finished, _) => "the peer closes it",
+        (CloseReason::Truncated, _) => "the peer closes it in the middle of a request",
+        (CloseReason::Failed(_), _) => "the kernel reports an error",
+        (CloseReason::TimedOut, _) => "its timeout has passed",
+        (CloseReason::Aborted, _) => "aborted at the drain's deadline",
+        (CloseReason::DrainOver, _) => "half-closed at the drain's deadline",
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let from = self.from.map_or("door", Lane::name);
         let (received, sent) = (Bytes(self.received.into()), Bytes(self.sent.into()));
         let Record {
             number,
             tick,
-            to,
-            answers,
+            responses,
             ..
         } = self;
+        let (from, to) = (self.name_before(), self.name_since());
+        write!(out, "Connection {number} from {from} to {to}, tick {tick}")?;
         write!(
             out,
-            "Connection {number} from {from} to {}, tick {tick}",
-            to.name()
-        )?;
-        write!(out, ", answers {answers}, received {received}, sent {sent}")
+            ", responses {responses}, received {received}, sent {sent}"
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -166,14 +238,14 @@ mod tests {
         assert_eq!(recorder.latest_first().count(), 0);
         for number in 1..=u32::try_from(RECORDS_MAX).expect("few") + 7 {
             recorder.begin_tick();
-            recorder.note(Record {
-                at: Moment::FIRST,
+            recorder.push(Record {
+                at: Instant::FIRST,
                 tick: recorder.tick(),
                 number,
                 service: Service::Main,
                 from: None,
-                to: Place::In(Lane::Idle),
-                answers: 0,
+                to: Ok(Timeout::Idle),
+                responses: 0,
                 received: 0,
                 sent: 0,
             });
@@ -192,5 +264,49 @@ mod tests {
     #[test]
     fn a_record_is_small() {
         assert!(size_of::<Record>() <= 32, "{}", size_of::<Record>());
+    }
+
+    #[test]
+    fn a_trace_is_aligned() {
+        let mut recorder = Recorder::new();
+        let start = Instant::FIRST;
+        let micros = |micros| start + Duration::from_micros(micros);
+        let (idle, cut) = (Ok(Timeout::Idle), Err(CloseReason::Aborted));
+        for (at, tick, number, from, to, [responses, received, sent]) in [
+            (start, 0, 7, None, idle, [0, 0, 0]),
+            (start, 0, 8, None, idle, [0, 0, 0]),
+            (micros(21), 1, 7, Some(Timeout::Idle), idle, [1, 34, 148]),
+            (micros(1_500_021), 2, 7, Some(Timeout::Idle), cut, [0, 0, 0]),
+        ] {
+            recorder.push(Record {
+                at,
+                tick,
+                number,
+                service: Service::Main,
+                from,
+                to,
+                responses,
+                received,
+                sent,
+            });
+        }
+        let text = recorder.trace(7, 9).expect("it is recorded");
+        let expected = [
+            "    after       tick        from -> to            received       sent responses  what",
+            "     0 ns          0           - -> idle               0 B        0 B         0  acc",
+            "  21.0 us          1        idle -> idle              34 B      148 B         1  a r",
+            "    1.5 s          2        idle -> closed             0 B        0 B         0  abo",
+        ];
+        for (line, expected) in text.lines().zip(expected) {
+            assert!(line.starts_with(expected), "{line}");
+        }
+        assert_eq!(text.lines().count(), expected.len());
+        let short = recorder.trace(7, 1).expect("it is recorded");
+        assert!(
+            short.starts_with("2 earlier changes are left out\n"),
+            "{short}"
+        );
+        assert_eq!(short.lines().count(), 3);
+        assert_eq!(recorder.trace(9, 9), None);
     }
 }

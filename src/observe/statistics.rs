@@ -1,11 +1,11 @@
-//! How the loop is doing: how long its ticks take and what with, how many events each of them
-//! finds and how soon requests are answered; since the start, for programs that can subtract, and
-//! over the last second and the last minute, for people.
+//! Statistics of the loop: how long its ticks are at work and in which step, how many events each
+//! of them finds, and how soon responses are sent. Totals since the start are for programs that can
+//! subtract. The last second and the last minute are for people.
 //!
-//! The clock is read when a tick begins to work and when it has done so. A step that seldom has
-//! anything to do reads it twice more when it has; what is left of the tick is that of its events.
-//! An answer is said to have taken as long as its tick was at work: in that tick, none took longer.
-//! What it does not tell is how long a request has waited in the kernel before.
+//! The clock is read when a tick begins its work and when it ends it. A step that seldom has work
+//! reads it twice more when it has. What is left of the tick counts as that of its events. A
+//! response counts as long as its tick was at work: in that tick, none took longer. How long a
+//! request has waited in the kernel before is not known.
 //!
 //! ```text
 //!       │◄──────────── busy ───────────────►│◄──── wait ────►│
@@ -13,8 +13,8 @@
 //!      events     │  accept    │  events                        next tick
 //! ```
 //!
-//! The invariant: it is told what time it is. The seconds that it looks back on are over; they are
-//! those of the system's clock, and the first is what was left of one at the start.
+//! The invariant: it asks no clock. The seconds that it looks back on are over; they are those of
+//! the system's clock, and the first one is what was left of a second at the start.
 //!
 //! # Try it
 //!
@@ -24,35 +24,18 @@
 //! onepoll --log warn --delay 20ms & server=$!
 //! wrk -t1 -c64 -d3s http://localhost:8080/hello & sleep 2.5
 //! curl -s http://localhost:8081/loop # look for: service time p50
-//! curl -s http://localhost:8081/metrics | grep onepoll_step_seconds # look for: step="deadlines"
+//! curl -s http://localhost:8081/metrics | grep onepoll_step_seconds # look for: step="timers"
 //! wait %1; kill $server
 //! ```
 
 use std::mem;
 use std::time::Duration;
 
-use crate::event_loop::budget::Budget;
-use crate::event_loop::clock::{Moment, nanos};
+use crate::event_loop::clock::{Instant, nanos};
+use crate::event_loop::observer::{Budget, Step};
 use crate::limits::EVENTS_PER_TICK;
 use crate::observe::histogram::{Histogram, bucket};
 use crate::observe::window::{MINUTE, Minute, Second, Window};
-
-/// A step of the tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Writing a new date, once a second. That the clock is read is in all others.
-    Clock,
-    /// Signals, and what a stop asks for.
-    Signals,
-    /// The events of connections, and what is charged to no other step.
-    Events,
-    /// Connections that ran out of steps, and pages that have to be written.
-    LeftOver,
-    /// Accepting.
-    Accept,
-    /// Deadlines.
-    Deadlines,
-}
 
 /// Events per tick are counted in this many doublings: 0, 1, 2, 4 and so on to all there can be.
 pub const EVENT_BUCKETS: usize = EVENTS_PER_TICK.ilog2() as usize + 2;
@@ -69,55 +52,34 @@ pub struct Totals {
     /// That time, in nanoseconds, as are all sums here: to add seconds and what is left of them
     /// takes longer.
     pub busy_sum: u64,
-    /// Answers by the time that they took.
+    /// Responses by the time that they took.
     pub service: Histogram<u64>,
     /// That time.
     pub service_sum: u64,
-    /// Answers.
-    pub answers: u64,
+    /// Responses.
+    pub responses: u64,
     /// What each step but that of the events has been charged with, at its index.
     pub charged: [u64; Step::ALL.len()],
     /// How often each budget was used up, at its index.
     pub exhausted: [u64; Budget::ALL.len()],
 }
 
-/// The meter.
+/// The statistics.
 #[derive(Debug)]
-pub struct Meter {
-    started: Moment,
+pub struct Statistics {
+    started: Instant,
     /// The same since 1970. It is asked once: what is told of the past may not change.
     date: Duration,
     totals: Totals,
+    /// Responses of the present tick, and those of them that were delayed.
+    responses: u64,
+    delayed: u64,
     /// The longest tick of the present second.
     longest: u64,
     /// The present second, by the system's clock, and the totals when it began.
     second: u64,
     before: Box<Totals>,
     minute: Minute,
-}
-
-impl Step {
-    /// All steps that take time but the wait. Each is at the index that it converts to.
-    pub const ALL: [Step; 6] = [
-        Step::Clock,
-        Step::Signals,
-        Step::Events,
-        Step::LeftOver,
-        Step::Accept,
-        Step::Deadlines,
-    ];
-
-    /// Its name in figures.
-    pub fn name(self) -> &'static str {
-        match self {
-            Step::Clock => "clock",
-            Step::Signals => "signals",
-            Step::Events => "events",
-            Step::LeftOver => "left_over",
-            Step::Accept => "accept",
-            Step::Deadlines => "deadlines",
-        }
-    }
 }
 
 impl Totals {
@@ -141,13 +103,15 @@ fn doubling(events: usize) -> usize {
     (usize::BITS - doubled.leading_zeros()) as usize
 }
 
-impl Meter {
-    /// A meter of a server that starts now, so long after 1970.
-    pub fn new(now: Moment, date: Duration) -> Meter {
-        Meter {
+impl Statistics {
+    /// A statistics of a server that starts now, so long after 1970.
+    pub fn new(now: Instant, date: Duration) -> Statistics {
+        Statistics {
             started: now,
             date,
             totals: Totals::default(),
+            responses: 0,
+            delayed: 0,
             longest: 0,
             second: date.as_secs(),
             before: Box::default(),
@@ -156,7 +120,7 @@ impl Meter {
     }
 
     /// When the server started.
-    pub fn started(&self) -> Moment {
+    pub fn started(&self) -> Instant {
         self.started
     }
 
@@ -170,35 +134,34 @@ impl Meter {
         &self.totals
     }
 
-    /// A tick is over that was at work for so many nanoseconds, found so many events, and before
-    /// the end of which so many answers had been given since the start.
-    pub fn end_tick(&mut self, busy: u64, events: usize, answers: u64) {
+    /// So many responses have been given in this tick.
+    #[inline]
+    pub fn respond(&mut self, responses: u32) {
+        self.responses += u64::from(responses);
+    }
+
+    /// So many of the responses of this tick were delayed, each for this long.
+    pub fn delay(&mut self, responses: u32, time: Duration) {
+        let (responses, time) = (u64::from(responses), nanos(time));
+        self.totals.service.add(bucket(time), responses);
+        self.totals.service_sum += time * responses;
+        self.delayed += responses;
+    }
+
+    /// A tick is over that was at work for so many nanoseconds and found so many events.
+    pub fn end_tick(&mut self, busy: u64, events: usize) {
         let totals = &mut self.totals;
         totals.events[doubling(events)] += 1;
         totals.events_sum += events as u64;
         let at = bucket(busy);
         totals.busy.add(at, 1);
         totals.busy_sum += busy;
-        let given = answers - totals.answers;
-        totals.answers = answers;
-        totals.service_sum += busy * given;
-        totals.service.add(at, given);
+        let responses = mem::take(&mut self.responses);
+        totals.responses += responses;
+        let at_once = responses - mem::take(&mut self.delayed);
+        totals.service_sum += busy * at_once;
+        totals.service.add(at, at_once);
         self.longest = self.longest.max(busy);
-        if events == EVENTS_PER_TICK {
-            self.exhaust(Budget::Events, 1);
-        }
-    }
-
-    /// In this tick, so many answers were given that had to be given after a while, which was so
-    /// long for all of them together. As they are due at the same time, the mean speaks for each.
-    pub fn delay(&mut self, answers: u64, time: Duration) {
-        let time = nanos(time);
-        if let Some(each) = time.checked_div(answers) {
-            let totals = &mut self.totals;
-            totals.service.add(bucket(each), answers);
-            totals.service_sum += time;
-            totals.answers += answers;
-        }
     }
 
     /// A step has taken so many nanoseconds of its own.
@@ -242,7 +205,7 @@ impl Meter {
             events: totals.events_sum - before.events_sum,
             busy: Duration::from_nanos(totals.busy_sum - before.busy_sum),
             longest: Duration::from_nanos(mem::take(&mut self.longest)),
-            answers: totals.answers - before.answers,
+            responses: totals.responses - before.responses,
             service: totals.service.since(&before.service),
             exhausted,
         };
@@ -281,22 +244,21 @@ mod tests {
 
     #[test]
     fn windows_are_of_whole_seconds_and_forget() {
-        let mut meter = Meter::new(Moment::FIRST, Duration::from_millis(7_300));
+        let mut statistics = Statistics::new(Instant::FIRST, Duration::from_millis(7_300));
         let mut now = 7;
-        // In each second a tick more than in the last one, each with two events and two answers.
-        let mut answers = 0;
+        // In each second a tick more than in the last one, each with two events and two responses.
         for ticks in 1..=70_u64 {
             for _ in 0..ticks {
-                answers += 2;
-                meter.end_tick(10_000 * ticks, 2, answers);
+                statistics.respond(2);
+                statistics.end_tick(10_000 * ticks, 2);
             }
-            meter.pass(now);
-            assert_eq!(meter.last(1).ticks, ticks - 1, "it is not over yet");
+            statistics.pass(now);
+            assert_eq!(statistics.last(1).ticks, ticks - 1, "it is not over yet");
             now += 1;
-            meter.pass(now);
-            let last = meter.last(1);
+            statistics.pass(now);
+            let last = statistics.last(1);
             assert_eq!(
-                (last.ticks, last.events, last.answers),
+                (last.ticks, last.events, last.responses),
                 (ticks, 2 * ticks, 2 * ticks)
             );
             assert_eq!(
@@ -305,9 +267,9 @@ mod tests {
             );
             assert_eq!(last.busy, last.longest * u32::try_from(ticks).expect("few"));
         }
-        let minute = meter.last(MINUTE);
+        let minute = statistics.last(MINUTE);
         assert_eq!((minute.seconds, minute.ticks), (60, (11..=70).sum()));
-        assert_eq!(minute.service.len(), minute.answers);
+        assert_eq!(minute.service.len(), minute.responses);
         assert_eq!(minute.longest, MICRO * 700);
         let p50 = minute.service.quantile(500);
         assert!(p50 > MICRO * 450 && p50 < MICRO * 600, "{p50:?}");
@@ -315,52 +277,56 @@ mod tests {
 
     #[test]
     fn seconds_without_a_tick_are_empty() {
-        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
-        assert_eq!(meter.last(1).seconds, 0, "nothing can be said yet");
-        meter.end_tick(1000, 1, 1);
-        meter.pass(3);
-        assert_eq!((meter.last(1).ticks, meter.last(3).ticks), (0, 1));
-        assert_eq!(meter.last(MINUTE).seconds, 3);
-        meter.pass(100_000);
-        meter.pass(50_000);
+        let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
+        assert_eq!(statistics.last(1).seconds, 0, "nothing can be said yet");
+        statistics.respond(1);
+        statistics.end_tick(1000, 1);
+        statistics.pass(3);
+        assert_eq!((statistics.last(1).ticks, statistics.last(3).ticks), (0, 1));
+        assert_eq!(statistics.last(MINUTE).seconds, 3);
+        statistics.pass(100_000);
+        statistics.pass(50_000);
         assert_eq!(
-            (meter.last(MINUTE).ticks, meter.last(MINUTE).seconds),
+            (
+                statistics.last(MINUTE).ticks,
+                statistics.last(MINUTE).seconds
+            ),
             (0, 60)
         );
-        assert_eq!(meter.totals().ticks(), 1, "but it is not forgotten");
+        assert_eq!(statistics.totals().ticks(), 1, "but it is not forgotten");
     }
 
     #[test]
     fn what_is_charged_to_no_step_is_that_of_the_events() {
-        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
-        meter.charge(Step::Accept, 3000);
-        meter.charge(Step::Deadlines, 1000);
-        meter.end_tick(10_000, 1, 0);
-        let steps = Step::ALL.map(|step| meter.totals().step(step));
+        let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
+        statistics.charge(Step::Accept, 3000);
+        statistics.charge(Step::Timers, 1000);
+        statistics.end_tick(10_000, 1);
+        let steps = Step::ALL.map(|step| statistics.totals().step(step));
         assert_eq!(steps.iter().sum::<Duration>(), MICRO * 10);
         assert_eq!(steps[Step::Events as usize], MICRO * 6);
     }
 
     #[test]
     fn a_delay_is_a_part_of_the_time_that_an_answer_takes() {
-        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
+        let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
         let delay = Duration::from_millis(50);
-        meter.delay(2, delay * 2);
-        meter.end_tick(10_000, 1, 3);
-        let service = &meter.totals().service;
+        statistics.delay(2, delay);
+        statistics.respond(3);
+        statistics.end_tick(10_000, 1);
+        let service = &statistics.totals().service;
         assert_eq!(service.len(), 3);
         assert!(service.quantile(300) < MICRO * 12 && service.quantile(990) > delay);
-        assert_eq!(meter.totals().answers, 3);
-        assert_eq!(meter.totals().service_sum, 100_010_000);
+        assert_eq!(statistics.totals().responses, 3);
+        assert_eq!(statistics.totals().service_sum, 100_010_000);
     }
 
     #[test]
     fn budgets_are_counted_when_they_are_used_up() {
-        let mut meter = Meter::new(Moment::FIRST, Duration::ZERO);
-        meter.end_tick(1000, EVENTS_PER_TICK, 0);
-        meter.end_tick(1000, EVENTS_PER_TICK - 1, 0);
-        meter.exhaust(Budget::Steps, 7);
-        meter.pass(1);
-        assert_eq!(meter.last(1).exhausted, [7, 0, 1, 0]);
+        let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
+        statistics.exhaust(Budget::Steps, 7);
+        statistics.exhaust(Budget::Events, 1);
+        statistics.pass(1);
+        assert_eq!(statistics.last(1).exhausted, [7, 0, 1, 0]);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::event_loop::budget::Budget;
+use crate::event_loop::observer::Budget;
 use crate::observe::histogram::Histogram;
 
 /// How many seconds one can look back.
@@ -23,9 +23,9 @@ pub struct Stretch<N: Copy + Default> {
     pub busy: Duration,
     /// The longest time at work in one tick.
     pub longest: Duration,
-    /// Answers.
-    pub answers: u64,
-    /// Answers by the time that they took.
+    /// Responses.
+    pub responses: u64,
+    /// Responses by the time that they took.
     pub service: Histogram<N>,
     /// How often each budget was used up, at its index.
     pub exhausted: [u64; Budget::ALL.len()],
@@ -43,7 +43,7 @@ impl Window {
         self.events += second.events;
         self.busy += second.busy;
         self.longest = self.longest.max(second.longest);
-        self.answers += second.answers;
+        self.responses += second.responses;
         self.service.merge(&second.service);
         for (count, more) in self.exhausted.iter_mut().zip(second.exhausted) {
             *count += more;

@@ -303,7 +303,7 @@ fn each_timeout_closes_its_connections_and_is_never_early() {
     let told = exited
         .log
         .iter()
-        .find(|line| line.contains("Overdue since the start: "));
+        .find(|line| line.contains("Timeouts since the start: "));
     let told = told.expect("some have timed out");
     for timeout in ["idle 1", "head 1", "body 1", "writing 1"] {
         assert!(told.contains(timeout), "{timeout} is not in {told}");

@@ -113,7 +113,7 @@ fn the_page_moves_in_light_and_in_dark_on_any_screen() {
 #[test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
-    let (server, browser) = shown("story", &["--log", "warn"]);
+    let (server, browser) = shown("trace", &["--log", "warn"]);
     let _peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     browser.wait_for("count", |text| count(text) >= 20);
     let is_open = "!document.getElementById('panel').hidden";
@@ -124,8 +124,8 @@ fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
     };
     browser.run("document.getElementById('dots').scrollIntoView()");
     browser.click(corner("left") + 5, corner("top") + 5);
-    browser.wait_for("timeline", |story| story.contains("it is accepted"));
-    browser.picture("story");
+    browser.wait_for("trace", |trace| trace.contains("accepted"));
+    browser.picture("trace");
     browser.press("Escape", 27);
     assert_eq!(browser.run(is_open), "false");
     // The way of those who use no mouse.
@@ -133,7 +133,7 @@ fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
     browser.press("ArrowRight", 39);
     browser.wait_for("pointed", |text| text.starts_with("slot 1: "));
     browser.press("Enter", 13);
-    browser.wait_for("timeline", |story| story.starts_with("Connection "));
+    browser.wait_for("trace", |trace| trace.starts_with("Connection "));
     assert_eq!(browser.text("about"), "Timeline of slot 1");
     browser.press("Escape", 27);
     assert_eq!(browser.run(is_open), "false");
@@ -159,9 +159,9 @@ fn the_page_tells_of_the_stop_and_of_the_end() {
     halfway.send(&HELLO[9..]);
     assert_eq!(status(&halfway.rest()), 200);
     drop(halfway);
-    browser.wait_for("state", |state| state == "gone");
+    browser.wait_for("state", |state| state == "exited");
     assert!(browser.text("note").ends_with("; it has drained"));
-    browser.picture("gone");
+    browser.picture("exited");
     let diag = server.diag.to_string();
     assert_eq!(server.wait().status.code(), Some(0));
     // It goes on by itself when there is another one.

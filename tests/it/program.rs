@@ -135,8 +135,8 @@ fn the_environment_stands_in_for_flags() {
     let ends = [
         "what happened",
         "accepted",
-        "beginning of a head",
-        "it is cut",
+        "the beginning of a head has come",
+        "aborted at the drain's deadline",
     ];
     assert_eq!(story.len(), ends.len(), "{story:#?}");
     for (line, end) in story.iter().zip(ends) {
@@ -194,7 +194,7 @@ fn the_log_is_the_seeds_transcript() {
         );
         assert!(summary.starts_with("[onepoll] Drained in "), "{summary}");
         assert!(
-            summary.ends_with(" ms: answered 0, closed idle 0, cut 0"),
+            summary.ends_with(" ms: responses 0, closed idle 0, aborted 0"),
             "{summary}"
         );
         for line in &exited.log {
@@ -231,7 +231,7 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     server.wait_for_log("Connection 1 from head to idle");
     assert_eq!(status(&peer.answer()), 200);
     drop(peer);
-    server.wait_for_log("Connection 1 closed: its peer closed it");
+    server.wait_for_log("Connection 1 closed: the peer closes it");
     server.wait_for_log(&format!("[main] Connection 1 accepted from {address}"));
     let (exited, _) = server.stop(Signal::TERM);
     assert!(

@@ -242,5 +242,5 @@ fn a_full_service_does_not_spin_and_stops() {
     for peer in &mut peers[2..] {
         assert_eq!(status(&peer.rest()), 200, "it was in the queue");
     }
-    assert_eq!(exited.summary(), "answered 2, closed idle 2, cut 0");
+    assert_eq!(exited.summary(), "responses 2, closed idle 2, aborted 0");
 }

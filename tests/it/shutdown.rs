@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onepoll::limits::{HELD_MAX, HELD_PATIENCE};
+use onepoll::limits::{DEFERRED_TIME_MAX, DEFERRED_TIMEOUT};
 use rustix::net::{Shutdown, shutdown};
 
 use onepoll::limits::SIGNAL_REPEAT;
@@ -27,7 +27,7 @@ fn idle_and_silent_connections_are_closed_at_the_idle_grace() {
         let mut silent = server.connect();
         let mut silent_too = Peer::connect(server.diag);
         let (exited, took) = server.stop(signal);
-        assert_eq!(exited.summary(), "answered 0, closed idle 3, cut 0");
+        assert_eq!(exited.summary(), "responses 0, closed idle 3, aborted 0");
         assert_eq!(exited.status.code(), Some(0));
         assert!(
             took >= Duration::from_millis(250) && took < SOON,
@@ -64,7 +64,7 @@ fn at_the_idle_grace_idle_connections_may_still_ask() {
     }
     drop(peers);
     let exited = server.wait();
-    assert_eq!(exited.summary(), "answered 4, closed idle 0, cut 0");
+    assert_eq!(exited.summary(), "responses 4, closed idle 0, aborted 0");
     assert_eq!(exited.status.code(), Some(0));
 }
 
@@ -100,7 +100,7 @@ fn a_request_that_has_begun_may_be_finished() {
     }
     drop(peers);
     let exited = server.wait();
-    assert_eq!(exited.summary(), "answered 3, closed idle 1, cut 0");
+    assert_eq!(exited.summary(), "responses 3, closed idle 1, aborted 0");
     assert_eq!(exited.status.code(), Some(0));
 }
 
@@ -118,7 +118,7 @@ fn at_the_deadline_what_is_unfinished_is_cut() {
     diag_other.send(READY);
     assert_eq!(status(&diag_other.answer()), 200);
     let (exited, took) = server.stop(Signal::INT);
-    assert_eq!(exited.summary(), "answered 0, closed idle 2, cut 2");
+    assert_eq!(exited.summary(), "responses 0, closed idle 2, aborted 2");
     assert_eq!(exited.status.code(), Some(3));
     assert!(took >= Duration::from_millis(500), "{took:?}");
 }
@@ -132,7 +132,7 @@ fn a_drain_of_no_time_cuts_at_once() {
     idle.send(HELLO);
     assert_eq!(status(&idle.answer()), 200);
     let (exited, took) = server.stop(Signal::TERM);
-    assert_eq!(exited.summary(), "answered 0, closed idle 1, cut 1");
+    assert_eq!(exited.summary(), "responses 0, closed idle 1, aborted 1");
     assert_eq!(exited.status.code(), Some(3));
     assert!(took < SOON, "{took:?}");
 }
@@ -160,10 +160,14 @@ fn an_interrupt_that_follows_another_signal_leaves_at_once() {
             let (exited, _) = server.stop(Signal::INT);
             assert_eq!(exited.status.code(), Some(130), "{first:?} {options:?}");
             let said = |text: &str| exited.log.iter().any(|line| line.contains(text));
-            assert!(said("Signal 'interrupt' received again: leaving at once"));
-            assert!(said(" is cut, after "), "{:#?}", exited.log);
-            assert!(said("Left after "), "{:#?}", exited.log);
-            assert!(exited.summary().ends_with("cut 1"), "{}", exited.summary());
+            assert!(said("Signal 'interrupt' received again: exiting at once"));
+            assert!(said(" is aborted, after "), "{:#?}", exited.log);
+            assert!(said("Exited after "), "{:#?}", exited.log);
+            assert!(
+                exited.summary().ends_with("aborted 1"),
+                "{}",
+                exited.summary()
+            );
         }
     }
 }
@@ -227,7 +231,7 @@ fn the_queue_is_served_before_the_listeners_close() {
     drop(peers);
     server.wait_for_log("Signal 'terminated' received");
     let exited = server.wait();
-    assert_eq!(exited.summary(), "answered 200, closed idle 0, cut 0");
+    assert_eq!(exited.summary(), "responses 200, closed idle 0, aborted 0");
     assert_eq!(exited.status.code(), Some(0));
 }
 
@@ -240,7 +244,7 @@ fn without_any_time_those_in_the_queue_count_as_cut() {
     let exited = server.wait();
     assert!(answered < peers.len(), "a tick accepts no more than a few");
     let summary = format!(
-        "answered {answered}, closed idle 0, cut {}",
+        "responses {answered}, closed idle 0, aborted {}",
         peers.len() - answered
     );
     assert_eq!(exited.summary(), summary);
@@ -344,7 +348,7 @@ fn who_has_the_last_answer_and_stays_holds_nobody_up_for_long() {
     assert_eq!(status(&peer.rest()), 200);
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(0));
-    assert_eq!(exited.summary(), "answered 1, closed idle 1, cut 0");
+    assert_eq!(exited.summary(), "responses 1, closed idle 1, aborted 0");
 }
 
 #[test]
@@ -383,7 +387,7 @@ fn a_listener_that_fails_takes_the_other_along() {
     assert_eq!(idle.rest(), "");
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(1), "{main}: {:#?}", exited.log);
-    assert_eq!(exited.summary(), "answered 0, closed idle 1, cut 0");
+    assert_eq!(exited.summary(), "responses 0, closed idle 1, aborted 0");
 }
 
 #[test]
@@ -441,7 +445,7 @@ fn behind_a_lame_duck_comes_the_idle_grace() {
     assert_eq!(exited.status.code(), Some(0));
     assert_eq!(
         exited.summary(),
-        "answered 0, closed idle 2, cut 0",
+        "responses 0, closed idle 2, aborted 0",
         "since the signal"
     );
 }
@@ -476,7 +480,7 @@ fn the_deadline_counts_from_the_beginning_of_the_drain() {
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3));
     // The time that the summary gives is the drain's: the lame duck's comes on top of it.
-    let drained = millis_after("Cut off after ", &exited.log);
+    let drained = millis_after("Aborted after ", &exited.log);
     assert!(drained >= Duration::from_millis(400), "{drained:?}");
     let lame_duck = took - drained;
     assert!(lame_duck >= Duration::from_millis(400), "{lame_duck:?}");
@@ -543,7 +547,7 @@ fn a_connection_that_is_cut_is_named_with_its_phase_and_time() {
     let peer = stuck.stream.local_addr().expect("an address");
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3));
-    let named = format!("[diag] Connection 1 from {peer} is cut, after ");
+    let named = format!("[diag] Connection 1 from {peer} is aborted, after ");
     let time = millis_after(&named, &exited.log);
     assert!(time >= Duration::from_millis(500), "{time:?}");
     let line = exited.log.iter().find(|line| line.contains(&named));
@@ -575,7 +579,7 @@ fn answers_that_nobody_reads_have_until_the_deadline() {
         peer.make_room();
         let answered = peer.rest().matches("Hello world.").count();
         // Later than that, the close is announced although there is more.
-        let in_time = start.elapsed() < HELD_MAX;
+        let in_time = start.elapsed() < DEFERRED_TIME_MAX;
         assert!(answered == sent / HELLO.len() || !in_time, "{answered}");
         let exited = server.wait();
         assert_eq!(exited.status.code(), Some(0));
@@ -622,7 +626,7 @@ impl Pace {
 
     /// Takes note that it asks, or is answered.
     fn step(&mut self) {
-        self.is_kept &= self.last.elapsed() < HELD_PATIENCE / 2;
+        self.is_kept &= self.last.elapsed() < DEFERRED_TIMEOUT / 2;
         self.last = Instant::now();
     }
 }

@@ -87,9 +87,9 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
     for name in [
         "event_loop/mod.rs",
         "event_loop/stream.rs",
-        "event_loop/phase.rs",
+        "event_loop/connection.rs",
+        "event_loop/connections.rs",
         "event_loop/timers.rs",
-        "event_loop/desk.rs",
         "event_loop/shutdown.rs",
         "observe/recorder.rs",
         "observe/statistics.rs",

@@ -76,19 +76,16 @@ fn what_has_happened_is_counted() {
         (r#"onepoll_requests_total{listener="main",code="404"}"#, 1.0),
         (r#"onepoll_requests_total{listener="main",code="400"}"#, 1.0),
         (
-            r#"onepoll_refusals_total{listener="main",reason="line_end"}"#,
+            r#"onepoll_request_errors_total{listener="main",reason="line_end"}"#,
             1.0,
         ),
         (
-            r#"onepoll_refusals_total{listener="main",reason="host"}"#,
+            r#"onepoll_request_errors_total{listener="main",reason="host"}"#,
             0.0,
         ),
-        (r#"onepoll_connections{listener="main",phase="idle"}"#, 1.0),
-        (r#"onepoll_connections{listener="main",phase="head"}"#, 1.0),
-        (
-            r#"onepoll_connections{listener="diag",phase="writing"}"#,
-            1.0,
-        ),
+        (r#"onepoll_connections{listener="main",state="idle"}"#, 1.0),
+        (r#"onepoll_connections{listener="main",state="head"}"#, 1.0),
+        (r#"onepoll_connections{listener="diag",state="idle"}"#, 1.0),
         (
             r#"onepoll_connections_accepted_total{listener="main"}"#,
             3.0,
@@ -100,8 +97,8 @@ fn what_has_happened_is_counted() {
         ("onepoll_service_seconds_count", 9.0),
         ("onepoll_partial_writes_total", 0.0),
         ("onepoll_log_lines_dropped_total", 0.0),
-        (r#"onepoll_stop_phase{phase="serving"}"#, 1.0),
-        (r#"onepoll_stop_phase{phase="draining"}"#, 0.0),
+        (r#"onepoll_shutdown_stage{stage="serving"}"#, 1.0),
+        (r#"onepoll_shutdown_stage{stage="draining"}"#, 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&expected), "{name}");
     }
@@ -139,7 +136,7 @@ fn the_overdue_and_partial_writes_are_counted() {
     wait_for("the kernel takes only a part", || {
         (samples(&server)["onepoll_partial_writes_total"] >= 1.0).then_some(())
     });
-    let writing = r#"onepoll_connections{listener="main",phase="writing"}"#;
+    let writing = r#"onepoll_connections{listener="main",state="writing"}"#;
     assert_eq!(samples(&server)[writing], 1.0);
     let sent = samples(&server)[r#"onepoll_sent_bytes_total{listener="main"}"#];
     assert!(sent > 0.0 && sent < 8_000_000.0, "{sent}");
@@ -165,7 +162,7 @@ fn the_loop_is_shown_on_one_screen() {
         "service time p50",
         "             p99.9",
         "out of steps",
-        "idle                              1              0",
+        "idle                              1              1",
         "writing",
         "all",
     ] {
@@ -199,7 +196,7 @@ fn a_connection_has_a_story() {
     peer.send(&HELLO[9..]);
     assert_eq!(status(&peer.answer()), 200);
     let address = peer.stream.local_addr().expect("an address");
-    let so_far = story("it is accepted");
+    let so_far = story("accepted");
     assert!(
         so_far.starts_with("Connection 1 on main, idle for "),
         "{so_far}"
@@ -210,21 +207,21 @@ fn a_connection_has_a_story() {
         so_far.lines().count()
     );
     drop(peer);
-    let story = story("its peer closes it");
+    let story = story("the peer closes it");
     let ends = [
         "Connection 1",
         "what happened",
-        "it is accepted",
-        "it asks and is answered",
-        "it has sent the beginning of a head",
-        "it asks and is answered",
-        "its peer closes it",
+        "accepted",
+        "a response is sent",
+        "the beginning of a head has come",
+        "a response is sent",
+        "the peer closes it",
     ];
     assert_eq!(story.lines().count(), ends.len(), "{story}");
     for (line, end) in story.lines().zip(ends) {
         assert!(line.ends_with(end), "{line}");
     }
-    assert!(page(&server, "/trace").contains("         1  main     gone "));
+    assert!(page(&server, "/trace").contains("         1  main     closed "));
 }
 
 #[test]
@@ -241,7 +238,7 @@ fn the_map_has_a_letter_for_each_slot() {
     );
     let letters: String = letters.split('\n').collect();
     assert_eq!(
-        (letters.matches('i').count(), letters.matches('W').count()),
+        (letters.matches('i').count(), letters.matches('I').count()),
         (100, 1)
     );
 }
@@ -252,7 +249,7 @@ fn what_cannot_be_shown_is_explained() {
     let mut peer = Peer::connect(server.diag);
     for (path, code, says) in [
         ("/trace?conn=99", 404, "connection 99 is not open"),
-        ("/trace?slot=99", 200, "nobody is in slot 99"),
+        ("/trace?slot=99", 200, "slot 99 is free"),
         ("/trace?conn=x", 400, "\"conn=x\" is not understood"),
         ("/trace?conn=+1", 400, "\"conn=+1\" is not understood"),
         ("/trace?conn=99999999999", 400, "is not understood"),
@@ -435,7 +432,7 @@ fn a_stop_shows() {
     peer.send(&ask("/metrics"));
     let answer = peer.answer();
     assert!(
-        answer.contains("onepoll_stop_phase{phase=\"lame_duck\"} 1\n"),
+        answer.contains("onepoll_shutdown_stage{stage=\"lame_duck\"} 1\n"),
         "{answer}"
     );
     peer.send(&ask("/loop"));
@@ -454,7 +451,7 @@ fn a_stop_shows() {
         peer.send(&ask("/metrics"));
         let answer = peer.answer();
         assert!(
-            answer.contains("onepoll_stop_phase{phase=\"draining\"} 1\n"),
+            answer.contains("onepoll_shutdown_stage{stage=\"draining\"} 1\n"),
             "{answer}"
         );
     }

@@ -1,49 +1,89 @@
-//! What the table does with connections whose kernel is a script, in a time of our own.
+//! What happens to connections whose kernel is a script, in a time of our own.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::*;
 use crate::event_loop::script::{Act, Kernel, Script};
-use crate::event_loop::shutdown::Tally;
-use crate::http::{Status, Text};
+use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
-    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, FAREWELL_PATIENCE, HEADER_TIMEOUT, IDLE_TIMEOUT,
-    INBOX, LINGERING_PATIENCE, LINGERINGS_MAX, STEPS_PER_TURN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
+    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT,
+    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, STEPS_PER_RUN, TIMEOUT_PRECISION,
+    WRITE_TIMEOUT,
 };
-use crate::services::Content;
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A table that serves what it does by default.
-fn table() -> Table<Script> {
-    table_with(&Content::default(), &Timeouts::default())
+/// An observer that keeps what it is told.
+#[derive(Default)]
+struct Told {
+    timeouts: [u64; Timeout::ALL.len()],
+    received: u64,
+    closed: Vec<CloseReason>,
 }
 
-fn table_with(content: &Content, timeouts: &Timeouts) -> Table<Script> {
-    let sites = Service::sites(content).expect("there is memory");
-    Table::new(sites, timeouts, content.delay)
+impl Handler for Told {
+    fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
+        Page {
+            status: Status::OK,
+            fields: "",
+            body: b"a page".to_vec(),
+        }
+    }
+}
+
+impl Observer for Told {
+    fn run_ends(&mut self, _slot: usize, traffic: Traffic) {
+        self.received += u64::from(traffic.received);
+    }
+
+    fn state_changed(&mut self, _slot: usize, _from: Timeout, _to: Timeout, traffic: Traffic) {
+        self.received += u64::from(traffic.received);
+    }
+
+    fn timed_out(&mut self, _slot: usize, timeout: Timeout) {
+        self.timeouts[timeout as usize] += 1;
+    }
+
+    fn closed(&mut self, _slot: usize, _from: Timeout, reason: CloseReason, traffic: Traffic) {
+        self.received += u64::from(traffic.received);
+        self.closed.push(reason);
+    }
+}
+
+type Table = Connections<Script, Told>;
+
+/// Connections that are served a text, and a page on diagnostics.
+fn connections() -> Table {
+    connections_with("Hello world.".into(), &Timeouts::default())
+}
+
+fn connections_with(body: Vec<u8>, timeouts: &Timeouts) -> Table {
+    let main = Routes::new(vec![Route::new("/hello", body)]);
+    let diag = vec![Route::new("/", "x".repeat(5000)), Route::dynamic("/loop")];
+    Connections::new([Routes::new(diag), main], timeouts, DELAY, Told::default())
 }
 
 /// The kernel behind one connection, and the key of that.
 struct Peer {
-    key: usize,
+    slot: usize,
     kernel: Rc<RefCell<Kernel>>,
 }
 
 impl Peer {
     /// Connects to the main service.
-    fn connect(table: &mut Table<Script>, now: Moment) -> Peer {
+    fn connect(table: &mut Table, now: Instant) -> Peer {
         Peer::connect_to(Service::Main, table, now)
     }
 
-    fn connect_to(service: Service, table: &mut Table<Script>, now: Moment) -> Peer {
+    fn connect_to(service: Service, table: &mut Table, now: Instant) -> Peer {
         let kernel = Rc::new(RefCell::new(Kernel::default()));
-        let key = table.next_key();
-        table.admit(service, Script(Rc::clone(&kernel)), now);
-        Peer { key, kernel }
+        let slot = table.next_slot();
+        table.begin_tick(now);
+        let peer = ([127, 0, 0, 1], 1).into();
+        table.add(service, Script(Rc::clone(&kernel)), peer);
+        Peer { slot, kernel }
     }
 
     fn sent(&self) -> String {
@@ -71,44 +111,51 @@ impl Peer {
     }
 }
 
-/// What the server does with an event.
-fn edge(table: &mut Table<Script>, peer: &Peer, now: Moment) {
-    table.meet(peer.key, Edge::READABLE, now);
+/// A readable event in a tick that begins now.
+fn event(table: &mut Table, peer: &Peer, now: Instant) {
+    table.begin_tick(now);
+    table.on_event(peer.slot, Readiness::READABLE);
+}
+
+/// Timeouts in a tick that begins now.
+fn expire(table: &mut Table, now: Instant) {
+    table.begin_tick(now);
+    table.expire();
 }
 
 #[test]
 fn who_sends_on_and_on_gets_no_more_turns_than_others() {
-    let now = Moment::now();
-    let mut table = table();
+    let now = Instant::now();
+    let mut table = connections();
     let peer = Peer::connect(&mut table, now);
     let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
-    peer.send(&[head, &"x".repeat(99 * INBOX)].concat());
+    peer.send(&[head, &"x".repeat(99 * INPUT)].concat());
     for tick in 0..8 {
-        edge(&mut table, &peer, now);
-        table.take_left_over(now);
+        event(&mut table, &peer, now);
+        table.run_again();
         let (calls, turns) = (peer.calls().len(), if tick == 0 { 2 } else { 1 });
-        assert_eq!(calls, turns * STEPS_PER_TURN, "in tick {tick}");
-        assert_eq!(table.left_over, [peer.key], "in tick {tick}");
+        assert_eq!(calls, turns * STEPS_PER_RUN, "in tick {tick}");
+        assert_eq!(table.run_again, [peer.slot], "in tick {tick}");
     }
 }
 
 #[test]
 fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
-    let now = Moment::now();
-    let mut table = table();
+    let now = Instant::now();
+    let mut table = connections();
     let peer = Peer::connect(&mut table, now);
-    peer.send(&HELLO.repeat(STEPS_PER_TURN * INBOX / HELLO.len() + 1));
-    edge(&mut table, &peer, now);
-    assert!(!table.left_over.is_empty());
-    table.cut(now, &mut Tally::default());
-    table.take_left_over(now);
-    assert!(table.left_over.is_empty() && table.is_empty());
+    peer.send(&HELLO.repeat(STEPS_PER_RUN * INPUT / HELLO.len() + 1));
+    event(&mut table, &peer, now);
+    assert!(!table.run_again.is_empty());
+    table.abort();
+    table.run_again();
+    assert!(table.run_again.is_empty() && table.is_empty());
 }
 
 #[test]
 fn patience_ends_in_every_phase_and_is_counted() {
-    let start = Moment::now();
-    let mut table = table();
+    let start = Instant::now();
+    let mut table = connections();
     let [_silent, halfway, posting, deaf, told] =
         [(); 5].map(|()| Peer::connect(&mut table, start));
     deaf.take(&[9, 0, 0]);
@@ -122,40 +169,40 @@ fn patience_ends_in_every_phase_and_is_counted() {
         (&told, "nonsense\r\n\r\n"),
     ] {
         peer.send(text);
-        edge(&mut table, peer, start);
+        event(&mut table, peer, start);
     }
     for (wait, present, overdue) in [
-        (LINGERING_PATIENCE, 4, "lingering 1"),
+        (HALF_CLOSED_TIMEOUT, 4, "half_closed 1"),
         // Two of them get a 408 and linger.
-        (HEADER_TIMEOUT, 4, "head 1, lingering 1"),
+        (HEADER_TIMEOUT, 4, "head 1, half_closed 1"),
         (
             at_the_latest(BODY_TIMEOUT),
             4,
-            "head 1, body 1, lingering 1",
+            "head 1, body 1, half_closed 1",
         ),
         (
-            at_the_latest(BODY_TIMEOUT) + LINGERING_PATIENCE,
+            at_the_latest(BODY_TIMEOUT) + HALF_CLOSED_TIMEOUT,
             2,
-            "head 1, body 1, lingering 3",
+            "head 1, body 1, half_closed 3",
         ),
         (
             at_the_latest(WRITE_TIMEOUT),
             1,
-            "head 1, body 1, writing 1, lingering 3",
+            "head 1, body 1, writing 1, half_closed 3",
         ),
         (
             at_the_latest(IDLE_TIMEOUT),
             0,
-            "idle 1, head 1, body 1, writing 1, lingering 3",
+            "idle 1, head 1, body 1, writing 1, half_closed 3",
         ),
     ] {
-        table.expire(start + wait - Duration::from_nanos(1));
+        expire(&mut table, start + wait - Duration::from_nanos(1));
         assert_ne!(
             timed_out(&table).as_deref(),
             Some(overdue),
             "not before {wait:?}"
         );
-        table.expire(start + wait);
+        expire(&mut table, start + wait);
         assert_eq!(
             (table.len(), timed_out(&table).as_deref()),
             (present, Some(overdue)),
@@ -167,10 +214,14 @@ fn patience_ends_in_every_phase_and_is_counted() {
     }
 }
 
-/// The timeouts that have been counted.
-fn timed_out(table: &Table<Script>) -> Option<String> {
-    let overdue = table.counters().overdue();
-    overdue.map(|overdue| overdue.to_string())
+/// The timeouts that have been told.
+fn timed_out(table: &Table) -> Option<String> {
+    let counts = Timeout::ALL.into_iter().zip(table.shared.observer.timeouts);
+    let counts = counts.filter(|&(_, count)| count > 0);
+    let counts: Vec<String> = counts
+        .map(|(timeout, count)| format!("{} {count}", timeout.name()))
+        .collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// How long a timeout that may be renewed takes at most.
@@ -180,20 +231,20 @@ fn at_the_latest(timeout: Duration) -> Duration {
 
 /// The status of a POST with a body of so many bytes, of which `rate` come each second.
 fn upload(len: u64, rate: u64, timeouts: &Timeouts) -> (String, Duration) {
-    let start = Moment::now();
-    let mut table = table_with(&Content::default(), timeouts);
+    let start = Instant::now();
+    let mut table = connections_with(b"Hello world.".to_vec(), timeouts);
     let peer = Peer::connect(&mut table, start);
     let head = format!("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n");
     peer.send(&head);
-    edge(&mut table, &peer, start);
+    event(&mut table, &peer, start);
     let (mut now, mut left) = (start, len);
     while peer.sent().is_empty() {
         now += Duration::from_secs(1);
-        table.expire(now);
+        expire(&mut table, now);
         let some = left.min(rate);
         left -= some;
         peer.send(&"x".repeat(usize::try_from(some).expect("few")));
-        edge(&mut table, &peer, now);
+        event(&mut table, &peer, now);
     }
     (peer.sent()[9..12].to_owned(), now - start)
 }
@@ -232,113 +283,108 @@ fn each_timeout_is_the_one_that_was_set() {
         (post, &[], "body 1", timeouts.body),
         (HELLO, &[1, 0, 0, 0], "writing 1", timeouts.write),
     ] {
-        let start = Moment::now();
-        let mut table = table_with(&Content::default(), &timeouts);
+        let start = Instant::now();
+        let mut table = connections_with(b"Hello world.".to_vec(), &timeouts);
         let peer = Peer::connect(&mut table, start);
         peer.take(room);
         if !text.is_empty() {
             peer.send(text);
-            edge(&mut table, &peer, start);
+            event(&mut table, &peer, start);
         }
-        table.expire(start + timeout - Duration::from_nanos(1));
+        expire(&mut table, start + timeout - Duration::from_nanos(1));
         assert_eq!(timed_out(&table), None, "{name} in {text:?}");
-        table.expire(start + at_the_latest(timeout));
+        expire(&mut table, start + at_the_latest(timeout));
         assert_eq!(timed_out(&table).as_deref(), Some(name), "{text:?}");
     }
 }
 
 #[test]
 fn who_has_left_is_not_waited_for() {
-    let start = Moment::now();
-    let mut table = table();
+    let start = Instant::now();
+    let mut table = connections();
     for text in ["", &HELLO[..9], HELLO] {
         let peer = Peer::connect(&mut table, start);
         peer.send(text);
-        edge(&mut table, &peer, start);
+        event(&mut table, &peer, start);
         peer.kernel.borrow_mut().reads.push_back(Act::Eof);
-        edge(&mut table, &peer, start);
+        event(&mut table, &peer, start);
         assert!(table.is_empty(), "after {text:?}");
     }
-    assert!(table.deadlines.expired(Moment::NEVER).is_none());
-    table.expire(start + IDLE_TIMEOUT);
+    assert!(table.timers.expired(Instant::NEVER).is_none());
+    expire(&mut table, start + IDLE_TIMEOUT);
 }
 
 #[test]
 fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
-    let start = Moment::now();
-    let mut table = table();
+    let start = Instant::now();
+    let mut table = connections();
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
-    edge(&mut table, &peer, start);
+    event(&mut table, &peer, start);
     let mut now = start;
     let mut rounds = 0;
     while !table.is_empty() {
         peer.send("more of it");
-        edge(&mut table, &peer, now);
-        now += LINGERING_PATIENCE;
-        table.expire(now);
+        event(&mut table, &peer, now);
+        now += HALF_CLOSED_TIMEOUT;
+        expire(&mut table, now);
         rounds += 1;
     }
-    assert_eq!(rounds, 1 + LINGERINGS_MAX);
+    assert_eq!(rounds, 1 + HALF_CLOSED_ROUNDS_MAX);
 
     let peer = Peer::connect(&mut table, now);
     peer.send("nonsense\r\n\r\nand then silence");
-    edge(&mut table, &peer, now);
-    table.expire(now + LINGERING_PATIENCE);
+    event(&mut table, &peer, now);
+    expire(&mut table, now + HALF_CLOSED_TIMEOUT);
     assert!(table.is_empty(), "nothing has come behind the answer");
 }
 
 #[test]
 fn what_comes_while_somebody_lingers_is_booked_at_once() {
-    let start = Moment::now();
-    let mut table = table();
+    let start = Instant::now();
+    let mut table = connections();
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
-    edge(&mut table, &peer, start);
+    event(&mut table, &peer, start);
     // No event tells of this; its deadline finds it, and is put off.
     peer.send("more of it");
-    table.expire(start + LINGERING_PATIENCE);
-    let traffic = table.counters().traffic;
-    assert_eq!(traffic[Service::Main as usize].received, 12 + 10);
+    expire(&mut table, start + HALF_CLOSED_TIMEOUT);
+    assert_eq!(table.shared.observer.received, 12 + 10);
 }
 
 #[test]
 fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
-    let start = Moment::now();
-    let mut table = table();
+    let start = Instant::now();
+    let mut table = connections();
     let [idle, halfway] = [(); 2].map(|()| Peer::connect(&mut table, start));
     halfway.send(&HELLO[..9]);
-    edge(&mut table, &halfway, start);
+    event(&mut table, &halfway, start);
     idle.send(HELLO);
     halfway.send(&HELLO[9..]);
-    table.expire(start + at_the_latest(IDLE_TIMEOUT));
+    expire(&mut table, start + at_the_latest(IDLE_TIMEOUT));
     for peer in [idle, halfway] {
         assert!(peer.kernel.borrow().sent.starts_with(b"HTTP/1.1 200 "));
     }
-    assert!(table.len() == 2 && table.counters().overdue().is_none());
-    table.expire(start + at_the_latest(IDLE_TIMEOUT) * 2);
+    assert!(table.len() == 2 && timed_out(&table).is_none());
+    expire(&mut table, start + at_the_latest(IDLE_TIMEOUT) * 2);
     assert!(table.is_empty(), "and they have their deadlines again");
 }
 
 #[test]
 fn long_bodies_keep_nobody_here_for_long() {
-    let mut now = Moment::now();
-    let content = Content {
-        body_size: Some(5000),
-        ..Content::default()
-    };
-    let mut table = table_with(&content, &Timeouts::default());
+    let mut now = Instant::now();
+    let mut table = connections_with(vec![b'x'; 5000], &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
     peer.send(&HELLO.repeat(2));
-    edge(&mut table, &peer, now);
-    table.take_left_over(now);
-    table.announce_close(Service::Main, now);
+    event(&mut table, &peer, now);
+    table.run_again();
+    table.announce_close(Service::Main);
     // It asks for two more whenever it has had two.
     for _ in 0..20 {
         peer.send(&HELLO.repeat(2));
         now += Duration::from_millis(100);
-        edge(&mut table, &peer, now);
-        table.take_left_over(now);
+        event(&mut table, &peer, now);
+        table.run_again();
     }
     let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
     let closes = sent.matches("Connection: close").count();
@@ -351,62 +397,60 @@ fn long_bodies_keep_nobody_here_for_long() {
 
 #[test]
 fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
-    for (batches, cut) in [(1, 0), (STEPS_PER_TURN + 2, 1)] {
-        let now = Moment::now();
-        let mut table = table();
+    for (batches, cut) in [(1, 0), (STEPS_PER_RUN + 2, 1)] {
+        let now = Instant::now();
+        let mut table = connections();
         let peer = Peer::connect(&mut table, now);
         peer.send(&HELLO.repeat(2));
-        edge(&mut table, &peer, now);
-        table.announce_close(Service::Main, now);
+        event(&mut table, &peer, now);
+        table.announce_close(Service::Main);
         peer.send(HELLO);
-        edge(&mut table, &peer, now);
-        peer.send(&HELLO.repeat(batches * INBOX / HELLO.len()));
-        let mut tally = Tally::default();
-        table.cut(now, &mut tally);
+        event(&mut table, &peer, now);
+        peer.send(&HELLO.repeat(batches * INPUT / HELLO.len()));
+        table.abort();
         let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
         assert_eq!(sent.matches("Connection: close").count(), 1);
-        assert_eq!((tally.cut, table.len()), (cut, 0), "{batches}");
+        assert_eq!((table.aborted, table.len()), (cut, 0), "{batches}");
     }
 }
 
 #[test]
 fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
-    let now = Moment::now();
-    let mut table = table();
+    let now = Instant::now();
+    let mut table = connections();
     let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
     idle.send(HELLO);
-    edge(&mut table, &idle, now);
+    event(&mut table, &idle, now);
     halfway.send(&HELLO[..9]);
-    edge(&mut table, &halfway, now);
+    event(&mut table, &halfway, now);
     asking.send(HELLO);
     for peer in [&idle, &halfway] {
         peer.calls();
     }
 
-    let mut tally = Tally::default();
-    table.announce_close(Service::Main, now);
-    table.dismiss_idle(Service::Main, now, &mut tally);
-    assert_eq!((tally.idle, table.len()), (2, 4));
-    assert_eq!(silent.calls(), ["recv", "finish"]);
-    assert_eq!(idle.calls(), ["recv", "finish"]);
+    table.announce_close(Service::Main);
+    table.close_idle(Service::Main);
+    assert_eq!((table.closed_idle, table.len()), (2, 4));
+    assert_eq!(silent.calls(), ["recv", "shutdown"]);
+    assert_eq!(idle.calls(), ["recv", "shutdown"]);
     assert_eq!(
         asking.calls(),
-        ["recv", "send", "finish"],
+        ["recv", "send", "shutdown"],
         "it gets its answer first"
     );
     assert_eq!(halfway.calls(), [""; 0], "it may go on");
-    table.dismiss_idle(Service::Main, now, &mut tally);
-    assert_eq!(tally.idle, 2, "once is enough");
+    table.close_idle(Service::Main);
+    assert_eq!(table.closed_idle, 2, "once is enough");
 
-    table.expire(now + FAREWELL_PATIENCE);
+    expire(&mut table, now + IDLE_CLOSED_TIMEOUT);
     assert_eq!(
         table.len(),
         2,
         "the dismissed are not waited for any longer"
     );
-    table.cut(now, &mut tally);
+    table.abort();
     assert_eq!(
-        (tally.cut, table.len()),
+        (table.aborted, table.len()),
         (1, 0),
         "who has an answer is not cut"
     );
@@ -414,56 +458,79 @@ fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
 
 #[test]
 fn who_watches_until_the_cut_is_answered_and_not_cut() {
-    let now = Moment::now();
-    let mut table = table();
+    let now = Instant::now();
+    let mut table = connections();
     let [silent, asking] = [(); 2].map(|()| Peer::connect_to(Service::Diag, &mut table, now));
     asking.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut tally = Tally::default();
-    table.dismiss_idle(Service::Main, now, &mut tally);
+    table.close_idle(Service::Main);
     assert_eq!(
         (silent.calls(), asking.calls()),
         (vec![], vec![]),
         "not theirs"
     );
-    table.announce_close(Service::Diag, now);
-    table.dismiss_idle(Service::Diag, now, &mut tally);
-    table.cut(now, &mut tally);
+    table.announce_close(Service::Diag);
+    table.close_idle(Service::Diag);
+    table.abort();
     assert!(asking.sent().contains("Connection: close"));
-    assert_eq!((tally.idle, tally.cut, table.len()), (1, 0, 0));
+    assert_eq!((table.closed_idle, table.aborted, table.len()), (1, 0, 0));
 }
 
 #[test]
-fn whoever_waits_for_a_page_is_found_once_and_given_it() {
-    let now = Moment::now();
-    let mut table = table();
+fn a_page_comes_behind_long_responses_and_ahead_of_others() {
+    let now = Instant::now();
+    let mut table = connections();
     let ask = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    // Behind so many long answers the turn ends for want of steps, as it does ahead of the page.
+    // Behind so many long responses the run is out of steps, as it may be ahead of the page.
     for long in [0, 3, 8, 12] {
         let peer = Peer::connect_to(Service::Diag, &mut table, now);
-        peer.send(&[ask("/").repeat(long), ask("/loop?x"), ask("/ready")].concat());
-        edge(&mut table, &peer, now);
-        let mut ticks = 0..100;
-        let (key, path, query) = loop {
-            assert!(ticks.next().is_some(), "nobody is found behind {long}");
-            table.take_left_over(now);
-            if let Some(reader) = table.next_reader() {
-                break reader;
-            }
-        };
-        assert_eq!((key, &*path, &*query), (peer.key, "/loop", "x"));
-        edge(&mut table, &peer, now);
-        let fields = "Content-Type: text/x\r\n";
-        let (status, body) = (Status::OK, b"how it goes".to_vec());
-        let text = Text {
-            status,
-            fields,
-            body,
-        };
-        table.hand_over(key, text, now);
+        peer.send(&[ask("/").repeat(long), ask("/loop?x"), ask("/other")].concat());
+        event(&mut table, &peer, now);
+        for _ in 0..100 {
+            table.begin_tick(now);
+            table.run_again();
+        }
         let sent = peer.sent();
-        let end = sent.split_once("how it goes").expect("it is given").1;
-        assert!(end.contains("Version: "), "and what is behind it, too");
-        // The event has put it into the queue again, and nobody waits there.
-        assert!(table.next_reader().is_none() && !table.has_readers());
+        let (start, end) = sent.split_once("a page").expect("it is rendered");
+        assert_eq!(start.matches("HTTP/1.1 200").count(), long + 1);
+        assert!(end.starts_with("HTTP/1.1 404"), "{end}");
+        assert!(!table.has_work());
     }
+}
+
+#[test]
+fn pages_are_rendered_in_turn_and_no_more_than_the_budget_in_a_tick() {
+    let now = Instant::now();
+    let mut table = connections();
+    let peers: Vec<Peer> = (0..2 * PAGES_PER_TICK)
+        .map(|_| Peer::connect_to(Service::Diag, &mut table, now))
+        .collect();
+    let ask = "GET /loop HTTP/1.1\r\nHost: a\r\n\r\n";
+    let pages = |peer: &Peer| peer.sent().matches("a page").count();
+    // One client has a thousand requests on their way, all others have two.
+    for (at, peer) in peers.iter().enumerate() {
+        peer.send(&ask.repeat(if at == 0 { 1000 } else { 2 }));
+        event(&mut table, peer, now);
+    }
+    for ticks in 1..=4 {
+        table.begin_tick(now);
+        table.run_again();
+        let all: usize = peers.iter().map(pages).sum();
+        assert!(
+            all <= (ticks + 1) * PAGES_PER_TICK,
+            "{all} in {ticks} ticks"
+        );
+        if ticks == 4 {
+            assert!(
+                peers.iter().all(|peer| pages(peer) >= 2),
+                "none waits for the thousand"
+            );
+        }
+    }
+    while table.has_work() {
+        let before = pages(&peers[0]);
+        table.begin_tick(now);
+        table.run_again();
+        assert!(pages(&peers[0]) - before <= PAGES_PER_TICK);
+    }
+    assert_eq!(pages(&peers[0]), 1000);
 }

@@ -1,21 +1,20 @@
 //! A whole connection over a socket that follows a script: whatever the kernel does in
-//! between, what is sent is the beginning of what the protocol answers to all that came.
+//! between, what is sent is the beginning of the responses to all that came.
 
 #![no_main]
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use onepoll::event_loop::connection::Connection;
-use onepoll::event_loop::timers::Lane;
-use onepoll::event_loop::desk::Desk;
-use onepoll::http::{Behind, Next, Route, Site, serve};
+use onepoll::event_loop::connection::{Connection, Run};
+use onepoll::event_loop::connections::Shared;
+use onepoll::event_loop::listener::Service;
+use onepoll::event_loop::stream::{Readiness, Socket};
+use onepoll::event_loop::timers::Timeout;
+use onepoll::http::{Next, Output, Route, Routes, serve};
 use onepoll::limits::BODY_COPIED_MAX;
-use onepoll::event_loop::turn::Turn;
-use onepoll::event_loop::stream::{Edge, Socket};
 
 /// What goes on behind the socket. The script's bytes are instructions: what a read brings or
 /// a write takes, if it is not an error.
@@ -73,72 +72,69 @@ impl Write for Script<'_> {
 }
 
 impl Socket for Script<'_> {
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().finished = true;
         Ok(())
     }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        None
-    }
 }
 
-/// What happens between two turns.
+/// What happens between two runs.
 enum Event {
-    Edge { eof: bool },
+    Ready { eof: bool },
     Nothing,
-    Overdue,
-    LastCall,
+    Timeout,
+    IdleGrace,
 }
 
 impl Kernel<'_> {
     /// The next event; at the end of the script, the peer's FIN is known.
     fn event(&mut self) -> Event {
         let [instruction, rest @ ..] = self.script else {
-            return Event::Edge { eof: true };
+            return Event::Ready { eof: true };
         };
         self.script = rest;
         match instruction {
             0 => Event::Nothing,
-            1 => Event::Overdue,
-            2 => Event::LastCall,
-            3..100 => Event::Edge { eof: false },
-            _ => Event::Edge { eof: true },
+            1 => Event::Timeout,
+            2 => Event::IdleGrace,
+            3..100 => Event::Ready { eof: false },
+            _ => Event::Ready { eof: true },
         }
     }
 }
 
-/// What a site says to all of an input, if time is no matter.
-fn answers(site: &mut Site, input: &[u8]) -> Vec<u8> {
-    let (mut all, mut rest, mut unread) = (Vec::new(), input, None);
+/// The responses to all of an input, if time does not matter.
+fn responses(routes: &Routes, input: &[u8]) -> Vec<u8> {
+    let (mut all, mut rest, mut next) = (Vec::new(), input, Next::Head);
     loop {
-        let mut out = Vec::new();
-        let served = serve(site, unread, rest, Behind::Nothing, &mut out);
-        all.append(&mut out);
-        all.extend_from_slice(site.tail(served.tail));
+        let (bytes, pages) = (Vec::new(), 0);
+        let mut output = Output { bytes, pages };
+        let served = serve(routes, &mut (), next, rest, &mut output);
+        all.append(&mut output.bytes);
+        all.extend_from_slice(routes.unsent(served.body));
         rest = &rest[served.consumed..];
-        unread = served.next.unread();
-        if !matches!(served.next, Next::Queued | Next::Delayed(_)) {
+        next = served.next;
+        if !matches!(next, Next::Full | Next::Delayed(_)) {
             return all;
         }
     }
 }
 
-/// The answers among what was sent: whether a client gets an interim answer is a matter of where
+/// The responses among what was sent: whether a client gets an interim answer is a matter of where
 /// its input is cut.
 fn without_interim(sent: &[u8]) -> Vec<u8> {
     const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-    let (mut answers, mut rest) = (Vec::new(), sent);
+    let (mut responses, mut rest) = (Vec::new(), sent);
     while let Some(&byte) = rest.first() {
         // The last one may have been sent in part.
         if rest.starts_with(INTERIM) || INTERIM.starts_with(rest) {
             rest = &rest[INTERIM.len().min(rest.len())..];
         } else {
-            answers.push(byte);
+            responses.push(byte);
             rest = &rest[1..];
         }
     }
-    answers
+    responses
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -156,12 +152,10 @@ fuzz_target!(|input: &[u8]| {
         is_delayed: kind & 2 != 0,
         ..Route::new("/hello", "x".repeat(body))
     };
-    let mut site = Site::new("main", vec![route.clone()]);
-    let expected = answers(&mut Site::new("main", vec![route]), input);
-
-    if draining {
-        site.announce_close();
-    }
+    let routes = || Routes::new(vec![route.clone()]);
+    let expected = responses(&routes(), input);
+    let mut shared = Shared::new([routes(), routes()], ());
+    shared.closing = [draining; 2];
     let kernel = Rc::new(RefCell::new(Kernel {
         script,
         input,
@@ -169,34 +163,33 @@ fuzz_target!(|input: &[u8]| {
         sent: Vec::new(),
         finished: false,
     }));
-    let mut connection = Connection::new(Script(Rc::clone(&kernel)));
-    let mut desk = Desk::new();
+    let mut connection = Connection::new(Service::Main, Script(Rc::clone(&kernel)));
     let mut undisturbed = !draining && !script.contains(&0);
-    // Each turn meets at least one instruction, or takes at least one byte of the input.
-    let turns = 2 * (script.len() + input.len()) + 99;
-    let ended = (0..turns).any(|_| {
-        // An answer that waits for its time gets it.
-        if connection.lane() == Lane::Delayed {
-            return matches!(connection.expire(&mut desk, &mut site), Turn::Over(_));
-        }
-        let event = kernel.borrow_mut().event();
-        let turn = match event {
-            Event::Edge { eof } => {
-                connection.note(if eof { Edge::FIN } else { Edge::READABLE });
-                connection.advance(&mut desk, &mut site)
+    // Each run meets at least one instruction, or takes at least one byte of the input.
+    let runs = 2 * (script.len() + input.len()) + 99;
+    let ended = (0..runs).any(|_| {
+        // A delayed response comes when its time has passed.
+        let run = if connection.timeout() == Timeout::Delayed {
+            connection.on_timeout(&mut shared)
+        } else {
+            let event = kernel.borrow_mut().event();
+            match event {
+                Event::Ready { eof } => {
+                    connection.set_ready(if eof { Readiness::EOF } else { Readiness::READABLE });
+                    connection.run(&mut shared)
+                }
+                Event::Timeout => {
+                    undisturbed = false;
+                    connection.on_timeout(&mut shared)
+                }
+                Event::IdleGrace if connection.timeout() == Timeout::Idle => {
+                    undisturbed = false;
+                    connection.close_idle()
+                }
+                Event::Nothing | Event::IdleGrace => connection.run(&mut shared),
             }
-            Event::Nothing => connection.advance(&mut desk, &mut site),
-            Event::Overdue => {
-                undisturbed = false;
-                connection.expire(&mut desk, &mut site)
-            }
-            Event::LastCall if connection.lane() == Lane::Idle => {
-                undisturbed = false;
-                connection.dismiss()
-            }
-            Event::LastCall => connection.advance(&mut desk, &mut site),
         };
-        matches!(turn, Turn::Over(_))
+        matches!(run, Run::Closed(_))
     });
     assert!(
         ended,
@@ -212,7 +205,7 @@ fuzz_target!(|input: &[u8]| {
             String::from_utf8_lossy(&expected)
         );
         if kernel.script.is_empty() && !script.contains(&2) {
-            assert_eq!(sent.len(), expected.len(), "nothing is left unanswered");
+            assert_eq!(sent.len(), expected.len(), "every request gets its response");
         }
     }
 });

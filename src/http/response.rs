@@ -1,0 +1,395 @@
+//! Responses. Each route has its responses rendered at start, one for each protocol version and
+//! each way in which the connection may go on. Afterwards only the date is written anew. A dynamic
+//! page is rendered per request by the caller.
+//!
+//! The invariant: every response is as long as its `Content-Length` says, and its `Connection`
+//! field is the last one of its head, so that a close can be put in there later.
+
+use std::ops::Range;
+
+use super::date::{DATE_LEN, imf_fixdate};
+use super::grammar::means;
+use super::{Head, Resource, Status, Version};
+use crate::limits::BODY_COPIED_MAX;
+
+/// The fields of a plain text.
+pub const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
+/// The same for a text in which no browser may look for another type.
+pub const TEXT_NOT_SNIFFED: &str =
+    "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
+/// What announces the close (RFC 9112, section 9.6).
+const CLOSE: &[u8] = b"Connection: close\r\n";
+
+/// A path and what is served there.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The path, as in `/hello`, without any percent-encoding.
+    pub path: String,
+    /// The body; empty for a dynamic page.
+    pub body: Vec<u8>,
+    /// The fields that describe the body, each with its line end.
+    pub fields: &'static str,
+    /// Whether the response waits for the delay.
+    pub is_delayed: bool,
+    /// Whether the page is rendered per request.
+    pub is_dynamic: bool,
+}
+
+impl Route {
+    /// A route to a text.
+    pub fn new(path: &str, body: impl Into<Vec<u8>>) -> Route {
+        Route {
+            path: path.to_owned(),
+            body: body.into(),
+            fields: TEXT,
+            is_delayed: false,
+            is_dynamic: false,
+        }
+    }
+
+    /// A route to a page that is rendered per request.
+    pub fn dynamic(path: &str) -> Route {
+        Route {
+            is_dynamic: true,
+            ..Route::new(path, Vec::new())
+        }
+    }
+}
+
+/// A dynamic page, rendered.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The status of the response.
+    pub status: Status,
+    /// The fields that describe the body, each with its line end.
+    pub fields: &'static str,
+    /// The body, of at most [`PAGE_MAX`](crate::limits::PAGE_MAX) bytes.
+    pub body: Vec<u8>,
+}
+
+/// Which response a request gets. It is small, as a connection keeps it while a body is read and
+/// while a response is delayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub(super) route: u8,
+    pub(super) version: Version,
+    /// Whether the body is left out, as for `HEAD` (RFC 9110, section 9.3.2).
+    pub(super) head_only: bool,
+    /// Whether the connection goes on after this response.
+    pub(super) keep_alive: bool,
+}
+
+/// What is left of a long body, which is sent from where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsentBody {
+    route: u8,
+    left: u32,
+}
+
+impl UnsentBody {
+    /// Nothing.
+    pub const NONE: UnsentBody = UnsentBody { route: 0, left: 0 };
+
+    /// How many bytes are left.
+    pub fn len(&self) -> usize {
+        self.left as usize
+    }
+
+    /// Whether all of it has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes off the bytes that have been sent.
+    ///
+    /// # Panics
+    /// If there were not as many.
+    pub fn advance(&mut self, sent: usize) {
+        let left = self.left as usize - sent;
+        self.left = u32::try_from(left).expect("it is getting less");
+    }
+}
+
+/// Where the last response is in a buffer of responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastResponse {
+    start: u32,
+    /// The end of its `Connection` field, or the place where that would be.
+    field_end: u32,
+    field_len: u32,
+}
+
+impl LastResponse {
+    pub(super) fn new(start: usize, field: &Range<usize>) -> LastResponse {
+        LastResponse {
+            start: index(start),
+            field_end: index(start + field.end),
+            field_len: index(field.len()),
+        }
+    }
+
+    /// Where it begins.
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// The place of the same response with so many bytes more ahead of it.
+    #[must_use]
+    pub fn moved_by(self, bytes: usize) -> LastResponse {
+        LastResponse {
+            start: self.start + index(bytes),
+            field_end: self.field_end + index(bytes),
+            ..self
+        }
+    }
+
+    /// The place of the same response with so many bytes fewer ahead of it.
+    #[must_use]
+    pub fn moved_back(self, bytes: usize) -> LastResponse {
+        LastResponse {
+            start: self.start.saturating_sub(index(bytes)),
+            field_end: self.field_end.saturating_sub(index(bytes)),
+            ..self
+        }
+    }
+
+    /// Has the response announce the close.
+    pub fn announce_close(self, buffer: &mut Vec<u8>) {
+        let end = self.field_end as usize;
+        buffer.splice(end - self.field_len as usize..end, CLOSE.iter().copied());
+    }
+}
+
+/// An index into a buffer, in half the space.
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("a buffer is shorter than 4 GiB")
+}
+
+/// All that one listener serves.
+#[derive(Debug)]
+pub struct Routes {
+    paths: Vec<String>,
+    /// The entries of `paths`, in their order, then the two that no path leads to.
+    entries: Vec<Entry>,
+    date: [u8; DATE_LEN],
+}
+
+/// The responses of one route.
+#[derive(Debug)]
+struct Entry {
+    /// One for each [`variant`].
+    responses: [Rendered; 4],
+    /// The body that all of them share, if it is too long to be in each.
+    long_body: Vec<u8>,
+    status: Status,
+    is_delayed: bool,
+    is_dynamic: bool,
+}
+
+/// The bytes of one response, without a long body.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    bytes: Vec<u8>,
+    date_at: usize,
+    pub(super) connection_field: Range<usize>,
+}
+
+impl Routes {
+    /// Renders the responses.
+    pub fn new(routes: Vec<Route>) -> Routes {
+        let not_found = b"404 page not found\n".to_vec();
+        let not_found = Entry::new(Status::NOT_FOUND, TEXT_NOT_SNIFFED, not_found);
+        let server = Entry::new(Status::OK, "", Vec::new());
+        let paths = routes.iter().map(|route| route.path.clone()).collect();
+        let entries = routes.into_iter().map(|route| Entry {
+            is_delayed: route.is_delayed,
+            is_dynamic: route.is_dynamic,
+            ..Entry::new(Status::OK, route.fields, route.body)
+        });
+        Routes {
+            paths,
+            entries: entries.chain([not_found, server]).collect(),
+            date: imf_fixdate(0),
+        }
+    }
+
+    /// Writes the date, in seconds since 1970, into every response.
+    pub fn set_date(&mut self, unix_seconds: u64) {
+        self.date = imf_fixdate(unix_seconds);
+        let responses = self
+            .entries
+            .iter_mut()
+            .flat_map(|entry| &mut entry.responses);
+        responses.for_each(|response| response.set_date(&self.date));
+    }
+
+    /// The route of a request; `NOT_FOUND` and the server as a whole have one, too.
+    #[inline]
+    pub(super) fn find(&self, head: &Head) -> u8 {
+        let route = match head.resource {
+            Resource::Path(path) => {
+                let leads = |route: &String| means(path, route.as_bytes());
+                self.paths
+                    .iter()
+                    .position(leads)
+                    .unwrap_or(self.paths.len())
+            }
+            Resource::Server => self.paths.len() + 1,
+        };
+        u8::try_from(route).expect("there are few routes")
+    }
+
+    /// The path of a route, if it has one.
+    pub(super) fn path(&self, route: u8) -> Option<&str> {
+        self.paths.get(usize::from(route)).map(String::as_str)
+    }
+
+    pub(super) fn is_delayed(&self, response: Response) -> bool {
+        self.entries[usize::from(response.route)].is_delayed
+    }
+
+    pub(super) fn is_dynamic(&self, route: u8) -> bool {
+        self.entries[usize::from(route)].is_dynamic
+    }
+
+    /// Appends a response without its body if that is long. Says what its status is, and where
+    /// its `Connection` field is from its beginning on.
+    pub(super) fn write(&self, response: Response, output: &mut Vec<u8>) -> (Status, Range<usize>) {
+        let entry = &self.entries[usize::from(response.route)];
+        let rendered = &entry.responses[variant(response.version, response.keep_alive)];
+        output.extend_from_slice(rendered.bytes(response.head_only));
+        (entry.status, rendered.connection_field.clone())
+    }
+
+    /// Renders the response with a dynamic page.
+    pub(super) fn render(&self, response: Response, page: &Page) -> Rendered {
+        let Response {
+            version,
+            keep_alive,
+            ..
+        } = response;
+        let mut rendered = Rendered::head(
+            page.status,
+            page.fields,
+            version,
+            keep_alive,
+            page.body.len(),
+        );
+        rendered.bytes.extend_from_slice(&page.body);
+        rendered.set_date(&self.date);
+        rendered
+    }
+
+    /// The body of a response that is too long to be copied.
+    pub(super) fn long_body(&self, response: Response) -> UnsentBody {
+        let len = self.entries[usize::from(response.route)].long_body.len();
+        if response.head_only || len == 0 {
+            return UnsentBody::NONE;
+        }
+        UnsentBody {
+            route: response.route,
+            left: u32::try_from(len).expect("bodies are no longer than BODY_SIZE_MAX"),
+        }
+    }
+
+    /// The bytes that are left of a long body.
+    pub fn unsent(&self, body: UnsentBody) -> &[u8] {
+        if body.is_empty() {
+            return &[];
+        }
+        let bytes = &self.entries[usize::from(body.route)].long_body;
+        &bytes[bytes.len() - body.left as usize..]
+    }
+}
+
+impl Entry {
+    fn new(status: Status, fields: &str, body: Vec<u8>) -> Entry {
+        let is_long = body.len() > BODY_COPIED_MAX;
+        let response = |version, keep_alive| {
+            let mut rendered = Rendered::head(status, fields, version, keep_alive, body.len());
+            if !is_long {
+                rendered.bytes.extend_from_slice(&body);
+            }
+            rendered
+        };
+        Entry {
+            responses: [
+                response(Version::Http10, false),
+                response(Version::Http10, true),
+                response(Version::Http11, false),
+                response(Version::Http11, true),
+            ],
+            long_body: if is_long { body } else { Vec::new() },
+            status,
+            is_delayed: false,
+            is_dynamic: false,
+        }
+    }
+}
+
+/// The index of a response among those of its route.
+fn variant(version: Version, keep_alive: bool) -> usize {
+    2 * usize::from(version == Version::Http11) + usize::from(keep_alive)
+}
+
+impl Rendered {
+    /// Renders the head of a response with a body of that length. What is the default of the
+    /// version is left out, but for a close in HTTP/1.0: a human who reads a trace looks for it.
+    pub(super) fn head(
+        status: Status,
+        fields: &str,
+        version: Version,
+        keep_alive: bool,
+        body_len: usize,
+    ) -> Rendered {
+        let protocol = match version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        };
+        let connection: &[u8] = match (version, keep_alive) {
+            (Version::Http11, true) => b"",
+            (Version::Http10, true) => b"Connection: keep-alive\r\n",
+            (_, false) => CLOSE,
+        };
+        let mut bytes = format!("{protocol} {}\r\n{fields}Date: ", status.line()).into_bytes();
+        let date_at = bytes.len();
+        bytes.extend_from_slice(&[b' '; DATE_LEN]);
+        bytes.extend_from_slice(format!("\r\nContent-Length: {body_len}\r\n").as_bytes());
+        let start = bytes.len();
+        bytes.extend_from_slice(connection);
+        let connection_field = start..bytes.len();
+        bytes.extend_from_slice(b"\r\n");
+        Rendered {
+            bytes,
+            date_at,
+            connection_field,
+        }
+    }
+
+    /// The response; for `HEAD` without its body.
+    pub(super) fn bytes(&self, head_only: bool) -> &[u8] {
+        let head_end = self.connection_field.end + 2;
+        if head_only {
+            &self.bytes[..head_end]
+        } else {
+            &self.bytes
+        }
+    }
+
+    pub(super) fn set_date(&mut self, date: &[u8; DATE_LEN]) {
+        self.bytes[self.date_at..][..DATE_LEN].copy_from_slice(date);
+    }
+}
+
+impl Routes {
+    /// Renders an error response, which closes the connection. Errors are rare, so it is rendered
+    /// when one is met.
+    pub(super) fn render_error(&self, status: Status, text: &str) -> Rendered {
+        let body = format!("{text}\n");
+        let (version, len) = (Version::Http11, body.len());
+        let mut rendered = Rendered::head(status, TEXT_NOT_SNIFFED, version, false, len);
+        rendered.bytes.extend_from_slice(body.as_bytes());
+        rendered.set_date(&self.date);
+        rendered
+    }
+}
