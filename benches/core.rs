@@ -25,28 +25,13 @@ const CHUNKED: &str = "POST /hello HTTP/1.1\r\nHost: localhost\r\n\
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let routes = Routes::new(vec![Route::new("/hello", "Hello world.")]);
-    let mut output = Output {
-        bytes: Vec::with_capacity(OUTPUT),
-        pages: 0,
-    };
+    let mut output = Output { bytes: Vec::with_capacity(OUTPUT), pages: 0 };
     for (name, input, responses, status, next) in [
         ("small", SMALL.to_owned(), 1, "200", Next::Head),
         ("small, 16 deep", SMALL.repeat(16), 16, "200", Next::Head),
         ("browser", BROWSER.to_owned(), 1, "200", Next::Head),
-        (
-            "not found",
-            SMALL.replace("/hello", "/other"),
-            1,
-            "404",
-            Next::Head,
-        ),
-        (
-            "refusal",
-            SMALL.replace("Host", "Hose"),
-            1,
-            "400",
-            Next::Close,
-        ),
+        ("not found", SMALL.replace("/hello", "/other"), 1, "404", Next::Head),
+        ("refusal", SMALL.replace("Host", "Hose"), 1, "400", Next::Close),
         ("chunked body", CHUNKED.to_owned(), 1, "200", Next::Head),
     ] {
         // A benchmark of a wrong answer would be worth nothing.

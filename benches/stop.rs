@@ -24,70 +24,37 @@ use load::Fate;
 type Measure = (&'static str, fn(&Contestant, usize) -> String);
 
 const MEASURES: [Measure; 11] = [
-    (
-        "64 clients that ask again and again: requests lost",
-        lost_by_asking,
-    ),
-    (
-        "8 clients that connect for each request: requests lost",
-        lost_by_connecting,
-    ),
-    (
-        "200 requests in the queue of a paused process: lost",
-        lost_in_the_queue,
-    ),
-    (
-        "1,000 requests at once, ahead of the signal: lost",
-        lost_of_a_batch,
-    ),
-    ("nobody connected: time to the exit", |server, rounds| {
-        time_to_exit(server, rounds, |_| ())
-    }),
+    ("64 clients that ask again and again: requests lost", lost_by_asking),
+    ("8 clients that connect for each request: requests lost", lost_by_connecting),
+    ("200 requests in the queue of a paused process: lost", lost_in_the_queue),
+    ("1,000 requests at once, ahead of the signal: lost", lost_of_a_batch),
+    ("nobody connected: time to the exit", |server, rounds| time_to_exit(server, rounds, |_| ())),
     ("a silent connection: time to the exit", |server, rounds| {
         time_to_exit(server, rounds, Process::connect)
     }),
-    ("an idle connection: time to the exit", |server, rounds| {
-        time_to_exit(server, rounds, idle)
+    ("an idle connection: time to the exit", |server, rounds| time_to_exit(server, rounds, idle)),
+    ("half a request on diagnostics: main lets in for", main_lets_in_for),
+    ("half a request, at the deadline: exit status", |server, rounds| {
+        status_at_the_deadline(server, rounds, half_a_request)
     }),
-    (
-        "half a request on diagnostics: main lets in for",
-        main_lets_in_for,
-    ),
-    (
-        "half a request, at the deadline: exit status",
-        |server, rounds| status_at_the_deadline(server, rounds, half_a_request),
-    ),
-    (
-        "answers that nobody reads, at the deadline: exit status",
-        |server, rounds| status_at_the_deadline(server, rounds, unread_answers),
-    ),
-    (
-        "half a request, and a SIGINT after 150 ms: time to the exit",
-        time_to_exit_at_the_second,
-    ),
+    ("answers that nobody reads, at the deadline: exit status", |server, rounds| {
+        status_at_the_deadline(server, rounds, unread_answers)
+    }),
+    ("half a request, and a SIGINT after 150 ms: time to the exit", time_to_exit_at_the_second),
 ];
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` only wants to know whether this still works.
-    let rounds = if words.iter().any(|word| word == "--bench") {
-        10
-    } else {
-        1
-    };
+    let rounds = if words.iter().any(|word| word == "--bench") { 10 } else { 1 };
     let peers = words.iter().filter(|word| !word.starts_with("--"));
     let mut contestants = vec![Contestant::ours()];
     contestants.extend(peers.map(|word| Contestant::parse(word)));
-    let names: Vec<&str> = contestants
-        .iter()
-        .map(|contestant| contestant.name.as_str())
-        .collect();
+    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name.as_str()).collect();
     println!("| in {rounds} stops by SIGTERM | {} |", names.join(" | "));
     println!("|---|{}", "---|".repeat(names.len()));
     for (name, measure) in MEASURES {
-        let results = contestants
-            .iter()
-            .map(|contestant| measure(contestant, rounds));
+        let results = contestants.iter().map(|contestant| measure(contestant, rounds));
         println!("| {name} | {} |", results.collect::<Vec<_>>().join(" | "));
     }
 }
@@ -145,9 +112,7 @@ fn lost_of_a_batch(contestant: &Contestant, rounds: usize) -> String {
         let mut peer = idle(&server);
         peer.send(&HELLO.repeat(1000));
         server.signal(Signal::TERM);
-        lost += (0..1000)
-            .filter(|_| peer.try_answer(false).is_err())
-            .count();
+        lost += (0..1000).filter(|_| peer.try_answer(false).is_err()).count();
         drop(peer);
         server.wait();
     }

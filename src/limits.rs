@@ -230,10 +230,7 @@ const _: () = assert!(
     "an unparsed head and body must leave room to read"
 );
 const _: () = assert!(PAGE_MAX + RESPONSE_MAX < OUTPUT, "a dynamic page must fit");
-const _: () = assert!(
-    MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < PAGE_MAX,
-    "a map must fit"
-);
+const _: () = assert!(MAP_SLOTS_MAX + MAP_SLOTS_MAX / 64 + 512 < PAGE_MAX, "a map must fit");
 const _: () = assert!(
     2 * (OUTPUT + INPUT) < START_MEMORY,
     "the buffers must leave as much for everything else"
@@ -244,7 +241,5 @@ const _: () = assert!(
     (LOG_BUFFER_MAX + LOG_LINE_MAX) / PIPE_WRITE < LOG_EXIT_WRITES_MAX,
     "a slow reader must be able to take the whole buffer"
 );
-const _: () = assert!(
-    IDLE_GRACE.as_millis() < DRAIN.as_millis(),
-    "an idle grace must fit in a drain"
-);
+const _: () =
+    assert!(IDLE_GRACE.as_millis() < DRAIN.as_millis(), "an idle grace must fit in a drain");

@@ -93,11 +93,7 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
     let listeners = vec![(diag, diag_routes), (main, main_routes)];
     let observer = Observe::new(
         VERSION,
-        Hooks {
-            before_wait,
-            stopping: systemd::notify_stopping,
-            dropped: onepoll::log::dropped,
-        },
+        Hooks { before_wait, stopping: systemd::notify_stopping, dropped: onepoll::log::dropped },
     );
     let mut server = Server::new(&config, listeners, observer)?;
     output.print_ready_line(VERSION, main_address, diag_address);

@@ -108,18 +108,12 @@ const fn version(variable: Option<&'static str>) -> &'static str {
     let Some(text) = given(variable) else {
         return env!("CARGO_PKG_VERSION");
     };
-    assert!(
-        text.len() <= VERSION_MAX,
-        "ONEPOLL_VERSION has at most 64 bytes"
-    );
+    assert!(text.len() <= VERSION_MAX, "ONEPOLL_VERSION has at most 64 bytes");
     let mut at = 0;
     while at < text.len() {
         let byte = text.as_bytes()[at];
         let plain = byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        assert!(
-            plain,
-            "ONEPOLL_VERSION has visible ASCII characters only, and no \" or \\"
-        );
+        assert!(plain, "ONEPOLL_VERSION has visible ASCII characters only, and no \" or \\");
         at += 1;
     }
     text
@@ -147,27 +141,14 @@ mod tests {
             ("ab", Some(7), "ab\nab\na"),
             ("", Some(3), "\n\n\n"),
         ] {
-            let content = Content {
-                body: body.to_owned(),
-                body_size: size,
-                ..Content::default()
-            };
+            let content = Content { body: body.to_owned(), body_size: size, ..Content::default() };
             let bytes = content.body().expect("there is memory");
             assert_eq!(bytes, expected.as_bytes(), "{body:?} {size:?}");
             assert_eq!(content.body_size(), expected.len());
         }
-        let content = Content {
-            body_size: Some(usize::MAX),
-            ..Content::default()
-        };
-        let error = content
-            .body()
-            .expect_err("no machine has as much")
-            .to_string();
-        assert!(
-            error.starts_with("Cannot keep a body of 18446744073709551615 bytes: "),
-            "{error}"
-        );
+        let content = Content { body_size: Some(usize::MAX), ..Content::default() };
+        let error = content.body().expect_err("no machine has as much").to_string();
+        assert!(error.starts_with("Cannot keep a body of 18446744073709551615 bytes: "), "{error}");
     }
 
     #[test]

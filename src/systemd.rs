@@ -46,9 +46,7 @@ pub fn sockets() -> io::Result<Inherited> {
         return Err(unusable("more sockets than main and diag"));
     }
     let (fds, names): (Vec<RawFd>, Vec<String>) = if variable("LISTEN_FDNAMES").is_some() {
-        sd_notify::listen_fds_with_names()
-            .map_err(unreadable)?
-            .unzip()
+        sd_notify::listen_fds_with_names().map_err(unreadable)?.unzip()
     } else {
         passed.map(|fd| (fd, String::new())).unzip()
     };
@@ -77,10 +75,7 @@ fn services(names: &[String]) -> Result<Vec<Service>, String> {
     let named: Vec<Option<Service>> = names.iter().map(named).collect::<Result<_, _>>()?;
     let in_order = [Service::Main, Service::Diag].into_iter();
     let mut left = in_order.filter(|service| !named.contains(&Some(*service)));
-    Ok(named
-        .iter()
-        .filter_map(|service| service.or_else(|| left.next()))
-        .collect())
+    Ok(named.iter().filter_map(|service| service.or_else(|| left.next())).collect())
 }
 
 /// Takes ownership of an inherited descriptor.
@@ -149,10 +144,7 @@ mod tests {
             (&["diag"], &[Diag]),
             (&["", ""], &[Main, Diag]),
             (&["onepoll.socket", "onepoll.socket"], &[Main, Diag]),
-            (
-                &["onepoll-diag.socket", "onepoll-main.socket"],
-                &[Main, Diag],
-            ),
+            (&["onepoll-diag.socket", "onepoll-main.socket"], &[Main, Diag]),
             (&["unknown", "unknown"], &[Main, Diag]),
             (&["web", "web"], &[Main, Diag]),
             (&["main", "main"], &[Main, Diag]),

@@ -56,11 +56,7 @@ fn serving_allocates_nothing() {
         let listener = Listener::bind(Service::Main, &loopback, false).expect("a free port");
         let address = listener.address();
         let [_, routes] = services::routes(&Content::default()).expect("there is memory");
-        let hooks = Hooks {
-            before_wait: || None,
-            stopping: || {},
-            dropped: || 0,
-        };
+        let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
         let observer = Observe::new("1", hooks);
         let listeners = vec![(listener, routes)];
         let mut server = Server::new(&Config::default(), listeners, observer).expect("it listens");
@@ -74,13 +70,8 @@ fn serving_allocates_nothing() {
     let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned();
     // The last but one is answered in more than one run.
-    let inputs = [
-        hello.repeat(16),
-        hello.replace("/hello", "/other"),
-        post,
-        hello.repeat(4096),
-        hello,
-    ];
+    let inputs =
+        [hello.repeat(16), hello.replace("/hello", "/other"), post, hello.repeat(4096), hello];
     let mut client = Client {
         stream: TcpStream::connect(address).expect("it is listening"),
         answers: vec![0; 1 << 20],
@@ -108,15 +99,10 @@ struct Client {
 impl Client {
     /// Sends `input` and waits for the end of the last answer.
     fn ask(&mut self, input: &str) {
-        self.stream
-            .write_all(input.as_bytes())
-            .expect("the server reads");
+        self.stream.write_all(input.as_bytes()).expect("the server reads");
         let (mut received, mut answered) = (0, 0);
         while answered < input.matches("HTTP/1.1").count() {
-            let len = self
-                .stream
-                .read(&mut self.answers[received..])
-                .expect("the server answers");
+            let len = self.stream.read(&mut self.answers[received..]).expect("the server answers");
             assert!(len > 0, "the server keeps the connection");
             received += len;
             let text = String::from_utf8_lossy(&self.answers[..received]);

@@ -74,10 +74,7 @@ fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
         kill_process(pid, Signal::TERM).expect("it is there");
         let ended = stuck.0.try_wait().expect("a child");
         // A machine that stands still for longer than that between two lines may end it here.
-        assert!(
-            ended.is_none_or(|status| status.code() == Some(130)),
-            "{ended:?}"
-        );
+        assert!(ended.is_none_or(|status| status.code() == Some(130)), "{ended:?}");
         if ended.is_none() {
             kill_process(pid, Signal::INT).expect("it is there");
         }
@@ -101,11 +98,7 @@ struct Stuck(Child);
 impl Stuck {
     fn start() -> Stuck {
         let mut child = with_default_signals(env::current_exe().expect("this binary"))
-            .args([
-                "--exact",
-                "--nocapture",
-                "a_later_interrupt_leaves_even_if_the_loop_is_stuck",
-            ])
+            .args(["--exact", "--nocapture", "a_later_interrupt_leaves_even_if_the_loop_is_stuck"])
             .env(STUCK, "1")
             .stdout(Stdio::piped())
             .spawn()

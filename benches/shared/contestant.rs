@@ -17,10 +17,7 @@ pub(crate) struct Contestant {
 impl Contestant {
     /// Our own.
     pub(crate) fn ours() -> Contestant {
-        Contestant {
-            name: "onepoll".to_owned(),
-            command: None,
-        }
+        Contestant { name: "onepoll".to_owned(), command: None }
     }
 
     /// Another one, as the caller names it: `NAME=COMMAND`.
@@ -30,10 +27,7 @@ impl Contestant {
     }
 
     pub(crate) fn other(name: &str, command: &str) -> Contestant {
-        Contestant {
-            name: name.to_owned(),
-            command: Some(command.to_owned()),
-        }
+        Contestant { name: name.to_owned(), command: Some(command.to_owned()) }
     }
 
     /// Starts it on ports of its own, by way of the words of `launcher`, if there are any.
@@ -49,13 +43,8 @@ impl Contestant {
             String::clone,
         );
         let port = |address: SocketAddr| address.port().to_string();
-        let listens = [
-            Some(main),
-            Some(diag).filter(|_| command.contains("{diag}")),
-        ];
-        let command = command
-            .replace("{port}", &port(main))
-            .replace("{diag}", &port(diag));
+        let listens = [Some(main), Some(diag).filter(|_| command.contains("{diag}"))];
+        let command = command.replace("{port}", &port(main)).replace("{diag}", &port(diag));
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("exec {launcher} {command}")]);
         shell.stdout(Stdio::null()).stderr(Stdio::null());

@@ -39,36 +39,11 @@ pub(crate) struct Case {
 }
 
 const CASES: [Case; 5] = [
-    Case {
-        name: "1 connection",
-        connections: 1,
-        depth: 1,
-        idle: 0,
-    },
-    Case {
-        name: "64 connections",
-        connections: 64,
-        depth: 1,
-        idle: 0,
-    },
-    Case {
-        name: "1000 connections",
-        connections: 1000,
-        depth: 1,
-        idle: 0,
-    },
-    Case {
-        name: "64 connections, 16 requests at once",
-        connections: 64,
-        depth: 16,
-        idle: 0,
-    },
-    Case {
-        name: "64 connections beside 9000 idle ones",
-        connections: 64,
-        depth: 1,
-        idle: 9000,
-    },
+    Case { name: "1 connection", connections: 1, depth: 1, idle: 0 },
+    Case { name: "64 connections", connections: 64, depth: 1, idle: 0 },
+    Case { name: "1000 connections", connections: 1000, depth: 1, idle: 0 },
+    Case { name: "64 connections, 16 requests at once", connections: 64, depth: 16, idle: 0 },
+    Case { name: "64 connections beside 9000 idle ones", connections: 64, depth: 1, idle: 9000 },
 ];
 
 /// What one run showed.
@@ -98,10 +73,8 @@ fn main() {
         (1, Duration::from_secs(1), &CASES[..1])
     };
     let chosen = |case: &&Case| {
-        let mut words = words
-            .iter()
-            .filter(|word| !word.starts_with("--") && !word.contains('='))
-            .peekable();
+        let mut words =
+            words.iter().filter(|word| !word.starts_with("--") && !word.contains('=')).peekable();
         words.peek().is_none() || words.any(|word| case.name.contains(word.as_str()))
     };
     let descriptors = raise_descriptors();
@@ -110,18 +83,13 @@ fn main() {
     let target = folder.parent().expect("it is in the target folder");
     let [server_core, wrk_core] = cores();
     let launcher = format!("taskset -c {server_core}");
-    let servers: Vec<Process> = contestants
-        .iter()
-        .map(|contestant| contestant.start(&launcher))
-        .collect();
+    let servers: Vec<Process> =
+        contestants.iter().map(|contestant| contestant.start(&launcher)).collect();
     let mut report = Report::new(contestants.iter().map(|contestant| contestant.name.clone()));
     for case in cases.iter().filter(chosen) {
         let needed = case.connections + case.idle + 100;
         if descriptors < needed as u64 {
-            println!(
-                "{}: that takes {needed} descriptors (ulimit -Hn)\n",
-                case.name
-            );
+            println!("{}: that takes {needed} descriptors (ulimit -Hn)\n", case.name);
             continue;
         }
         let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
@@ -135,19 +103,13 @@ fn main() {
             fs::write(target.join(name), text).expect("a file");
         }
     }
-    println!(
-        "The tables are in {0}/wire.md, a chart in {0}/wire.svg.",
-        target.display()
-    );
+    println!("The tables are in {0}/wire.md, a chart in {0}/wire.svg.", target.display());
 }
 
 /// Allows as many descriptors as we may have, to us and to those that we start.
 fn raise_descriptors() -> u64 {
     let limits = getrlimit(Resource::Nofile);
-    let most = Rlimit {
-        current: limits.maximum,
-        ..limits
-    };
+    let most = Rlimit { current: limits.maximum, ..limits };
     setrlimit(Resource::Nofile, most).expect("no more than the hard limit");
     limits.maximum.unwrap_or(u64::MAX)
 }
@@ -155,9 +117,7 @@ fn raise_descriptors() -> u64 {
 /// Ours, those that the caller names, and nginx if it is here.
 fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     let mut all = vec![Contestant::ours()];
-    let named = words
-        .iter()
-        .filter(|word| !word.starts_with("--") && word.contains('='));
+    let named = words.iter().filter(|word| !word.starts_with("--") && word.contains('='));
     all.extend(named.map(|word| Contestant::parse(word)));
     let variables = std::env::vars();
     let peers = variables.filter_map(|(name, command)| {
@@ -236,10 +196,7 @@ fn wrk(server: &Process, case: &Case, time: Duration, core: usize, script: &Path
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string(), "wrk", "-t1", "--latency"]);
     command.args([format!("-c{}", case.connections), format!("-d{seconds}")]);
-    command
-        .arg("-s")
-        .arg(script)
-        .arg(format!("http://{}/hello", server.main));
+    command.arg("-s").arg(script).arg(format!("http://{}/hello", server.main));
     command.args(["--", &case.depth.to_string()]);
     let output = command.output().expect("wrk is here");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -17,9 +17,8 @@ pub(crate) fn read(text: &str) -> Option<Run> {
         lines.find_map(|line| Some(line.strip_prefix(key)?.trim()))
     };
     let number = |word: &str| word.parse::<f64>().ok();
-    let errors = text
-        .lines()
-        .filter(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
+    let errors =
+        text.lines().filter(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
     Some(Run {
         rate: behind("Requests/sec:").and_then(number)?,
         cpu: 0.0,
@@ -44,10 +43,7 @@ fn micros(text: &str) -> Option<f64> {
 
 impl Report {
     pub(crate) fn new(names: impl Iterator<Item = String>) -> Report {
-        Report {
-            names: names.collect(),
-            rows: Vec::new(),
-        }
+        Report { names: names.collect(), rows: Vec::new() }
     }
 
     /// Adds all runs of a case, server by server, and prints what they come to.
@@ -73,13 +69,7 @@ impl Report {
         );
         for (name, run) in self.names.iter().zip(runs) {
             let remark = if run.errors > 0 { " (with errors)" } else { "" };
-            let Run {
-                rate,
-                cpu,
-                p50,
-                p99,
-                ..
-            } = run;
+            let Run { rate, cpu, p50, p99, .. } = run;
             let ratio = cpu / ours;
             let [p50, p99] = [p50, p99].map(|&time| match time {
                 // wrk does not know, as is common with several requests at once.

@@ -30,10 +30,9 @@ impl Address {
     pub fn candidates(self) -> Vec<SocketAddr> {
         match self {
             Address::One(address) => vec![address],
-            Address::Every(port) => vec![
-                (Ipv6Addr::UNSPECIFIED, port).into(),
-                (Ipv4Addr::UNSPECIFIED, port).into(),
-            ],
+            Address::Every(port) => {
+                vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+            }
         }
     }
 }
@@ -83,20 +82,11 @@ mod tests {
             ("8080", Address::Every(8080)),
             (":8080", Address::Every(8080)),
             ("0", Address::Every(0)),
-            (
-                "127.0.0.1:8080",
-                Address::One(([127, 0, 0, 1], 8080).into()),
-            ),
+            ("127.0.0.1:8080", Address::One(([127, 0, 0, 1], 8080).into())),
             ("0.0.0.0:80", Address::One(([0, 0, 0, 0], 80).into())),
-            (
-                "[::1]:8080",
-                Address::One((Ipv6Addr::LOCALHOST, 8080).into()),
-            ),
+            ("[::1]:8080", Address::One((Ipv6Addr::LOCALHOST, 8080).into())),
             ("[::]:0", Address::Every(0)),
-            (
-                "localhost:8080",
-                Address::One(([127, 0, 0, 1], 8080).into()),
-            ),
+            ("localhost:8080", Address::One(([127, 0, 0, 1], 8080).into())),
             ("LocalHost:1", Address::One(([127, 0, 0, 1], 1).into())),
         ] {
             assert_eq!(text.parse(), Ok(address), "{text:?}");
@@ -132,10 +122,7 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_parsed() {
         for text in ["127.0.0.1:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080"] {
-            assert_eq!(
-                text.parse::<Address>().expect("an address").to_string(),
-                text
-            );
+            assert_eq!(text.parse::<Address>().expect("an address").to_string(), text);
         }
     }
 }

@@ -159,19 +159,13 @@ impl Setting {
     }
 
     fn lacks_value(&self, flag: &str) -> UsageError {
-        UsageError::new(format!(
-            "{flag} lacks its value: expected {}",
-            self.accepted
-        ))
+        UsageError::new(format!("{flag} lacks its value: expected {}", self.accepted))
     }
 }
 
 impl UsageError {
     fn new(line: String) -> UsageError {
-        UsageError {
-            line,
-            in_probe: false,
-        }
+        UsageError { line, in_probe: false }
     }
 
     /// The exit status: 2, or 1 for a probe, as container engines reserve 2 (Dockerfile reference,
@@ -202,13 +196,8 @@ fn unknown(error: lexopt::Error) -> UsageError {
         }
         other => other.to_string(),
     };
-    let flags = SETTINGS
-        .each_ref()
-        .map(|setting| format!("--{}", setting.flag))
-        .join(", ");
-    UsageError::new(format!(
-        "{what}: expected {flags}, --probe, --help or --version"
-    ))
+    let flags = SETTINGS.each_ref().map(|setting| format!("--{}", setting.flag)).join(", ");
+    UsageError::new(format!("{what}: expected {flags}, --probe, --help or --version"))
 }
 
 /// The value of a flag: attached by an equals sign, or the next argument unless that is a flag.
@@ -240,25 +229,11 @@ fn help() -> String {
     let mut row = |option: &str, help: &str| {
         writeln!(text, "  {option:<27} {help}").expect("a string takes any text");
     };
-    for Setting {
-        flag,
-        value,
-        variable,
-        help,
-        get,
-        ..
-    } in &SETTINGS
-    {
+    for Setting { flag, value, variable, help, get, .. } in &SETTINGS {
         row(format!("--{flag} {value}").trim_end(), help);
-        row(
-            "",
-            &format!("[env: {variable}] [default: {}]", get(&defaults)),
-        );
+        row("", &format!("[env: {variable}] [default: {}]", get(&defaults)));
     }
-    row(
-        "--probe [URL]",
-        "GET URL, or the server's own /ready, and exit",
-    );
+    row("--probe [URL]", "GET URL, or the server's own /ready, and exit");
     row("-h, --help", "print this text");
     row("-V, --version", "print the version");
     write!(
@@ -307,10 +282,7 @@ mod tests {
             ("RUST_LOG", ""),
         ];
         let expected = Options {
-            timeouts: Timeouts {
-                idle: Duration::from_secs(90),
-                ..Timeouts::default()
-            },
+            timeouts: Timeouts { idle: Duration::from_secs(90), ..Timeouts::default() },
             schedule: Schedule {
                 drain: Duration::from_secs(3),
                 idle_grace: Duration::from_secs(2),
@@ -318,10 +290,7 @@ mod tests {
             },
             ..Options::default()
         };
-        assert_eq!(
-            parse(&["--drain", "3s"], &variables),
-            Ok(Command::Serve(Box::new(expected)))
-        );
+        assert_eq!(parse(&["--drain", "3s"], &variables), Ok(Command::Serve(Box::new(expected))));
     }
 
     /// Options in which no setting has its default.
@@ -381,19 +350,13 @@ mod tests {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         assert_eq!(parse(&flags, &[]), Ok(Command::Serve(Box::new(all_set()))));
         let variables: Vec<_> = SETTINGS.iter().map(|at| at.variable).zip(values).collect();
-        assert_eq!(
-            parse(&[], &variables),
-            Ok(Command::Serve(Box::new(all_set())))
-        );
+        assert_eq!(parse(&[], &variables), Ok(Command::Serve(Box::new(all_set()))));
     }
 
     #[test]
     fn of_a_repeated_flag_the_last_one_wins() {
         let expected = Options {
-            schedule: Schedule {
-                drain: Duration::from_secs(2),
-                ..Options::default().schedule
-            },
+            schedule: Schedule { drain: Duration::from_secs(2), ..Options::default().schedule },
             ..Options::default()
         };
         assert_eq!(
@@ -410,48 +373,16 @@ mod tests {
                      --drain, --idle-grace, --lame-duck, \
                      --log, --probe, --help or --version";
         for (args, variables, message) in [
-            (
-                &["--drain", "5x"][..],
-                &[][..],
-                format!("--drain '5x': expected {DURATIONS}"),
-            ),
-            (
-                &["--listen=a:b"],
-                &[],
-                format!("--listen 'a:b': expected {ADDRESSES}"),
-            ),
-            (
-                &["--log", "loud\n"],
-                &[],
-                format!("--log 'loud\\n': expected {LEVELS}"),
-            ),
-            (
-                &[],
-                &[("ONEPOLL_LOG", "a=b")],
-                format!("ONEPOLL_LOG 'a=b': expected {LEVELS}"),
-            ),
-            (
-                &["--port", "1"],
-                &[],
-                format!("unknown option '--port': {flags}"),
-            ),
+            (&["--drain", "5x"][..], &[][..], format!("--drain '5x': expected {DURATIONS}")),
+            (&["--listen=a:b"], &[], format!("--listen 'a:b': expected {ADDRESSES}")),
+            (&["--log", "loud\n"], &[], format!("--log 'loud\\n': expected {LEVELS}")),
+            (&[], &[("ONEPOLL_LOG", "a=b")], format!("ONEPOLL_LOG 'a=b': expected {LEVELS}")),
+            (&["--port", "1"], &[], format!("unknown option '--port': {flags}")),
             (&["-x"], &[], format!("unknown option '-x': {flags}")),
-            (
-                &["8080"],
-                &[],
-                format!("unexpected argument '8080': {flags}"),
-            ),
-            (
-                &["--help=me"],
-                &[],
-                format!("--help takes no value, but was given 'me': {flags}"),
-            ),
+            (&["8080"], &[], format!("unexpected argument '8080': {flags}")),
+            (&["--help=me"], &[], format!("--help takes no value, but was given 'me': {flags}")),
         ] {
-            assert_eq!(
-                parse(args, variables),
-                Err(message),
-                "{args:?} {variables:?}"
-            );
+            assert_eq!(parse(args, variables), Err(message), "{args:?} {variables:?}");
         }
     }
 
@@ -481,29 +412,19 @@ mod tests {
         let own = ("ONEPOLL_LOG", "debug");
         assert_eq!(log(&[], &[others, own]), (LevelFilter::Debug, None));
         assert_eq!(log(&["--log=off"], &[others]), (LevelFilter::Off, None));
-        assert_eq!(
-            log(&[], &[("RUST_LOG", "onepoll")]),
-            (LevelFilter::Trace, None)
-        );
+        assert_eq!(log(&[], &[("RUST_LOG", "onepoll")]), (LevelFilter::Trace, None));
     }
 
     #[test]
     fn a_switch_needs_no_value_and_takes_one_that_is_attached() {
-        let shared = |on| {
-            Ok(Command::Serve(Box::new(Options {
-                reuse_port: on,
-                ..Options::default()
-            })))
-        };
+        let shared =
+            |on| Ok(Command::Serve(Box::new(Options { reuse_port: on, ..Options::default() })));
         let on = [("ONEPOLL_REUSE_PORT", "true")];
         assert_eq!(parse(&["--reuse-port"], &[]), shared(true));
         assert_eq!(parse(&["--reuse-port=false"], &on), shared(false));
         assert_eq!(parse(&[], &on), shared(true));
         let error = parse(&["--reuse-port=maybe"], &[]).expect_err("neither");
-        assert_eq!(
-            error,
-            "--reuse-port 'maybe': expected true, false, yes, no, on, off, 1 or 0"
-        );
+        assert_eq!(error, "--reuse-port 'maybe': expected true, false, yes, no, on, off, 1 or 0");
     }
 
     #[test]
@@ -517,49 +438,26 @@ mod tests {
         let diag = [("ONEPOLL_DIAG", "[::]:9")];
         let ours = format!("http://127.0.0.1:{}/ready", default_port(Service::Diag));
         assert_eq!(probe(&["--probe"], &[]), probes(&ours));
-        assert_eq!(
-            probe(&["--probe"], &diag),
-            probes("http://127.0.0.1:9/ready")
-        );
-        assert_eq!(
-            probe(&["--probe", "--diag", ":7"], &diag),
-            probes("http://127.0.0.1:7/ready")
-        );
+        assert_eq!(probe(&["--probe"], &diag), probes("http://127.0.0.1:9/ready"));
+        assert_eq!(probe(&["--probe", "--diag", ":7"], &diag), probes("http://127.0.0.1:7/ready"));
         let url = "http://127.0.0.1:5/x";
         assert_eq!(probe(&["--probe", url], &diag), probes(url));
-        assert_eq!(
-            probe(&[&format!("--probe={url}"), "--log=off"], &[]),
-            probes(url)
-        );
+        assert_eq!(probe(&[&format!("--probe={url}"), "--log=off"], &[]), probes(url));
         let error = probe(&["--probe", "ftp://a"], &[]).expect_err("no URL");
         assert_eq!(error, format!("--probe 'ftp://a': expected {URLS}"));
     }
 
     #[test]
     fn help_names_every_setting_with_its_default() {
-        let Ok(Command::Print(help)) = parse(&["--help"], &[]) else {
-            panic!("help is printed")
-        };
-        for Setting {
-            flag,
-            variable,
-            get,
-            ..
-        } in &SETTINGS
-        {
+        let Ok(Command::Print(help)) = parse(&["--help"], &[]) else { panic!("help is printed") };
+        for Setting { flag, variable, get, .. } in &SETTINGS {
             let default = get(&Options::default());
             assert!(help.contains(&format!("  --{flag} ")), "{flag}");
-            assert!(
-                help.contains(&format!("[env: {variable}] [default: {default}]")),
-                "{flag}"
-            );
+            assert!(help.contains(&format!("[env: {variable}] [default: {default}]")), "{flag}");
         }
         for line in help.lines() {
             assert!(line.len() <= 80, "it fits on a terminal: {line}");
         }
-        assert_eq!(
-            parse(&["-V"], &[]),
-            Ok(Command::Print(format!("onepoll {VERSION}\n")))
-        );
+        assert_eq!(parse(&["-V"], &[]), Ok(Command::Print(format!("onepoll {VERSION}\n"))));
     }
 }

@@ -270,17 +270,11 @@ fn parse_rust_log(text: &str) -> (Option<LevelFilter>, Option<String>) {
         Some((directives, _)) => (directives, Some(&text[directives.len()..])),
         None => (text, None),
     };
-    for directive in directives
-        .split(',')
-        .map(str::trim_ascii)
-        .filter(|word| !word.is_empty())
-    {
-        let (target, level) = directive
-            .split_once('=')
-            .unwrap_or(match directive.parse() {
-                Ok::<LevelFilter, _>(_) => ("", directive),
-                Err(_) => (directive, "trace"),
-            });
+    for directive in directives.split(',').map(str::trim_ascii).filter(|word| !word.is_empty()) {
+        let (target, level) = directive.split_once('=').unwrap_or(match directive.parse() {
+            Ok::<LevelFilter, _>(_) => ("", directive),
+            Err(_) => (directive, "trace"),
+        });
         match (target.trim_ascii(), level.trim_ascii().parse()) {
             ("", Ok(level)) => default = Some(level),
             ("onepoll", Ok(level)) => own = Some(level),
@@ -308,11 +302,7 @@ pub fn quoted(text: &OsStr) -> String {
 
 /// A duration in the form that [`duration`] accepts.
 fn shown(duration: Duration) -> String {
-    if duration.is_zero() {
-        "0s".to_owned()
-    } else {
-        format!("{duration:?}")
-    }
+    if duration.is_zero() { "0s".to_owned() } else { format!("{duration:?}") }
 }
 
 fn switch(text: &str) -> Option<bool> {
@@ -334,9 +324,7 @@ fn count(text: &str) -> Option<Option<usize>> {
     if text.eq_ignore_ascii_case("auto") {
         return Some(None);
     }
-    number(text, CONNECTIONS_MAX)
-        .filter(|&count| count > 0)
-        .map(Some)
+    number(text, CONNECTIONS_MAX).filter(|&count| count > 0).map(Some)
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -364,11 +352,7 @@ mod tests {
     #[test]
     fn durations_have_a_unit_and_a_maximum() {
         for (text, millis) in [("5s", 5_000), ("250ms", 250), ("2m", 120_000), ("0s", 0)] {
-            assert_eq!(
-                duration(text),
-                Some(Duration::from_millis(millis)),
-                "{text:?}"
-            );
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text:?}");
         }
         assert_eq!(duration("1440m"), Some(DURATION_MAX));
         for text in [
@@ -434,11 +418,7 @@ mod tests {
             ("onepoll=error , warn", Some(Error), None),
             ("warn,hyper=info", Some(Warn), Some("hyper=info")),
             ("hyper=info", None, Some("hyper=info")),
-            (
-                "hyper,tokio::net=trace,info",
-                Some(Info),
-                Some("hyper,tokio::net=trace"),
-            ),
+            ("hyper,tokio::net=trace,info", Some(Info), Some("hyper,tokio::net=trace")),
             ("onepoll::http=trace", None, Some("onepoll::http=trace")),
             ("onepoll=loud", None, Some("onepoll=loud")),
             ("info/some.*text", Some(Info), Some("/some.*text")),

@@ -38,20 +38,13 @@ impl Target {
             Address::One(address) => vec![connectable(address)],
             Address::Every(port) => loopback(port),
         };
-        Target {
-            authority: addresses[0].to_string(),
-            addresses,
-            path: "/ready".to_owned(),
-        }
+        Target { authority: addresses[0].to_string(), addresses, path: "/ready".to_owned() }
     }
 }
 
 /// The loopback addresses of both IP versions.
 fn loopback(port: u16) -> Vec<SocketAddr> {
-    vec![
-        (Ipv4Addr::LOCALHOST, port).into(),
-        (Ipv6Addr::LOCALHOST, port).into(),
-    ]
+    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 
 /// The address to connect to for an address that a server listens on.
@@ -108,10 +101,7 @@ impl fmt::Display for Target {
 /// HTTP/1, or none in time.
 pub fn probe(target: &Target) -> Result<(), String> {
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut attempts = target
-        .addresses
-        .iter()
-        .map(|&address| request(target, address, deadline));
+    let mut attempts = target.addresses.iter().map(|&address| request(target, address, deadline));
     // The first error is reported: the host may not have the other IP version.
     let first = attempts.next().expect("a target has an address");
     let response = first.or_else(|error| attempts.find_map(Result::ok).ok_or(error));
@@ -132,9 +122,7 @@ struct StatusLine {
 
 fn request(target: &Target, address: SocketAddr, deadline: Instant) -> io::Result<StatusLine> {
     let mut stream = TcpStream::connect_timeout(&address, time_left(deadline)?)?;
-    let Target {
-        path, authority, ..
-    } = target;
+    let Target { path, authority, .. } = target;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.set_write_timeout(Some(time_left(deadline)?))?;
     stream.write_all(request.as_bytes())?;
@@ -160,11 +148,7 @@ fn request(target: &Target, address: SocketAddr, deadline: Instant) -> io::Resul
 /// The time left before `deadline`, and an error at zero, which a socket takes for no timeout.
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(ErrorKind::TimedOut.into())
-    } else {
-        Ok(left)
-    }
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// The status line and the length of the head, once the head is complete.
@@ -194,19 +178,11 @@ mod tests {
     #[test]
     fn urls_have_an_address_and_perhaps_a_port_and_a_path() {
         for (url, addresses, path) in [
-            (
-                "http://127.0.0.1:8081/ready",
-                &["127.0.0.1:8081"][..],
-                "/ready",
-            ),
+            ("http://127.0.0.1:8081/ready", &["127.0.0.1:8081"][..], "/ready"),
             ("http://127.0.0.1", &["127.0.0.1:80"], "/"),
             ("http://[::1]/a?b", &["[::1]:80"], "/a?b"),
             ("http://[::1]:1/", &["[::1]:1"], "/"),
-            (
-                "http://localhost/ready",
-                &["127.0.0.1:80", "[::1]:80"],
-                "/ready",
-            ),
+            ("http://localhost/ready", &["127.0.0.1:80", "[::1]:80"], "/ready"),
             ("http://LOCALHOST:1/", &["127.0.0.1:1", "[::1]:1"], "/"),
             ("http://0.0.0.0:1/", &["127.0.0.1:1"], "/"),
             ("http://[::]:1/", &["127.0.0.1:1", "[::1]:1"], "/"),
@@ -260,10 +236,7 @@ mod tests {
         let target: Target = format!("http://{address}/x?y").parse().expect("a URL");
         let result = probe(&target);
         let request = server.join().expect("no panic");
-        assert!(
-            request.starts_with("GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:"),
-            "{request}"
-        );
+        assert!(request.starts_with("GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
         result.map_err(|reason| reason.replace(&address.to_string(), "it"))
     }
 
@@ -276,20 +249,14 @@ mod tests {
             Ok(())
         );
         for (response, reason) in [
-            (
-                "HTTP/1.1 503 Service Unavailable\r\n\r\n",
-                "responded with 503 Service Unavailable",
-            ),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "responded with 503 Service Unavailable"),
             ("HTTP/1.1 301 \r\n\r\n", "responded with 301 "),
         ] {
             assert_eq!(probe_of(response), Err(format!("http://it/x?y {reason}")));
         }
         for (response, reason) in [
             ("", "connection closed without a response"),
-            (
-                "HTTP/1.1 200 OK\r\n",
-                "connection closed without a response",
-            ),
+            ("HTTP/1.1 200 OK\r\n", "connection closed without a response"),
             ("220 mail\r\n\r\n", "the response is not HTTP/1"),
         ] {
             assert_eq!(probe_of(response), Err(format!("http://it/x?y: {reason}")));
@@ -303,10 +270,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let target: Target = format!("http://{address}/").parse().expect("a URL");
         let reason = probe(&target).expect_err("no response comes");
-        assert_eq!(
-            reason,
-            format!("http://{address}/ did not respond within 2s")
-        );
+        assert_eq!(reason, format!("http://{address}/ did not respond within 2s"));
 
         drop(listener);
         let reason = probe(&target).expect_err("nothing listens");
@@ -319,9 +283,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            stream
-                .set_read_timeout(Some(pause))
-                .expect("a socket option");
+            stream.set_read_timeout(Some(pause)).expect("a socket option");
             let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
             // The read between two writes times out: a pause.
             for _ in 0..100 {
@@ -356,9 +318,7 @@ mod tests {
         let target = Target::ready_at(Address::Every(port));
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
-                .expect("it reads");
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it reads");
         });
         assert_eq!(probe(&target), Ok(()));
         server.join().expect("no panic");

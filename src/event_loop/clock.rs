@@ -76,10 +76,7 @@ pub fn since_1970() -> Duration {
 pub fn date() -> (u64, Duration) {
     let since_1970 = since_1970();
     let into_the_second = Duration::from_nanos(since_1970.subsec_nanos().into());
-    (
-        since_1970.as_secs(),
-        Duration::from_secs(1) - into_the_second,
-    )
+    (since_1970.as_secs(), Duration::from_secs(1) - into_the_second)
 }
 
 /// A duration in nanoseconds, of which a word holds five hundred years.

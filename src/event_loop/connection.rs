@@ -222,10 +222,7 @@ impl<S: Socket> Connection<S> {
             return self.send_deferred(Next::Full, shared);
         }
         let at = match self.state {
-            State::Body {
-                request: Some(request),
-                ..
-            } => Next::Body(request),
+            State::Body { request: Some(request), .. } => Next::Body(request),
             State::Delayed(response) => Next::Delayed(response),
             State::Deferred => self.next(),
             _ => Next::Head,
@@ -286,9 +283,7 @@ impl<S: Socket> Connection<S> {
     fn send<O: Observer>(&mut self, served: &Served, next: Next, shared: &mut Shared<O>) -> Step {
         let routes = &shared.routes[self.service as usize];
         let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
-        let sent = self
-            .stream
-            .send(output, served.body, next, routes, traffic)?;
+        let sent = self.stream.send(output, served.body, next, routes, traffic)?;
         self.go_on(sent, next, shared.now)
     }
 
@@ -342,10 +337,7 @@ impl<S: Socket> Connection<S> {
             (Sent::All, Next::Full) => State::Queued,
             (Sent::All, Next::Close) => {
                 self.stream.shutdown_write()?;
-                State::HalfClosed {
-                    heard: false,
-                    rounds: HALF_CLOSED_ROUNDS_MAX,
-                }
+                State::HalfClosed { heard: false, rounds: HALF_CLOSED_ROUNDS_MAX }
             }
         };
         Ok(sent != Sent::None)
@@ -353,9 +345,7 @@ impl<S: Socket> Connection<S> {
 
     /// What comes next once all that is unsent has been sent.
     fn next(&self) -> Next {
-        self.stream
-            .unsent()
-            .map_or(Next::Head, |unsent| unsent.next)
+        self.stream.unsent().map_or(Next::Head, |unsent| unsent.next)
     }
 
     /// Whether another request has begun. Stray line ends do not begin one.
@@ -400,10 +390,9 @@ impl<S: Socket> Connection<S> {
                 let head_only = Head::asks_for_fields_only(&self.unparsed);
                 self.give_up(head_only, shared)
             }
-            State::Body {
-                request: Some(request),
-                ..
-            } => self.give_up(request.is_head_only(), shared),
+            State::Body { request: Some(request), .. } => {
+                self.give_up(request.is_head_only(), shared)
+            }
             State::Delayed(_) => self.wake(shared),
             State::Deferred => self.finish_deferred(shared),
             State::Idle
@@ -420,19 +409,14 @@ impl<S: Socket> Connection<S> {
 
     /// Tells a client that its request has taken too long.
     fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Step {
-        let (routes, output) = (
-            &shared.routes[self.service as usize],
-            &mut shared.output.bytes,
-        );
+        let (routes, output) = (&shared.routes[self.service as usize], &mut shared.output.bytes);
         output.clear();
         let (observer, why) = (&mut shared.observer, Refusal::Timeout);
         refuse(routes, observer, why, head_only, &self.unparsed, output);
         shared.traffic.responses += 1;
         self.unparsed = Box::default();
         let (next, traffic) = (Next::Close, &mut shared.traffic);
-        let sent = self
-            .stream
-            .send(output, UnsentBody::NONE, next, routes, traffic)?;
+        let sent = self.stream.send(output, UnsentBody::NONE, next, routes, traffic)?;
         self.go_on(sent, next, shared.now)
     }
 

@@ -71,10 +71,7 @@ impl<O> Shared<O> {
             closing: [false; Service::ALL.len()],
             force_close: false,
             input: vec![0; INPUT].into_boxed_slice(),
-            output: Output {
-                bytes: Vec::with_capacity(OUTPUT),
-                pages: 0,
-            },
+            output: Output { bytes: Vec::with_capacity(OUTPUT), pages: 0 },
             traffic: Traffic::default(),
             now: Instant::FIRST,
             observer,
@@ -176,11 +173,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Until when there is nothing to do unless an event comes.
     pub fn next_run(&self) -> Instant {
-        if self.has_work() {
-            self.shared.now
-        } else {
-            self.timers.next()
-        }
+        if self.has_work() { self.shared.now } else { self.timers.next() }
     }
 
     /// Whether a connection has more to do although no event will come.
@@ -396,11 +389,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// response loses nothing by it.
     pub fn abort(&mut self) {
         for slot in 0..self.slots.capacity() {
-            if self
-                .slots
-                .get(slot)
-                .is_some_and(|it| it.timeout() == Timeout::Deferred)
-            {
+            if self.slots.get(slot).is_some_and(|it| it.timeout() == Timeout::Deferred) {
                 self.abort_deferred(slot);
             }
         }
@@ -419,11 +408,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn abort_deferred(&mut self, slot: usize) {
         self.force_close_at.insert(slot, self.shared.now);
         self.read_once_more(slot);
-        if self
-            .slots
-            .get(slot)
-            .is_some_and(|it| it.timeout() == Timeout::Deferred)
-        {
+        if self.slots.get(slot).is_some_and(|it| it.timeout() == Timeout::Deferred) {
             self.time_out(slot);
         }
         // A socket that is closed with something unread in it is reset.

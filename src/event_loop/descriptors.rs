@@ -18,10 +18,7 @@ use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
 /// limit is for programs that use select(2).
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
+    let raised = Rlimit { current: limit.maximum, ..limit };
     // If this fails, the soft limit stays in force.
     let _ = setrlimit(Resource::Nofile, raised);
 }
@@ -37,9 +34,7 @@ pub fn connections_max(requested: Option<usize>) -> io::Result<usize> {
     let used = open().unwrap_or(lowest.unsigned_abs().into());
     let used = usize::try_from(used).unwrap_or(usize::MAX);
     let limit = getrlimit(Resource::Nofile).current;
-    let limit = limit.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    });
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let max = main_max(limit, used).ok_or_else(|| io::Error::from(Errno::MFILE))?;
     if let Some(requested) = requested.filter(|&requested| requested > max) {
         warn!(

@@ -110,10 +110,7 @@ impl Listener {
         let number = descriptor.as_raw_fd();
         let socket = Socket::from(descriptor);
         let listens = socket.is_listener().unwrap_or(false);
-        let address = socket
-            .local_addr()
-            .ok()
-            .and_then(|address| address.as_socket());
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket());
         let Some(address) = address.filter(|_| listens) else {
             let name = service.name();
             let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
@@ -362,10 +359,7 @@ impl Settings {
 /// Puts the service and its address ahead of what the kernel says.
 fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
     let title = service.title();
-    io::Error::new(
-        error.kind(),
-        format!("{title} cannot listen on {address}: {error}"),
-    )
+    io::Error::new(error.kind(), format!("{title} cannot listen on {address}: {error}"))
 }
 
 /// The connections that a listening socket may get.
@@ -391,12 +385,8 @@ impl Reach {
         if !self.covers(diag) && !diag.covers(self) {
             return Ok(());
         }
-        let (main, on, diag, at) = (
-            Service::Main.title(),
-            self.address,
-            Service::Diag.title(),
-            diag.address,
-        );
+        let (main, on, diag, at) =
+            (Service::Main.title(), self.address, Service::Diag.title(), diag.address);
         let what = format!("{main} on {on} and {diag} on {at} cannot share a port");
         Err(io::Error::new(ErrorKind::AddrInUse, what))
     }
@@ -440,10 +430,8 @@ fn bind_first<T>(
 ) -> Result<T, (SocketAddr, io::Error)> {
     let is_last_word = |error: &io::Error| {
         let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        matches!(
-            error.kind(),
-            ErrorKind::AddrInUse | ErrorKind::PermissionDenied
-        ) || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
+        matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied)
+            || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
     };
     let mut candidates = candidates.iter().peekable();
     loop {
@@ -526,11 +514,7 @@ mod tests {
             listener.classify(Errno::PERM.into());
         }
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
-        assert_eq!(
-            lost(&mut listener),
-            ACCEPTS_PER_TICK,
-            "one that comes resets the count"
-        );
+        assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "one that comes resets the count");
         let without_code = io::Error::other("an address of length 0");
         assert!(matches!(listener.classify(without_code), Accepted::Lost));
     }
@@ -540,9 +524,7 @@ mod tests {
         let poll = Poll::new().expect("a poll");
         let candidates = [loopback.parse().expect("an address")];
         let mut listener = Listener::bind(Service::Main, &candidates, false).ok()?;
-        listener
-            .listen(poll.registry(), Token(0))
-            .expect("it listens");
+        listener.listen(poll.registry(), Token(0)).expect("it listens");
         let address = listener.address();
         Some((listener, address))
     }
@@ -599,15 +581,12 @@ mod tests {
         let ours = theirs.try_clone().expect("a descriptor");
         let mut poll = Poll::new().expect("a poll");
         let mut listener = Listener::inherit(Service::Main, ours.into()).expect("it listens");
-        listener
-            .listen(poll.registry(), Token(0))
-            .expect("it listens");
+        listener.listen(poll.registry(), Token(0)).expect("it listens");
         let address = listener.address();
         listener.leave(poll.registry()).expect("it was registered");
         let _client = std::net::TcpStream::connect(address).expect("it listens");
         let mut events = Events::with_capacity(8);
-        poll.poll(&mut events, Some(Duration::ZERO))
-            .expect("no error");
+        poll.poll(&mut events, Some(Duration::ZERO)).expect("no error");
         assert!(events.is_empty(), "the poll does not watch it any more");
         theirs.accept().expect("the connection is theirs");
     }
@@ -633,10 +612,7 @@ mod tests {
         }
         // An inherited socket may be for IPv6 alone.
         let [v6, v4] = ["[::]:1", "0.0.0.0:1"].map(|text| text.parse().expect("an address"));
-        let alone = Reach {
-            is_dual: false,
-            ..Reach::of(v6)
-        };
+        let alone = Reach { is_dual: false, ..Reach::of(v6) };
         assert!(alone.require_apart(Reach::of(v4)).is_ok());
         assert!(alone.require_apart(Reach::of(v6)).is_err());
     }
@@ -649,16 +625,8 @@ mod tests {
             ([None, None], vec![v6], None),
             ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
             ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
-            (
-                [Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)],
-                vec![v6, v4],
-                Some(v4),
-            ),
-            (
-                [Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)],
-                vec![v6, v4],
-                Some(v4),
-            ),
+            ([Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)], vec![v6, v4], Some(v4)),
+            ([Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)], vec![v6, v4], Some(v4)),
             ([Some(Errno::INVAL), None], vec![v6, v4], None),
             ([Some(Errno::NOPROTOOPT), None], vec![v6, v4], None),
             ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
@@ -670,11 +638,7 @@ mod tests {
                 calls.borrow_mut().push(address);
                 errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
             });
-            assert_eq!(
-                bound.err().map(|(address, _)| address),
-                blamed,
-                "{errors:?}"
-            );
+            assert_eq!(bound.err().map(|(address, _)| address), blamed, "{errors:?}");
             assert_eq!(calls.into_inner(), tried, "{errors:?}");
         }
     }

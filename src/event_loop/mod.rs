@@ -148,11 +148,7 @@ impl<O: Observer> Server<O> {
         }
         for listener in open.iter().flatten() {
             let (service, address) = (listener.service(), listener.address());
-            let origin = if listener.is_inherited() {
-                ", inherited"
-            } else {
-                ""
-            };
+            let origin = if listener.is_inherited() { ", inherited" } else { "" };
             info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
         }
         let now = Instant::now();
@@ -504,9 +500,7 @@ fn time_left(until: Instant, now: Instant) -> Option<Duration> {
 fn require_memory() -> io::Result<()> {
     let mut pieces: [Vec<u8>; 16] = Default::default();
     let size = START_MEMORY / pieces.len();
-    let reserved = pieces
-        .iter_mut()
-        .try_for_each(|piece| piece.try_reserve_exact(size));
+    let reserved = pieces.iter_mut().try_for_each(|piece| piece.try_reserve_exact(size));
     reserved.map_err(|_| ErrorKind::OutOfMemory.into())
 }
 

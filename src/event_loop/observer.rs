@@ -109,14 +109,8 @@ pub enum Step {
 
 impl Step {
     /// All steps. Each is at the index that it converts to.
-    pub const ALL: [Step; 6] = [
-        Step::Clock,
-        Step::Signals,
-        Step::Events,
-        Step::RunAgain,
-        Step::Accept,
-        Step::Timers,
-    ];
+    pub const ALL: [Step; 6] =
+        [Step::Clock, Step::Signals, Step::Events, Step::RunAgain, Step::Accept, Step::Timers];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -147,12 +141,7 @@ pub enum Budget {
 
 impl Budget {
     /// All budgets. Each is at the index that it converts to.
-    pub const ALL: [Budget; 4] = [
-        Budget::Steps,
-        Budget::Accepts,
-        Budget::Events,
-        Budget::Pages,
-    ];
+    pub const ALL: [Budget; 4] = [Budget::Steps, Budget::Accepts, Budget::Events, Budget::Pages];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {

@@ -212,9 +212,7 @@ impl Shutdown {
             return since + self.schedule.lame_duck;
         }
         let left = (0..ACTIONS.len()).filter(|&at| !self.done[at]);
-        left.map(|at| self.due(ACTIONS[at]))
-            .min()
-            .unwrap_or(Instant::NEVER)
+        left.map(|at| self.due(ACTIONS[at])).min().unwrap_or(Instant::NEVER)
     }
 
     fn next_due(&mut self, actions: usize, now: Instant) -> Option<Action> {
@@ -232,11 +230,7 @@ impl Shutdown {
             Stage::Serving | Stage::LameDuck(_) => return Instant::NEVER,
             Stage::Draining(since) => since,
         };
-        let abort = if self.interrupted {
-            drain
-        } else {
-            drain + self.schedule.drain
-        };
+        let abort = if self.interrupted { drain } else { drain + self.schedule.drain };
         let main_empty = self.main_empty.unwrap_or(Instant::NEVER);
         match action {
             Action::AnnounceClose(Service::Main) | Action::CloseListeners => drain,
@@ -323,11 +317,7 @@ mod tests {
         shutdown.on_signal(Signal::Interrupt, start);
         let (grace, abort) = (start + SCHEDULE.idle_grace, start + SCHEDULE.drain);
         let begin = vec![Action::AnnounceClose(MAIN), Action::CloseListeners];
-        let end = vec![
-            Action::AnnounceClose(DIAG),
-            Action::CloseIdle(DIAG),
-            Action::Abort,
-        ];
+        let end = vec![Action::AnnounceClose(DIAG), Action::CloseIdle(DIAG), Action::Abort];
         for (now, expected, next) in [
             (start, begin, grace),
             (grace - NEARLY, vec![], grace),
@@ -336,12 +326,7 @@ mod tests {
             (abort, end, Instant::NEVER),
             (abort + SCHEDULE.drain, vec![], Instant::NEVER),
         ] {
-            assert_eq!(
-                actions(&mut shutdown, now, false),
-                expected,
-                "{:?}",
-                now - start
-            );
+            assert_eq!(actions(&mut shutdown, now, false), expected, "{:?}", now - start);
             assert_eq!(shutdown.next(), next, "{:?}", now - start);
         }
     }
@@ -349,10 +334,7 @@ mod tests {
     #[test]
     fn only_announcements_come_ahead_of_the_events() {
         let start = Instant::now();
-        let at_once = Schedule {
-            drain: Duration::ZERO,
-            ..SCHEDULE
-        };
+        let at_once = Schedule { drain: Duration::ZERO, ..SCHEDULE };
         let mut shutdown = draining(at_once, start);
         let ahead: Vec<_> = std::iter::from_fn(|| shutdown.next_ahead_of_events(start)).collect();
         assert_eq!(ahead, [Action::AnnounceClose(MAIN), Action::CloseListeners]);
@@ -362,11 +344,7 @@ mod tests {
             Action::CloseIdle(DIAG),
             Action::Abort,
         ];
-        assert_eq!(
-            actions(&mut shutdown, start, false),
-            rest,
-            "the grace ends with the drain"
-        );
+        assert_eq!(actions(&mut shutdown, start, false), rest, "the grace ends with the drain");
     }
 
     #[test]
@@ -375,17 +353,11 @@ mod tests {
         let mut shutdown = draining(SCHEDULE, start);
         let empty = start + Duration::from_secs(2);
         actions(&mut shutdown, start + SCHEDULE.idle_grace, false);
-        assert_eq!(
-            actions(&mut shutdown, empty, true),
-            [Action::AnnounceClose(DIAG)]
-        );
+        assert_eq!(actions(&mut shutdown, empty, true), [Action::AnnounceClose(DIAG)]);
         let grace = empty + SCHEDULE.idle_grace;
         assert_eq!(shutdown.next(), grace);
         assert_eq!(actions(&mut shutdown, grace - NEARLY, true), []);
-        assert_eq!(
-            actions(&mut shutdown, grace, true),
-            [Action::CloseIdle(DIAG)]
-        );
+        assert_eq!(actions(&mut shutdown, grace, true), [Action::CloseIdle(DIAG)]);
         assert_eq!(shutdown.next(), start + SCHEDULE.drain);
         // A connection that comes to main later changes nothing.
         assert_eq!(actions(&mut shutdown, grace + NEARLY, false), []);
@@ -397,10 +369,7 @@ mod tests {
         let mut shutdown = Shutdown::new(SCHEDULE);
         shutdown.on_signal(Signal::Terminate, start);
         assert_eq!(shutdown.stage(), Stage::LameDuck(start));
-        assert_eq!(
-            actions(&mut shutdown, start, true),
-            [Action::AnnounceClose(MAIN)]
-        );
+        assert_eq!(actions(&mut shutdown, start, true), [Action::AnnounceClose(MAIN)]);
         let end = start + SCHEDULE.lame_duck;
         assert_eq!(shutdown.next(), end);
         assert_eq!(actions(&mut shutdown, end - NEARLY, true), []);
@@ -417,10 +386,7 @@ mod tests {
     fn without_time_for_it_there_is_no_lame_duck() {
         let start = Instant::now();
         let lame_duck = Duration::ZERO;
-        let mut shutdown = Shutdown::new(Schedule {
-            lame_duck,
-            ..SCHEDULE
-        });
+        let mut shutdown = Shutdown::new(Schedule { lame_duck, ..SCHEDULE });
         shutdown.on_signal(Signal::Terminate, start);
         assert_eq!(shutdown.stage(), Stage::Draining(start));
         // Nor is there one behind a listener that has failed.
@@ -439,11 +405,7 @@ mod tests {
         shutdown.on_failure(later);
         assert_eq!(shutdown.stage(), Stage::Draining(later));
         shutdown.on_failure(later + NEARLY);
-        assert_eq!(
-            shutdown.stage(),
-            Stage::Draining(later),
-            "what has begun goes on"
-        );
+        assert_eq!(shutdown.stage(), Stage::Draining(later), "what has begun goes on");
     }
 
     #[test]
@@ -463,30 +425,15 @@ mod tests {
         ] {
             let start = Instant::now();
             let mut shutdown = Shutdown::new(SCHEDULE);
-            assert_eq!(
-                shutdown.on_signal(User2, start),
-                Effect::Ignored,
-                "it means nothing"
-            );
+            assert_eq!(shutdown.on_signal(User2, start), Effect::Ignored, "it means nothing");
             assert!(!shutdown.has_begun());
-            assert_eq!(
-                shutdown.on_signal(first, start),
-                Effect::Begins,
-                "{first:?}"
-            );
+            assert_eq!(shutdown.on_signal(first, start), Effect::Begins, "{first:?}");
             let is_duck = shutdown.stage() == Stage::LameDuck(start);
             assert_eq!(is_duck, first != Interrupt, "{first:?}");
             let (now, stage) = (start + after, shutdown.stage());
-            assert_eq!(
-                shutdown.on_signal(second, now),
-                effect,
-                "{first:?}, then {second:?}"
-            );
+            assert_eq!(shutdown.on_signal(second, now), effect, "{first:?}, then {second:?}");
             let exits = effect == Effect::Exits;
-            assert_eq!(
-                actions(&mut shutdown, now, false).contains(&Action::Abort),
-                exits
-            );
+            assert_eq!(actions(&mut shutdown, now, false).contains(&Action::Abort), exits);
             assert_eq!(shutdown.stage() == stage, !exits || !is_duck);
         }
         // What counts is the time since the first one: a wrapper repeats every signal.

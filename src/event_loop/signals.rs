@@ -35,13 +35,8 @@ pub enum Signal {
 }
 
 impl Signal {
-    const ALL: [Signal; 5] = [
-        Signal::Hangup,
-        Signal::Interrupt,
-        Signal::Terminate,
-        Signal::User1,
-        Signal::User2,
-    ];
+    const ALL: [Signal; 5] =
+        [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
 
     /// The name in the log: what strsignal(3) returns, in lower case.
     pub fn name(self) -> &'static str {
@@ -115,9 +110,7 @@ impl Signals {
     pub fn take(&mut self) -> Option<Signal> {
         PENDING_SINCE.store(0, Ordering::Relaxed);
         let number = self.pipe.pending().next()?;
-        Signal::ALL
-            .into_iter()
-            .find(|signal| signal.number() == number)
+        Signal::ALL.into_iter().find(|signal| signal.number() == number)
     }
 }
 

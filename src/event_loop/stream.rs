@@ -40,12 +40,11 @@ pub trait Socket: Read + Write {
 
 impl Socket for TcpStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-            .map_err(|error| match error.kind() {
-                // There was a connection, until the peer reset it.
-                ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
-                _ => error,
-            })
+        self.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
+            // There was a connection, until the peer reset it.
+            ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
+            _ => error,
+        })
     }
 }
 
@@ -62,28 +61,17 @@ pub struct Readiness {
 
 impl Readiness {
     /// Something has come.
-    pub const READABLE: Readiness = Readiness {
-        readable: true,
-        eof: false,
-        failed: false,
-    };
+    pub const READABLE: Readiness = Readiness { readable: true, eof: false, failed: false };
 
     /// The peer's FIN has come, perhaps behind something.
-    pub const EOF: Readiness = Readiness {
-        eof: true,
-        ..Readiness::READABLE
-    };
+    pub const EOF: Readiness = Readiness { eof: true, ..Readiness::READABLE };
 }
 
 impl From<&Event> for Readiness {
     /// A FIN and an error count as readable: the read that meets them says what they are.
     fn from(event: &Event) -> Readiness {
         let (eof, failed) = (event.is_read_closed(), event.is_error());
-        Readiness {
-            readable: event.is_readable() || eof || failed,
-            eof,
-            failed,
-        }
+        Readiness { readable: event.is_readable() || eof || failed, eof, failed }
     }
 }
 
@@ -132,11 +120,7 @@ pub enum Sent {
 impl<S: Socket> Stream<S> {
     /// A socket that is not known to be ready.
     pub fn new(socket: S) -> Stream<S> {
-        Stream {
-            socket,
-            readiness: Readiness::default(),
-            unsent: None,
-        }
+        Stream { socket, readiness: Readiness::default(), unsent: None }
     }
 
     /// Whether there may be something to read.
@@ -327,12 +311,7 @@ impl<S: Socket> Stream<S> {
     /// Puts output behind what is unsent, which has no body behind it.
     fn keep(&mut self, output: &[u8], body: UnsentBody, next: Next) {
         let unsent = self.unsent.get_or_insert_with(|| {
-            Box::new(Unsent {
-                bytes: Vec::new(),
-                body,
-                last: LastResponse::default(),
-                next,
-            })
+            Box::new(Unsent { bytes: Vec::new(), body, last: LastResponse::default(), next })
         });
         unsent.bytes.extend_from_slice(output);
         (unsent.body, unsent.next) = (body, next);
@@ -385,10 +364,7 @@ mod tests {
         assert_eq!(received, Received::Bytes(5));
         let sent = stream.write(&[0; 9], &[]).expect("no error is left over");
         assert_eq!(sent, 3, "as if it had not been interrupted");
-        assert_eq!(
-            kernel.borrow().calls,
-            ["recv", "recv", "recv", "send", "send", "send"]
-        );
+        assert_eq!(kernel.borrow().calls, ["recv", "recv", "recv", "send", "send", "send"]);
     }
 
     #[test]

@@ -138,11 +138,7 @@ struct Link {
 impl Link {
     /// A ring by itself. It counts as due, so that [`Timers::renew`] will arm it.
     fn alone(at: usize) -> Link {
-        Link {
-            prev: index(at),
-            next: index(at),
-            due: Instant::FIRST,
-        }
+        Link { prev: index(at), next: index(at), due: Instant::FIRST }
     }
 }
 
@@ -164,18 +160,9 @@ impl Timers {
         });
         let most = Timeout::ALL.map(|lane| {
             let least = least[lane as usize];
-            if lane.is_renewed() {
-                least + least / TIMEOUT_PRECISION
-            } else {
-                least
-            }
+            if lane.is_renewed() { least + least / TIMEOUT_PRECISION } else { least }
         });
-        let mut timers = Timers {
-            links: Vec::new(),
-            soonest: Instant::NEVER,
-            least,
-            most,
-        };
+        let mut timers = Timers { links: Vec::new(), soonest: Instant::NEVER, least, most };
         timers.grow(ANCHORS);
         timers
     }
@@ -189,11 +176,7 @@ impl Timers {
         self.unlink(at);
         let due = now + self.most[lane as usize];
         let (anchor, last) = (lane as usize, self.links[lane as usize].prev);
-        self.links[at] = Link {
-            prev: last,
-            next: index(anchor),
-            due,
-        };
+        self.links[at] = Link { prev: last, next: index(anchor), due };
         self.links[last as usize].next = index(at);
         self.links[anchor].prev = index(at);
         self.soonest = self.soonest.min(due);

@@ -94,11 +94,7 @@ fn take(left: &mut u64, len: usize) -> usize {
 
 impl Chunked {
     /// The start of a chunk.
-    const NEXT: Chunked = Chunked {
-        at: At::Size,
-        spent: 0,
-        size: 0,
-    };
+    const NEXT: Chunked = Chunked { at: At::Size, spent: 0, size: 0 };
 
     fn skip(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let mut skipped = 0;
@@ -192,9 +188,7 @@ mod tests {
     /// an error.
     fn skip(input: &[u8]) -> Option<(usize, bool)> {
         let mut body = Body::CHUNKED;
-        body.skip(input)
-            .ok()
-            .map(|skipped| (skipped, body.is_over()))
+        body.skip(input).ok().map(|skipped| (skipped, body.is_over()))
     }
 
     #[test]
@@ -219,11 +213,7 @@ mod tests {
             ("0\r\nA: b\r\n", 9, false),
             ("ffffffffffffffff\r\nx", 19, false),
         ] {
-            assert_eq!(
-                skip(input.as_bytes()),
-                Some((skipped, is_over)),
-                "{input:?}"
-            );
+            assert_eq!(skip(input.as_bytes()), Some((skipped, is_over)), "{input:?}");
         }
     }
 
@@ -281,20 +271,11 @@ mod tests {
         let line = |len: usize| format!("0;{}\r\n\r\n", "x".repeat(len - 4));
         let first = |len: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(len - 4));
         let trailers = |len: usize| format!("0\r\nA:{}\r\n\r\n", "x".repeat(len - 6));
-        assert_eq!(
-            skip(line(CHUNK_LINE_MAX).as_bytes()),
-            Some((CHUNK_LINE_MAX + 2, true))
-        );
+        assert_eq!(skip(line(CHUNK_LINE_MAX).as_bytes()), Some((CHUNK_LINE_MAX + 2, true)));
         assert_eq!(skip(line(CHUNK_LINE_MAX + 1).as_bytes()), None);
-        assert_eq!(
-            skip(first(CHUNK_LINE_MAX).as_bytes()),
-            Some((CHUNK_LINE_MAX + 8, true))
-        );
+        assert_eq!(skip(first(CHUNK_LINE_MAX).as_bytes()), Some((CHUNK_LINE_MAX + 8, true)));
         assert_eq!(skip(first(CHUNK_LINE_MAX + 1).as_bytes()), None);
-        assert_eq!(
-            skip(trailers(TRAILERS_MAX).as_bytes()),
-            Some((TRAILERS_MAX + 3, true))
-        );
+        assert_eq!(skip(trailers(TRAILERS_MAX).as_bytes()), Some((TRAILERS_MAX + 3, true)));
         assert_eq!(skip(trailers(TRAILERS_MAX + 1).as_bytes()), None);
     }
 
@@ -325,9 +306,7 @@ mod tests {
             if size == 0 {
                 break;
             }
-            at += usize::try_from(size)
-                .ok()
-                .filter(|&size| size <= input.len())?;
+            at += usize::try_from(size).ok().filter(|&size| size <= input.len())?;
             at += input.get(at..)?.starts_with(b"\r\n").then_some(2)?;
         }
         let start = at;
@@ -397,16 +376,13 @@ mod tests {
     fn chunked_body() -> impl Strategy<Value = String> {
         let blank = || "[ \t]{0,2}";
         let value = prop_oneof!["[a-z]{1,5}", "\"([!#-\\[^-~ \t]|\\\\[ -~]){0,5}\""];
-        let extension = (
-            blank(),
-            blank(),
-            "[a-z]{1,5}",
-            prop::option::of((blank(), blank(), value)),
-        )
-            .prop_map(|(a, b, name, value)| {
-                let value = value.map(|(c, d, value)| format!("{c}={d}{value}"));
-                format!("{a};{b}{name}{}", value.unwrap_or_default())
-            });
+        let extension =
+            (blank(), blank(), "[a-z]{1,5}", prop::option::of((blank(), blank(), value))).prop_map(
+                |(a, b, name, value)| {
+                    let value = value.map(|(c, d, value)| format!("{c}={d}{value}"));
+                    format!("{a};{b}{name}{}", value.unwrap_or_default())
+                },
+            );
         let extensions = prop::collection::vec(extension, 0..3).prop_map(|list| list.concat());
         // Some lines have about the maximal length.
         let zeros = prop_oneof![9 => 0..3_usize, 1 => CHUNK_LINE_MAX - 5..CHUNK_LINE_MAX];
@@ -439,11 +415,7 @@ mod tests {
             if body.is_over() {
                 return Some(skipped);
             }
-            assert_eq!(
-                taken,
-                piece.len(),
-                "a body that is not over takes all there is"
-            );
+            assert_eq!(taken, piece.len(), "a body that is not over takes all there is");
         }
         None
     }

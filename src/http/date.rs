@@ -18,10 +18,7 @@ const LATEST: u64 = 253_402_300_799;
 /// after the year 9999 becomes its last second.
 pub fn imf_fixdate(unix_seconds: u64) -> [u8; DATE_LEN] {
     let moment = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LATEST));
-    let mut date = Fixed {
-        bytes: [b' '; DATE_LEN],
-        len: 0,
-    };
+    let mut date = Fixed { bytes: [b' '; DATE_LEN], len: 0 };
     write!(date, "{}", HttpDate::from(moment)).expect("an IMF-fixdate has 29 bytes");
     date.bytes
 }
@@ -35,10 +32,7 @@ struct Fixed {
 impl Write for Fixed {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let end = self.len + text.len();
-        self.bytes
-            .get_mut(self.len..end)
-            .ok_or(std::fmt::Error)?
-            .copy_from_slice(text.as_bytes());
+        self.bytes.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
         self.len = end;
         Ok(())
     }

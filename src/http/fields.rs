@@ -138,10 +138,7 @@ impl Fields {
             self.chunked = true;
             return Ok(());
         }
-        let mut codings = value
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .peekable();
+        let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).peekable();
         while let Some(coding) = codings.next() {
             let misplaced = coding.eq_ignore_ascii_case(b"chunked") && codings.peek().is_some();
             if misplaced || !is_token(coding) {

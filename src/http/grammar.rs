@@ -101,11 +101,7 @@ impl fmt::Display for Shown<'_> {
         let mut left = HEAD_MAX;
         let both_visible = |a: &u8, b: &u8| a.is_ascii_graphic() && b.is_ascii_graphic();
         for run in self.0.chunk_by(both_visible) {
-            let len = if run[0].is_ascii_graphic() {
-                run.len()
-            } else {
-                3
-            };
+            let len = if run[0].is_ascii_graphic() { run.len() } else { 3 };
             if len > left {
                 return out.write_str("...");
             }
@@ -218,11 +214,7 @@ pub(super) fn means(mut raw: &[u8], path: &[u8]) -> bool {
 }
 
 fn hex_octet(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
-    };
+    let digit = |byte| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
     Some(digit(high)? << 4 | digit(low)?)
 }
 
@@ -257,12 +249,7 @@ mod tests {
 
     #[test]
     fn tokens_are_not_empty_and_hold_no_delimiter() {
-        for (text, expected) in [
-            ("chunked", true),
-            ("", false),
-            ("a b", false),
-            ("a,b", false),
-        ] {
+        for (text, expected) in [("chunked", true), ("", false), ("a b", false), ("a,b", false)] {
             assert_eq!(is_token(text.as_bytes()), expected, "{text:?}");
         }
     }
@@ -326,13 +313,7 @@ mod tests {
 
     #[test]
     fn a_plain_path_is_absolute_and_needs_no_encoding() {
-        for text in [
-            "/",
-            "/hello",
-            "//a/b;c=1,2",
-            "/a:b@c/'~!$&()*+-._",
-            "/.well-known/x",
-        ] {
+        for text in ["/", "/hello", "//a/b;c=1,2", "/a:b@c/'~!$&()*+-._", "/.well-known/x"] {
             assert!(is_plain_path(text.as_bytes()), "{text:?}");
         }
         for text in [

@@ -119,11 +119,7 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             unreachable!("a complete request has a request line");
         };
-        let version = if request.version == Some(0) {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
+        let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let fields = Fields::examine(request.headers)?;
         fields.require_host(version)?;
         Ok(Head {
@@ -215,21 +211,14 @@ fn explain_token(window: &[u8]) -> Refusal {
     let target = split_at_byte(rest.get(1..).unwrap_or_default(), b' ').0;
     let stray = target.iter().find(|byte| byte.is_ascii_control());
     let ends = target.is_empty() || matches!(stray, Some(b'\r' | b'\n'));
-    if is_token(method) && !ends {
-        Refusal::Target
-    } else {
-        Refusal::RequestLine
-    }
+    if is_token(method) && !ends { Refusal::Target } else { Refusal::RequestLine }
 }
 
 /// Tells an unsupported version of HTTP from a target that contains a blank, and from a line that
 /// is not a request line. The connection preface of HTTP/2 looks like a request on purpose (RFC
 /// 9113, section 3.4), but is not one.
 fn explain_version(window: &[u8]) -> Refusal {
-    let line = window
-        .split(|&byte| byte == b'\n')
-        .next()
-        .unwrap_or_default();
+    let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     let version = words.next().unwrap_or_default();
     match version.strip_suffix(b"\r") {

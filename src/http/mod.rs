@@ -50,11 +50,7 @@ pub trait Handler {
 
     /// Renders the dynamic page at a path.
     fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
-        Page {
-            status: Status::NOT_FOUND,
-            fields: TEXT_NOT_SNIFFED,
-            body: Vec::new(),
-        }
+        Page { status: Status::NOT_FOUND, fields: TEXT_NOT_SNIFFED, body: Vec::new() }
     }
 }
 
@@ -142,11 +138,7 @@ pub fn serve(
         next = serving.step(Next::Head);
     }
     let next = next.unwrap_or(Next::Close);
-    let left = if next == Next::Close {
-        0
-    } else {
-        serving.rest.len()
-    };
+    let left = if next == Next::Close { 0 } else { serving.rest.len() };
     Served {
         consumed: input.len() - left,
         responses: serving.responses,
@@ -204,17 +196,13 @@ impl<H: Handler> Serving<'_, H> {
         if self.routes.is_dynamic(route) {
             return self.begin_page(&head, len, response);
         }
-        self.handler
-            .on_request(&head, self.routes.path(route).is_some());
+        self.handler.on_request(&head, self.routes.path(route).is_some());
         self.rest = &self.rest[len..];
         if head.body.is_over() {
             return self.respond_in_time(response);
         }
         self.tell_to_go_on(head.expects_continue && self.rest.is_empty());
-        self.skip_body(Unanswered {
-            body: head.body,
-            response,
-        })
+        self.skip_body(Unanswered { body: head.body, response })
     }
 
     /// Takes as much of a body off the front of the input as there is.
@@ -293,9 +281,7 @@ impl<H: Handler> Serving<'_, H> {
     /// would spare it the body, but there are clients that wait for this one.
     fn tell_to_go_on(&mut self, waits: bool) {
         if waits {
-            self.output
-                .bytes
-                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.output.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }
 

@@ -153,9 +153,7 @@ impl Refusal {
     /// The text for the client. If the target is at fault, it says which byte of the `input`,
     /// which begins with the request.
     pub(super) fn explain(self, input: &[u8]) -> String {
-        let stray = (self == Refusal::Target)
-            .then(|| stray_byte(input))
-            .flatten();
+        let stray = (self == Refusal::Target).then(|| stray_byte(input)).flatten();
         stray.map_or_else(|| self.text().to_owned(), explain)
     }
 }

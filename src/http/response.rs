@@ -49,10 +49,7 @@ impl Route {
 
     /// A route to a page that is rendered per request.
     pub fn dynamic(path: &str) -> Route {
-        Route {
-            is_dynamic: true,
-            ..Route::new(path, Vec::new())
-        }
+        Route { is_dynamic: true, ..Route::new(path, Vec::new()) }
     }
 }
 
@@ -216,10 +213,7 @@ impl Routes {
     /// Writes the date, in seconds since 1970, into every response.
     pub fn set_date(&mut self, unix_seconds: u64) {
         self.date = imf_fixdate(unix_seconds);
-        let responses = self
-            .entries
-            .iter_mut()
-            .flat_map(|entry| &mut entry.responses);
+        let responses = self.entries.iter_mut().flat_map(|entry| &mut entry.responses);
         responses.for_each(|response| response.set_date(&self.date));
     }
 
@@ -229,10 +223,7 @@ impl Routes {
         let route = match head.resource {
             Resource::Path(path) => {
                 let leads = |route: &String| means(path, route.as_bytes());
-                self.paths
-                    .iter()
-                    .position(leads)
-                    .unwrap_or(self.paths.len())
+                self.paths.iter().position(leads).unwrap_or(self.paths.len())
             }
             Resource::Server => self.paths.len() + 1,
         };
@@ -263,18 +254,9 @@ impl Routes {
 
     /// Renders the response with a dynamic page.
     pub(super) fn render(&self, response: Response, page: &Page) -> Rendered {
-        let Response {
-            version,
-            keep_alive,
-            ..
-        } = response;
-        let mut rendered = Rendered::head(
-            page.status,
-            page.fields,
-            version,
-            keep_alive,
-            page.body.len(),
-        );
+        let Response { version, keep_alive, .. } = response;
+        let mut rendered =
+            Rendered::head(page.status, page.fields, version, keep_alive, page.body.len());
         rendered.bytes.extend_from_slice(&page.body);
         rendered.set_date(&self.date);
         rendered
@@ -359,21 +341,13 @@ impl Rendered {
         bytes.extend_from_slice(connection);
         let connection_field = start..bytes.len();
         bytes.extend_from_slice(b"\r\n");
-        Rendered {
-            bytes,
-            date_at,
-            connection_field,
-        }
+        Rendered { bytes, date_at, connection_field }
     }
 
     /// The response; for `HEAD` without its body.
     pub(super) fn bytes(&self, head_only: bool) -> &[u8] {
         let head_end = self.connection_field.end + 2;
-        if head_only {
-            &self.bytes[..head_end]
-        } else {
-            &self.bytes
-        }
+        if head_only { &self.bytes[..head_end] } else { &self.bytes }
     }
 
     pub(super) fn set_date(&mut self, date: &[u8; DATE_LEN]) {

@@ -255,10 +255,7 @@ pub(super) const RULES: &[Rule] = &[
             (b"Host: a\r\n X: b\r\n\r\n", "400 x"),
             (b"Host: a\r\nX: b\r\n c\r\n\r\n", "400 x"),
             (b"Host: a\r\nX: b\r\n\tc\r\n\r\n", "400 x"),
-            (
-                b"Host: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
-                "400 x",
-            ),
+            (b"Host: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n", "400 x"),
         ],
     },
     Rule {
@@ -304,10 +301,7 @@ pub(super) const RULES: &[Rule] = &[
         says: "Transfer-Encoding is chunked and nothing else (RFC 9112, 6.1 and 6.3)",
         start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:",
         samples: &[
-            (
-                b" chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-                "404 404 x",
-            ),
+            (b" chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b"\tCHUNKED \r\n\r\n0\r\n\r\n", "404"),
             (b" chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400 x"),
             (b" gzip\r\n\r\n", "501 x"),
@@ -338,10 +332,7 @@ pub(super) const RULES: &[Rule] = &[
                 b"1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                 "400 x",
             ),
-            (
-                b"1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
-                "400 x",
-            ),
+            (b"1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n", "400 x"),
             (b"0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 x"),
             (
                 b"0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -354,10 +345,7 @@ pub(super) const RULES: &[Rule] = &[
                (RFC 9112, 7.1)",
         start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         samples: &[
-            (
-                b"3\r\nabc\r\n0A\r\n0123456789\r\n000\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-                "404 404 x",
-            ),
+            (b"3\r\nabc\r\n0A\r\n0123456789\r\n000\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b"0\r\n\r", ""),
             (b"3\r\nabcd\r\n", "400 x"),
             (b"3\r\nabc0\r\n\r\n", "400 x"),
@@ -386,10 +374,7 @@ pub(super) const RULES: &[Rule] = &[
         says: "trailers are fields, and mean nothing (RFC 9112, 7.1.2)",
         start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
         samples: &[
-            (
-                b"Content-Length: 9\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-                "404 404 x",
-            ),
+            (b"Content-Length: 9\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b"X : b\r\n\r\n", "400 x"),
             (b"X: b\n\r\n", "400 x"),
             (b"X: b\r\n c\r\n\r\n", "400 x"),
@@ -411,10 +396,7 @@ pub(super) const RULES: &[Rule] = &[
         start: b"GET / HTTP/1.0\r\n",
         samples: &[
             (b"\r\n", "404 x"),
-            (
-                b"Connection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-                "404 404 x",
-            ),
+            (b"Connection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b"Connection: keep-alive, close\r\n\r\n", "404 x"),
         ],
     },

@@ -25,10 +25,7 @@ fn routes_with(route: Route) -> Routes {
 }
 
 fn output() -> Output {
-    Output {
-        bytes: Vec::with_capacity(OUTPUT),
-        pages: usize::MAX,
-    }
+    Output { bytes: Vec::with_capacity(OUTPUT), pages: usize::MAX }
 }
 
 /// Serves an input from the beginning of a request on.
@@ -93,27 +90,15 @@ fn answers_are_whole_to_the_byte() {
     );
     for (request, reply) in [
         (HELLO, &ok),
-        (
-            "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            &closing,
-        ),
-        (
-            "GET /hello HTTP/1.0\r\n\r\n",
-            &closing.replace("HTTP/1.1", "HTTP/1.0"),
-        ),
+        ("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &closing),
+        ("GET /hello HTTP/1.0\r\n\r\n", &closing.replace("HTTP/1.1", "HTTP/1.0")),
         (
             "GET /hello HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
             &old.replace("12\r\n", "12\r\nConnection: keep-alive\r\n"),
         ),
-        (
-            "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n",
-            &ok.replace("Hello world.", ""),
-        ),
+        ("HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n", &ok.replace("Hello world.", "")),
         ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", &not_found),
-        (
-            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
-            &not_found.replace("404 page not found\n", ""),
-        ),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &not_found.replace("404 page not found\n", "")),
         (
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             &format!("HTTP/1.1 200 OK\r\nDate: {DATE}\r\nContent-Length: 0\r\n\r\n"),
@@ -221,18 +206,13 @@ fn the_last_response_can_announce_the_close() {
         for ahead in ["", "bytes ahead"] {
             let (routes, mut output) = (routes(), output());
             let served = serve_once(&routes, input, &mut output);
-            assert_eq!(
-                (served.responses, served.next),
-                (responses, Next::Head),
-                "{input:?}"
-            );
+            assert_eq!((served.responses, served.next), (responses, Next::Head), "{input:?}");
             let before = [ahead.as_bytes(), &output.bytes].concat();
             let mut after = before.clone();
             let last = served.last.moved_by(ahead.len());
             last.announce_close(&mut after);
-            let (before, after) = [before, after]
-                .map(|bytes| String::from_utf8(bytes).expect("text"))
-                .into();
+            let (before, after) =
+                [before, after].map(|bytes| String::from_utf8(bytes).expect("text")).into();
             let (start, last) = before.split_at(last.start());
             let expected = last.replace("Connection: keep-alive\r\n", "").replacen(
                 "\r\n\r\n",
@@ -251,12 +231,8 @@ fn heads_and_lines_have_limits_to_the_byte() {
     };
     let head = |len| padded(len, "GET / HTTP/1.1\r\nHost: a\r\nX: ", "\r\n\r\n");
     let line = |len| padded(len, "GET /", "");
-    let fields = |count| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-            "X: y\r\n".repeat(count - 1)
-        )
-    };
+    let fields =
+        |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
     for (input, expected) in [
         (head(HEAD_MAX), "404"),
         (head(HEAD_MAX + 1), "431 x"),
@@ -270,26 +246,13 @@ fn heads_and_lines_have_limits_to_the_byte() {
         (padded(HEAD_MAX, "GET / ", ""), "400 x"),
         (fields(FIELDS_MAX), "404"),
         (fields(FIELDS_MAX + 1), "431 x"),
-        (
-            ["\r\n".repeat(EMPTY_LINES_MAX), head(HEAD_MAX)].concat(),
-            "404",
-        ),
+        (["\r\n".repeat(EMPTY_LINES_MAX), head(HEAD_MAX)].concat(), "404"),
     ] {
-        assert_eq!(
-            statuses(input.as_bytes()),
-            expected,
-            "{} bytes",
-            input.len()
-        );
+        assert_eq!(statuses(input.as_bytes()), expected, "{} bytes", input.len());
         let whole = converse(&[input.as_bytes()]);
         for cut in (0..input.len()).step_by(29).chain([input.len() - 1]) {
             let (first, second) = input.as_bytes().split_at(cut);
-            assert_eq!(
-                converse(&[first, second]),
-                whole,
-                "cut at {cut} of {}",
-                input.len()
-            );
+            assert_eq!(converse(&[first, second]), whole, "cut at {cut} of {}", input.len());
         }
     }
 }
@@ -303,16 +266,9 @@ fn the_output_holds_what_it_can_and_the_rest_waits() {
     assert_eq!(served.next, Next::Full);
     assert!(output.bytes.len() > OUTPUT - RESPONSE_MAX);
     assert_eq!(served.consumed, served.responses as usize * HELLO.len());
-    assert_eq!(
-        output.bytes.capacity(),
-        OUTPUT,
-        "the output must not have grown"
-    );
+    assert_eq!(output.bytes.capacity(), OUTPUT, "the output must not have grown");
     let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
-    assert_eq!(
-        (sent.matches("HTTP/1.1 200").count(), next),
-        (100, Next::Head)
-    );
+    assert_eq!((sent.matches("HTTP/1.1 200").count(), next), (100, Next::Head));
 }
 
 #[test]
@@ -360,13 +316,8 @@ fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
 
 #[test]
 fn a_delayed_response_comes_in_its_order() {
-    let routes = routes_with(Route {
-        is_delayed: true,
-        ..Route::new("/hello", "Hello world.")
-    });
-    let post = HELLO
-        .replace("GET", "POST")
-        .replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
+    let routes = routes_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
+    let post = HELLO.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
     let other = HELLO.replace("/hello", "/other");
     let input = [&post, &other, HELLO, HELLO].concat();
     let mut output = output();
@@ -380,9 +331,7 @@ fn a_delayed_response_comes_in_its_order() {
     assert_eq!((served.responses, left), (2, HELLO.len()));
     let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
     assert_eq!(next, Next::Head);
-    let codes = sent
-        .match_indices("HTTP/1.1 ")
-        .map(|(at, _)| &sent[at + 9..at + 12]);
+    let codes = sent.match_indices("HTTP/1.1 ").map(|(at, _)| &sent[at + 9..at + 12]);
     assert_eq!(codes.collect::<Vec<_>>(), ["200", "404", "200", "200"]);
 }
 
@@ -395,10 +344,7 @@ fn stray_line_ends_begin_nothing() {
 
 /// A body that is in order, with the fields and the empty line ahead of it.
 fn body() -> impl Strategy<Value = String> {
-    let chunk = (
-        1..200_usize,
-        prop::sample::select(vec!["", ";a", " ; a = \"b;\\\"\";c=d"]),
-    );
+    let chunk = (1..200_usize, prop::sample::select(vec!["", ";a", " ; a = \"b;\\\"\";c=d"]));
     let trailers = prop::sample::select(vec!["", "T: v\r\n", "Content-Length: 9\r\nT:\r\n"]);
     let chunks = (prop::collection::vec(chunk, 0..4), trailers);
     prop_oneof![
@@ -543,8 +489,7 @@ impl Handler for Pages {
     }
 
     fn render(&mut self, path: &str, query: &[u8]) -> Page {
-        self.rendered
-            .push(format!("{path} {}", query.escape_ascii()));
+        self.rendered.push(format!("{path} {}", query.escape_ascii()));
         Page {
             status: Status::OK,
             fields: TEXT,
@@ -572,21 +517,12 @@ fn a_dynamic_page_is_rendered_for_each_request() {
 #[test]
 fn a_dynamic_page_waits_for_room_and_for_its_budget() {
     let (routes, mut pages) = (routes_with(Route::dynamic("/hello")), Pages::default());
-    let mut none = Output {
-        pages: 0,
-        ..output()
-    };
+    let mut none = Output { pages: 0, ..output() };
     let served = serve(&routes, &mut pages, Next::Head, HELLO.as_bytes(), &mut none);
     assert_eq!((served.consumed, served.next), (0, Next::Full));
     let mut filled = output();
     filled.bytes.resize(OUTPUT - PAGE_MAX, 0);
-    let served = serve(
-        &routes,
-        &mut pages,
-        Next::Head,
-        HELLO.as_bytes(),
-        &mut filled,
-    );
+    let served = serve(&routes, &mut pages, Next::Head, HELLO.as_bytes(), &mut filled);
     assert_eq!((served.consumed, served.next), (0, Next::Full));
     assert!(pages.rendered.is_empty());
 }
@@ -596,10 +532,7 @@ fn a_dynamic_page_takes_a_small_body_and_no_other() {
     let chunked = |len: usize| format!("{len:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(len));
     let counted = |len: usize| (format!("Content-Length: {len}"), "x".repeat(len));
     let chunks = |len: usize| ("Transfer-Encoding: chunked".to_owned(), chunked(len));
-    let empty = (
-        "Transfer-Encoding: chunked".to_owned(),
-        "0\r\n\r\n".to_owned(),
-    );
+    let empty = ("Transfer-Encoding: chunked".to_owned(), "0\r\n\r\n".to_owned());
     let frame = chunked(0x100).len() - 0x100;
     for ((field, body), is_small) in [
         (counted(1), true),
@@ -618,11 +551,7 @@ fn a_dynamic_page_takes_a_small_body_and_no_other() {
             converse_with(&routes, &mut pages, &[first, second]);
             let count = |status: Status| pages.responses[status.index()];
             let found = (count(Status::OK), count(Status::CONTENT_TOO_LARGE));
-            assert_eq!(
-                found,
-                (is_small.into(), (!is_small).into()),
-                "{field} cut at {cut}"
-            );
+            assert_eq!(found, (is_small.into(), (!is_small).into()), "{field} cut at {cut}");
         }
     }
 }
@@ -635,25 +564,14 @@ fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
         let (sent, next) = converse(&pieces);
         assert_eq!(next, Next::Head, "the connection lives");
-        assert!(
-            !sent.contains("close") && sent.ends_with("\r\n\r\nHello world."),
-            "{sent}"
-        );
+        assert!(!sent.contains("close") && sent.ends_with("\r\n\r\nHello world."), "{sent}");
         sent.matches("HTTP/1.1 100 Continue\r\n\r\n").count()
     };
     assert_eq!(interim(&[&head, "a", "bc"]), 1, "it waits");
-    assert_eq!(
-        interim(&[HELLO, &head, "abc", HELLO]),
-        1,
-        "in the order of the answers"
-    );
+    assert_eq!(interim(&[HELLO, &head, "abc", HELLO]), 1, "in the order of the answers");
     assert_eq!(interim(&[&head, "abc", &head, "abc"]), 2, "each time");
     assert_eq!(interim(&[&[&*head, "abc"].concat()]), 0, "it does not wait");
-    assert_eq!(
-        interim(&[&head.replace(": 3", ": 0")]),
-        0,
-        "there is no body"
-    );
+    assert_eq!(interim(&[&head.replace(": 3", ": 0")]), 0, "there is no body");
     let old = head.replace("1.1", "1.0\r\nConnection: keep-alive");
     assert_eq!(interim(&[&old, "abc"]), 0, "HTTP/1.0 does not know it");
 }
@@ -661,41 +579,17 @@ fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
 #[test]
 fn a_refusal_of_a_target_says_which_byte() {
     for (target, says) in [
-        (
-            "/hello?a#b",
-            "a request target holds no # here; it is written %23",
-        ),
-        (
-            "/[x]",
-            "a request target holds no [ here; it is written %5B",
-        ),
-        (
-            "/hello?a b",
-            "a request target holds no blank; it is written %20",
-        ),
-        (
-            "/\u{fc}",
-            "a request target holds no byte 0xc3 here; it is written %C3",
-        ),
-        (
-            "/a\u{7f}",
-            "a request target holds no byte 0x7f here; it is written %7F",
-        ),
-        (
-            "/a\u{1}",
-            "a request target holds no byte 0x01 here; it is written %01",
-        ),
-        (
-            "/%zz",
-            "in a request target, two hexadecimal digits follow a percent sign",
-        ),
+        ("/hello?a#b", "a request target holds no # here; it is written %23"),
+        ("/[x]", "a request target holds no [ here; it is written %5B"),
+        ("/hello?a b", "a request target holds no blank; it is written %20"),
+        ("/\u{fc}", "a request target holds no byte 0xc3 here; it is written %C3"),
+        ("/a\u{7f}", "a request target holds no byte 0x7f here; it is written %7F"),
+        ("/a\u{1}", "a request target holds no byte 0x01 here; it is written %01"),
+        ("/%zz", "in a request target, two hexadecimal digits follow a percent sign"),
         ("hello", "not a request target that goes with the method"),
     ] {
         let sent = replies(&HELLO.replace("/hello", target));
         assert!(sent.starts_with("HTTP/1.1 400 "), "{target:?}");
-        assert!(
-            sent.ends_with(&format!("\r\n\r\n{says}\n")),
-            "{target:?}: {sent}"
-        );
+        assert!(sent.ends_with(&format!("\r\n\r\n{says}\n")), "{target:?}: {sent}");
     }
 }

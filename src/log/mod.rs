@@ -66,13 +66,9 @@ impl Output {
         let buffer = Buffer::new(stderr)?;
         dup2_stdout(&buffer.file)?;
         // mio traces every system call; `--log trace` is about what this program does.
-        let printer = SimpleLogger::new()
-            .with_level(level)
-            .with_module_level("mio", LevelFilter::Off);
-        let logger = Box::leak(Box::new(Logger {
-            printer,
-            buffer: Mutex::new(buffer),
-        }));
+        let printer =
+            SimpleLogger::new().with_level(level).with_module_level("mio", LevelFilter::Off);
+        let logger = Box::leak(Box::new(Logger { printer, buffer: Mutex::new(buffer) }));
         if log::set_logger(logger).is_ok() {
             log::set_max_level(level);
         }

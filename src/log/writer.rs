@@ -53,10 +53,7 @@ impl Writer {
     /// leaves it when the disk is full. False for a file that cannot be read.
     pub fn ends_within_line(&self) -> bool {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let is_file = self
-            .file
-            .metadata()
-            .is_ok_and(|metadata| metadata.is_file());
+        let is_file = self.file.metadata().is_ok_and(|metadata| metadata.is_file());
         let Some(file) = is_file.then(|| File::open(path).ok()).flatten() else {
             return false;
         };
@@ -107,10 +104,7 @@ impl Writer {
 fn reopen(shared: &File) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let path = format!("/proc/self/fd/{}", shared.as_fd().as_raw_fd());
-    OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
 #[cfg(test)]
@@ -134,23 +128,13 @@ mod tests {
 
     /// A writer that could not open the file again.
     fn only_shared(file: impl Into<OwnedFd>, write_max: usize) -> Writer {
-        Writer {
-            file: File::from(file.into()),
-            write_max,
-            never_blocks: false,
-        }
+        Writer { file: File::from(file.into()), write_max, never_blocks: false }
     }
 
     /// Writes until there is no room, and returns how many bytes were written.
     fn fill(writer: &Writer) -> usize {
-        let write = || {
-            writer
-                .write(&[b'\n'; 4 * PIPE_WRITE])
-                .expect("there is a reader")
-        };
-        std::iter::repeat_with(write)
-            .take_while(|&len| len > 0)
-            .sum()
+        let write = || writer.write(&[b'\n'; 4 * PIPE_WRITE]).expect("there is a reader");
+        std::iter::repeat_with(write).take_while(|&len| len > 0).sum()
     }
 
     fn has_own_mode(writer: &Writer) -> bool {
@@ -175,14 +159,10 @@ mod tests {
             assert_eq!(filled, size, "to the last byte");
             assert!(!writer.is_writable_within(Duration::ZERO).expect("a pipe"));
             // Room for one write, and for no more.
-            reader
-                .read_exact(&mut vec![0; PIPE_WRITE])
-                .expect("it is there");
+            reader.read_exact(&mut vec![0; PIPE_WRITE]).expect("it is there");
             let written = at_once(move || writer.write(&[b'\n'; 2 * PIPE_WRITE]));
             assert_eq!(written.expect("a pipe"), PIPE_WRITE);
-            reader
-                .read_exact(&mut vec![0; filled])
-                .expect("it is there");
+            reader.read_exact(&mut vec![0; filled]).expect("it is there");
         }
     }
 
@@ -211,13 +191,7 @@ mod tests {
         unlockpt(&master).expect("ours");
         let path = ptsname(&master, Vec::new()).expect("a path");
         let path = path.into_string().expect("text");
-        let terminal = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .expect("ours")
-        };
+        let terminal = || File::options().read(true).write(true).open(&path).expect("ours");
         let own = Writer::duplicate(terminal().as_fd()).expect("a terminal");
         assert!(has_own_mode(&own), "it is ours");
         for writer in [only_shared(terminal(), TERMINAL_WRITE), own] {

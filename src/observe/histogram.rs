@@ -28,9 +28,7 @@ pub struct Histogram<N> {
 
 impl<N: Copy + Default> Default for Histogram<N> {
     fn default() -> Histogram<N> {
-        Histogram {
-            counts: [N::default(); BUCKETS],
-        }
+        Histogram { counts: [N::default(); BUCKETS] }
     }
 }
 

@@ -34,15 +34,10 @@ impl Observe {
     }
 
     fn requests(&self, page: &mut Exposition) {
-        let requests = counter(
-            "onepoll_requests_total",
-            "Responses, by listener and status code.",
-        );
+        let requests = counter("onepoll_requests_total", "Responses, by listener and status code.");
         page.by_listener_and(&requests, "code", |service| {
             let codes = Status::all().map(Status::code);
-            codes
-                .zip(self.services[service as usize].responses)
-                .collect()
+            codes.zip(self.services[service as usize].responses).collect()
         });
         let errors = counter(
             "onepoll_request_errors_total",
@@ -50,9 +45,7 @@ impl Observe {
         );
         page.by_listener_and(&errors, "reason", |service| {
             let reasons = Refusal::ALL.map(Refusal::name).into_iter();
-            reasons
-                .zip(self.services[service as usize].errors)
-                .collect()
+            reasons.zip(self.services[service as usize].errors).collect()
         });
         let service = histogram(
             "onepoll_service_seconds",
@@ -60,28 +53,19 @@ impl Observe {
         );
         let totals = self.statistics.totals();
         let sum = Seconds(Duration::from_nanos(totals.service_sum));
-        page.histogram(
-            &service,
-            doublings(&totals.service),
-            (sum, totals.service.len()),
-        );
+        page.histogram(&service, doublings(&totals.service), (sum, totals.service.len()));
     }
 
     fn traffic(&self, page: &mut Exposition) {
         let listeners = || Service::ALL.map(Service::name).into_iter();
         let open = self.connections();
-        let connections = gauge(
-            "onepoll_connections",
-            "Connections open, by listener and state.",
-        );
+        let connections = gauge("onepoll_connections", "Connections open, by listener and state.");
         page.by_listener_and(&connections, "state", |service| {
             let states = Timeout::ALL.map(Timeout::name).into_iter();
             states.zip(open[service as usize]).collect()
         });
-        let accepted = counter(
-            "onepoll_connections_accepted_total",
-            "Connections accepted, by listener.",
-        );
+        let accepted =
+            counter("onepoll_connections_accepted_total", "Connections accepted, by listener.");
         page.by(
             &accepted,
             "listener",
@@ -97,33 +81,18 @@ impl Observe {
         let received = counter("onepoll_received_bytes_total", "Bytes read, by listener.");
         let bytes = services.map(|counters| counters.received);
         page.by(&received, "listener", listeners().zip(bytes));
-        let sent = counter(
-            "onepoll_sent_bytes_total",
-            "Bytes that the kernel took, by listener.",
-        );
-        page.by(
-            &sent,
-            "listener",
-            listeners().zip(services.map(|counters| counters.sent)),
-        );
-        let partial = counter(
-            "onepoll_partial_writes_total",
-            "Writes of which the kernel took a part.",
-        );
-        let writes: u64 = services
-            .iter()
-            .map(|counters| counters.partial_writes)
-            .sum();
+        let sent = counter("onepoll_sent_bytes_total", "Bytes that the kernel took, by listener.");
+        page.by(&sent, "listener", listeners().zip(services.map(|counters| counters.sent)));
+        let partial =
+            counter("onepoll_partial_writes_total", "Writes of which the kernel took a part.");
+        let writes: u64 = services.iter().map(|counters| counters.partial_writes).sum();
         page.single(&partial, writes);
     }
 
     fn ticks(&self, page: &mut Exposition) {
         let totals = self.statistics.totals();
         let ticks = totals.ticks();
-        page.single(
-            &counter("onepoll_ticks_total", "Times round the loop."),
-            ticks,
-        );
+        page.single(&counter("onepoll_ticks_total", "Times round the loop."), ticks);
         let events = histogram("onepoll_events_per_tick", "Events that a tick found.");
         let mut below = 0;
         let buckets = totals.events.iter().enumerate().map(|(at, count)| {
@@ -138,16 +107,10 @@ impl Observe {
         let busy_sum = Duration::from_nanos(totals.busy_sum);
         let sum = Seconds(busy_sum);
         page.histogram(&busy, doublings(&totals.busy), (sum, ticks));
-        let waiting = counter(
-            "onepoll_waiting_seconds_total",
-            "Time spent waiting for events.",
-        );
+        let waiting = counter("onepoll_waiting_seconds_total", "Time spent waiting for events.");
         let elapsed = self.now - self.statistics.started();
         page.single(&waiting, Seconds(elapsed.saturating_sub(busy_sum)));
-        let steps = counter(
-            "onepoll_step_seconds_total",
-            "Time at work, by the step of the tick.",
-        );
+        let steps = counter("onepoll_step_seconds_total", "Time at work, by the step of the tick.");
         let seconds = Step::ALL.map(|step| (step.name(), Seconds(totals.step(step))));
         page.by(&steps, "step", seconds.into_iter());
         let exhausted = counter(
@@ -160,11 +123,7 @@ impl Observe {
 
     fn program(&self, page: &mut Exposition) {
         page.family(&gauge("onepoll_build_info", "The version that is running."));
-        page.sample(
-            "onepoll_build_info",
-            &format!("version=\"{}\"", self.version),
-            1,
-        );
+        page.sample("onepoll_build_info", &format!("version=\"{}\"", self.version), 1);
         let dropped = counter(
             "onepoll_log_lines_dropped_total",
             "Log lines that standard error did not take.",
@@ -187,10 +146,7 @@ impl Observe {
 fn process(page: &mut Exposition, start: Duration) {
     let process = Process::read();
     let name = "process_start_time_seconds";
-    page.single(
-        &gauge(name, "When the process started, since 1970."),
-        Seconds(start),
-    );
+    page.single(&gauge(name, "When the process started, since 1970."), Seconds(start));
     let cpu = counter("process_cpu_seconds_total", "Processor time taken.");
     page.single(&cpu, Seconds(process.cpu));
     if let Some((space, memory)) = process.memory {

@@ -122,10 +122,7 @@ const PAGES: [&str; 4] = ["/ready", "/metrics", "/loop", "/trace"];
 
 /// The routes of diagnostics.
 pub fn routes() -> Vec<Route> {
-    let live = Route {
-        fields: live::FIELDS,
-        ..Route::new("/", live::PAGE)
-    };
+    let live = Route { fields: live::FIELDS, ..Route::new("/", live::PAGE) };
     let pages = PAGES.map(Route::dynamic);
     pages.into_iter().chain([live]).collect()
 }
@@ -209,11 +206,7 @@ impl Observe {
             Stage::Serving => (Status::OK, format!("Version: {}", self.version)),
             _ => (Status::UNAVAILABLE, "draining".to_owned()),
         };
-        Page {
-            status,
-            fields: TEXT,
-            body: body.into(),
-        }
+        Page { status, fields: TEXT, body: body.into() }
     }
 
     /// The timeouts that have passed, for the log. That no other request came behind a deferred
@@ -223,9 +216,8 @@ impl Observe {
         let counts = counts.filter(|&(timeout, count)| {
             count > 0 && !matches!(timeout, Timeout::Deferred | Timeout::IdleClosed)
         });
-        let counts: Vec<String> = counts
-            .map(|(timeout, count)| format!("{} {count}", timeout.name()))
-            .collect();
+        let counts: Vec<String> =
+            counts.map(|(timeout, count)| format!("{} {count}", timeout.name())).collect();
         if !counts.is_empty() {
             info!(target: "onepoll", "Timeouts since the start: {}", counts.join(", "));
         }
@@ -273,8 +265,7 @@ impl Observer for Observe {
         let facts = &mut self.slots[slot];
         let service = facts.service;
         if from == Timeout::Delayed {
-            self.statistics
-                .delay(traffic.responses, self.now - facts.since);
+            self.statistics.delay(traffic.responses, self.now - facts.since);
         }
         (facts.state, facts.since) = (Some(to), self.now);
         self.count(service, traffic);
@@ -399,10 +390,9 @@ impl Handler for Observe {
     fn render(&mut self, path: &str, query: &[u8]) -> Page {
         match path {
             "/ready" => self.ready(),
-            "/metrics" => found(
-                "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
-                self.metrics(),
-            ),
+            "/metrics" => {
+                found("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n", self.metrics())
+            }
             "/loop" => found(TEXT, self.overview()),
             "/trace" => self.trace(&String::from_utf8_lossy(query)),
             _ => unreachable!("there is no dynamic page at {path}"),
@@ -411,18 +401,10 @@ impl Handler for Observe {
 }
 
 fn found(fields: &'static str, body: String) -> Page {
-    Page {
-        status: Status::OK,
-        fields,
-        body: body.into(),
-    }
+    Page { status: Status::OK, fields, body: body.into() }
 }
 
 /// A line that says why there is nothing to be seen.
 fn nothing(status: Status, why: impl std::fmt::Display) -> Page {
-    Page {
-        status,
-        fields: TEXT_NOT_SNIFFED,
-        body: format!("{why}\n").into(),
-    }
+    Page { status, fields: TEXT_NOT_SNIFFED, body: format!("{why}\n").into() }
 }

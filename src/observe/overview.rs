@@ -19,9 +19,7 @@ type Row = (&'static str, fn(&Window) -> String);
 
 const ROWS: &[Row] = &[
     ("ticks", |window| Count(window.ticks).to_string()),
-    ("events per tick", |window| {
-        ratio(window.events, window.ticks)
-    }),
+    ("events per tick", |window| ratio(window.events, window.ticks)),
     ("busy", |window| {
         let whole = Duration::from_secs(window.seconds as u64);
         Share(window.busy, whole).to_string()
@@ -36,9 +34,7 @@ const ROWS: &[Row] = &[
     ("             p99", |window| quantile(window, 990)),
     ("             p99.9", |window| quantile(window, 999)),
     ("out of steps", |window| exhausted(window, Budget::Steps)),
-    ("out of accepts", |window| {
-        exhausted(window, Budget::Accepts)
-    }),
+    ("out of accepts", |window| exhausted(window, Budget::Accepts)),
     ("out of events", |window| exhausted(window, Budget::Events)),
     ("out of pages", |window| exhausted(window, Budget::Pages)),
 ];
@@ -70,21 +66,12 @@ impl Observe {
             Stage::LameDuck(since) => format!("lame duck for {}", Span(self.now - since)),
             Stage::Draining(since) => format!("draining for {}", Span(self.now - since)),
         };
-        let _ = writeln!(
-            page,
-            "onepoll {}, {stage}, up {up}, tick {tick}\n",
-            self.version
-        );
+        let _ = writeln!(page, "onepoll {}, {stage}, up {up}, tick {tick}\n", self.version);
         let (second, minute) = (self.statistics.last(1), self.statistics.last(60));
         let minutes = format!("last {} s", minute.seconds);
         let _ = writeln!(page, "{:<20} {:>14} {minutes:>14}", "", "last second");
         for (name, cell) in ROWS {
-            let _ = writeln!(
-                page,
-                "{name:<20} {:>14} {:>14}",
-                cell(&second),
-                cell(&minute)
-            );
+            let _ = writeln!(page, "{name:<20} {:>14} {:>14}", cell(&second), cell(&minute));
         }
         self.by_state(&mut page);
         page
@@ -101,17 +88,8 @@ impl Observe {
         let [diag, main] = Service::ALL.map(|service| counts[service as usize]);
         for state in Timeout::ALL {
             let (name, at) = (state.name(), state as usize);
-            let _ = write!(
-                page,
-                "{name:<20} {:>14} {:>14}",
-                Count(main[at]),
-                Count(diag[at])
-            );
-            let here = self
-                .slots
-                .iter()
-                .flatten()
-                .filter(|(_, found)| *found == state);
+            let _ = write!(page, "{name:<20} {:>14} {:>14}", Count(main[at]), Count(diag[at]));
+            let here = self.slots.iter().flatten().filter(|(_, found)| *found == state);
             let longest = here.map(|(slot, _)| slot).min_by_key(|slot| slot.since);
             let _ = match longest {
                 None => writeln!(page, " {:>14}", "-"),

@@ -60,19 +60,12 @@ pub struct Recorder {
     tick: u32,
 }
 
-const _: () = assert!(
-    RECORDS_MAX.is_power_of_two(),
-    "so that a mask finds the place"
-);
+const _: () = assert!(RECORDS_MAX.is_power_of_two(), "so that a mask finds the place");
 
 impl Recorder {
     /// An empty ring. It takes address space at once and memory as it fills.
     pub fn new() -> Recorder {
-        Recorder {
-            ring: Vec::with_capacity(RECORDS_MAX),
-            written: 0,
-            tick: 0,
-        }
+        Recorder { ring: Vec::with_capacity(RECORDS_MAX), written: 0, tick: 0 }
     }
 
     /// Another tick begins.
@@ -211,18 +204,10 @@ pub(super) fn explain(from: Timeout, reason: CloseReason) -> &'static str {
 impl fmt::Display for Record {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let (received, sent) = (Bytes(self.received.into()), Bytes(self.sent.into()));
-        let Record {
-            number,
-            tick,
-            responses,
-            ..
-        } = self;
+        let Record { number, tick, responses, .. } = self;
         let (from, to) = (self.name_before(), self.name_since());
         write!(out, "Connection {number} from {from} to {to}, tick {tick}")?;
-        write!(
-            out,
-            ", responses {responses}, received {received}, sent {sent}"
-        )
+        write!(out, ", responses {responses}, received {received}, sent {sent}")
     }
 }
 
@@ -253,10 +238,7 @@ mod tests {
             assert_eq!((latest[0].number, latest[0].tick), (number, number));
             assert!(latest.len() == 1 || latest[1].number == number - 1);
         }
-        let numbers: Vec<_> = recorder
-            .latest_first()
-            .map(|record| record.number)
-            .collect();
+        let numbers: Vec<_> = recorder.latest_first().map(|record| record.number).collect();
         assert_eq!((numbers.len(), numbers[RECORDS_MAX - 1]), (RECORDS_MAX, 8));
         assert!(numbers.is_sorted_by(|later, earlier| later > earlier));
     }
@@ -302,10 +284,7 @@ mod tests {
         }
         assert_eq!(text.lines().count(), expected.len());
         let short = recorder.trace(7, 1).expect("it is recorded");
-        assert!(
-            short.starts_with("2 earlier changes are left out\n"),
-            "{short}"
-        );
+        assert!(short.starts_with("2 earlier changes are left out\n"), "{short}");
         assert_eq!(short.lines().count(), 3);
         assert_eq!(recorder.trace(9, 9), None);
     }

@@ -79,12 +79,8 @@ fn write(facts: &Slot, request: &str, response: (Status, usize), since: Instant,
 /// Method and target of a head that may be anything, as far as they can be told.
 fn beginning(head: &[u8]) -> String {
     let head = &head[..head.len().min(LOGGED_INPUT_MAX)];
-    let line = head
-        .trim_ascii_start()
-        .split(|&byte| byte == b'\r' || byte == b'\n');
-    let mut words = line
-        .take(1)
-        .flat_map(|line| line.splitn(3, |&byte| byte == b' '));
+    let line = head.trim_ascii_start().split(|&byte| byte == b'\r' || byte == b'\n');
+    let mut words = line.take(1).flat_map(|line| line.splitn(3, |&byte| byte == b' '));
     let mut word = || Shown(words.next().unwrap_or_default());
     let (method, target) = (word(), word());
     format!("{method} '{target}'")

@@ -82,9 +82,7 @@ impl Slots {
 
     /// The connection with this number, and its state.
     pub(super) fn find(&self, number: Number) -> Option<(&Slot, Timeout)> {
-        self.iter()
-            .flatten()
-            .find(|(slot, _)| slot.number == number)
+        self.iter().flatten().find(|(slot, _)| slot.number == number)
     }
 }
 
@@ -110,17 +108,12 @@ mod tests {
     fn a_slot_is_small_and_knows_its_peer() {
         assert!(size_of::<Slot>() <= 32, "{}", size_of::<Slot>());
         let mut slots = Slots::default();
-        for (slot, peer) in ["127.0.0.1:80", "[::1]:80", "[2001:db8::1]:1"]
-            .into_iter()
-            .enumerate()
+        for (slot, peer) in ["127.0.0.1:80", "[::1]:80", "[2001:db8::1]:1"].into_iter().enumerate()
         {
             let address = peer.parse().expect("an address");
             let number = slots.fill(slot, Service::Main, address, Instant::FIRST);
             let (found, state) = slots.find(number).expect("it is there");
-            assert_eq!(
-                (found.peer().to_string(), state),
-                (peer.to_owned(), Timeout::Idle)
-            );
+            assert_eq!((found.peer().to_string(), state), (peer.to_owned(), Timeout::Idle));
         }
     }
 }

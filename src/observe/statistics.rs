@@ -186,10 +186,7 @@ impl Statistics {
         self.minute.keep(second);
         // In those that follow nothing has happened, or there would have been a tick.
         for _ in 1..passed.min(MINUTE as u64 + 1) {
-            self.minute.keep(Second {
-                seconds: 1,
-                ..Second::default()
-            });
+            self.minute.keep(Second { seconds: 1, ..Second::default() });
         }
     }
 
@@ -227,16 +224,7 @@ mod tests {
 
     #[test]
     fn events_are_counted_by_doublings() {
-        for (events, expected) in [
-            (0, 0),
-            (1, 1),
-            (2, 2),
-            (3, 3),
-            (4, 3),
-            (5, 4),
-            (8, 4),
-            (9, 5),
-        ] {
+        for (events, expected) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (8, 4), (9, 5)] {
             assert_eq!(doubling(events), expected, "{events}");
         }
         assert_eq!(doubling(EVENTS_PER_TICK), EVENT_BUCKETS - 1);
@@ -257,14 +245,8 @@ mod tests {
             now += 1;
             statistics.pass(now);
             let last = statistics.last(1);
-            assert_eq!(
-                (last.ticks, last.events, last.responses),
-                (ticks, 2 * ticks, 2 * ticks)
-            );
-            assert_eq!(
-                last.longest,
-                MICRO * 10 * u32::try_from(ticks).expect("few")
-            );
+            assert_eq!((last.ticks, last.events, last.responses), (ticks, 2 * ticks, 2 * ticks));
+            assert_eq!(last.longest, MICRO * 10 * u32::try_from(ticks).expect("few"));
             assert_eq!(last.busy, last.longest * u32::try_from(ticks).expect("few"));
         }
         let minute = statistics.last(MINUTE);
@@ -286,13 +268,7 @@ mod tests {
         assert_eq!(statistics.last(MINUTE).seconds, 3);
         statistics.pass(100_000);
         statistics.pass(50_000);
-        assert_eq!(
-            (
-                statistics.last(MINUTE).ticks,
-                statistics.last(MINUTE).seconds
-            ),
-            (0, 60)
-        );
+        assert_eq!((statistics.last(MINUTE).ticks, statistics.last(MINUTE).seconds), (0, 60));
         assert_eq!(statistics.totals().ticks(), 1, "but it is not forgotten");
     }
 

@@ -25,9 +25,7 @@ impl Observe {
     pub(super) fn trace(&self, query: &str) -> Page {
         let number = |text: &str| text.parse::<u32>().ok().filter(|_| !text.starts_with('+'));
         // Parameters that are not known are ignored: some clients add one to get past caches.
-        let pairs = query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         for (key, value) in pairs {
             match (key, value, number(value)) {
                 ("map", "", _) => return found(TEXT, self.map()),
@@ -54,11 +52,7 @@ impl Observe {
         let _ = write!(page, "{} changes so far", Count(count as u64));
         if let Some(oldest) = recorder.latest_first().last() {
             let (kept, span) = (count.min(RECORDS_MAX), Span(self.now - oldest.at));
-            let _ = write!(
-                page,
-                ", the last {} recorded, {span} back",
-                Count(kept as u64)
-            );
+            let _ = write!(page, ", the last {} recorded, {span} back", Count(kept as u64));
         }
         let _ = writeln!(
             page,

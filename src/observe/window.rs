@@ -62,10 +62,7 @@ pub(crate) struct Minute {
 impl Minute {
     /// A minute of which nothing has gone by. It takes address space at once and memory as it does.
     pub(crate) fn new() -> Minute {
-        Minute {
-            ring: Vec::with_capacity(MINUTE),
-            seconds: 0,
-        }
+        Minute { ring: Vec::with_capacity(MINUTE), seconds: 0 }
     }
 
     /// Keeps what the second has added that has just gone by.

@@ -32,10 +32,7 @@ impl Browser {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdin(Stdio::null());
         // A group of its own, so that whatever it starts can be ended with it.
-        let piped = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0);
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let mut driver = piped.spawn().expect("chromedriver can be run");
         let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
         let port = lines.by_ref().find_map(|line| {
@@ -51,10 +48,7 @@ impl Browser {
             profile,
         };
         let arguments = format!("{ARGUMENTS} --user-data-dir={}", browser.profile.display());
-        let arguments: Vec<_> = arguments
-            .split(' ')
-            .map(|one| format!("\"{one}\""))
-            .collect();
+        let arguments: Vec<_> = arguments.split(' ').map(|one| format!("\"{one}\"")).collect();
         let wanted = format!(
             "{{\"capabilities\":{{\"alwaysMatch\":{{\"goog:chromeOptions\":{{\"args\":[{}]}},\
              \"goog:loggingPrefs\":{{\"browser\":\"ALL\"}}}}}}}}",
@@ -69,16 +63,12 @@ impl Browser {
     /// Sends a command and returns its value.
     fn ask(&self, method: &str, path: &str, body: &str) -> Yaml {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
-        stream
-            .set_read_timeout(Some(2 * PATIENCE))
-            .expect("a socket option");
+        stream.set_read_timeout(Some(2 * PATIENCE)).expect("a socket option");
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
         );
-        stream
-            .write_all((head + body).as_bytes())
-            .expect("the driver reads");
+        stream.write_all((head + body).as_bytes()).expect("the driver reads");
         let (mut answer, mut space) = (Vec::new(), vec![0; 1 << 16]);
         let answer = loop {
             let len = stream.read(&mut space).expect("the driver answers");
@@ -101,11 +91,7 @@ impl Browser {
     }
 
     fn tell(&self, command: &str, body: &str) -> Yaml {
-        self.ask(
-            "POST",
-            &format!("/session/{}/{command}", self.session),
-            body,
-        )
+        self.ask("POST", &format!("/session/{}/{command}", self.session), body)
     }
 
     /// Opens a page.
@@ -116,9 +102,7 @@ impl Browser {
     /// What a script in the page comes to. It has no double quotes and no backslashes.
     pub(crate) fn run(&self, script: &str) -> String {
         let script = format!("{{\"script\":\"return String({script})\",\"args\":[]}}");
-        self.tell("execute/sync", &script)
-            .into_string()
-            .expect("text")
+        self.tell("execute/sync", &script).into_string().expect("text")
     }
 
     /// The text of an element.
@@ -128,10 +112,7 @@ impl Browser {
 
     /// Waits until the text of an element is as it should be.
     pub(crate) fn wait_for(&self, id: &str, is_right: impl Fn(&str) -> bool) -> String {
-        self.wait_until(
-            &format!("document.getElementById('{id}').textContent"),
-            is_right,
-        )
+        self.wait_until(&format!("document.getElementById('{id}').textContent"), is_right)
     }
 
     /// Waits until what a script comes to is as it should be.
@@ -141,10 +122,7 @@ impl Browser {
             if found.is_none() {
                 // What the page shows can only change with its next frame.
                 let next = "requestAnimationFrame(() => arguments[0]())";
-                self.tell(
-                    "execute/async",
-                    &format!("{{\"script\":\"{next}\",\"args\":[]}}"),
-                );
+                self.tell("execute/async", &format!("{{\"script\":\"{next}\",\"args\":[]}}"));
             }
             found
         })
@@ -165,10 +143,7 @@ impl Browser {
             |name, value| format!("{{\"name\":\"prefers-{name}\",\"value\":\"{value}\"}}");
         let scheme = preference("color-scheme", scheme);
         let features = [scheme, preference("reduced-motion", motion)].join(",");
-        self.command(
-            "Emulation.setEmulatedMedia",
-            &format!("{{\"features\":[{features}]}}"),
-        );
+        self.command("Emulation.setEmulatedMedia", &format!("{{\"features\":[{features}]}}"));
     }
 
     /// Presses a key.
@@ -176,10 +151,7 @@ impl Browser {
         for kind in ["rawKeyDown", "keyUp"] {
             let key =
                 format!("\"key\":\"{key}\",\"code\":\"{key}\",\"windowsVirtualKeyCode\":{code}");
-            self.command(
-                "Input.dispatchKeyEvent",
-                &format!("{{\"type\":\"{kind}\",{key}}}"),
-            );
+            self.command("Input.dispatchKeyEvent", &format!("{{\"type\":\"{kind}\",{key}}}"));
         }
     }
 
@@ -187,18 +159,13 @@ impl Browser {
     pub(crate) fn click(&self, x: u32, y: u32) {
         for kind in ["mousePressed", "mouseReleased"] {
             let at = format!("\"x\":{x},\"y\":{y},\"button\":\"left\",\"clickCount\":1");
-            self.command(
-                "Input.dispatchMouseEvent",
-                &format!("{{\"type\":\"{kind}\",{at}}}"),
-            );
+            self.command("Input.dispatchMouseEvent", &format!("{{\"type\":\"{kind}\",{at}}}"));
         }
     }
 
     /// What the console has said since the last call.
     pub(crate) fn console(&self) -> Vec<Yaml> {
-        self.tell("se/log", "{\"type\":\"browser\"}")
-            .into_vec()
-            .expect("a list")
+        self.tell("se/log", "{\"type\":\"browser\"}").into_vec().expect("a list")
     }
 
     /// Keeps a picture of the window, if `ONEPOLL_SCREENSHOTS` says in which folder.

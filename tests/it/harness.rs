@@ -30,10 +30,7 @@ pub(crate) const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The binary, with an environment that holds nothing of the caller's.
 pub(crate) fn onepoll() -> Command {
     let mut command = with_default_signals(env!("CARGO_BIN_EXE_onepoll"));
-    command
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
+    command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -52,9 +49,7 @@ pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
 /// The signals of which a line in this process's status tells, a bit each (proc(5)).
 pub(crate) fn signals(line: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("a status");
-    let bits = status
-        .lines()
-        .find_map(|each| each.strip_prefix(line)?.strip_prefix(":\t"));
+    let bits = status.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(":\t"));
     u64::from_str_radix(bits.expect("a line"), 16).expect("a number")
 }
 
@@ -98,19 +93,11 @@ impl Process {
         let mut server = Process::spawn_unready(command);
         let Ok(ready) = server.stdout.recv_timeout(PATIENCE) else {
             let exited = server.wait();
-            panic!(
-                "no ready line, but {:?} and {:#?}",
-                exited.status, exited.log
-            );
+            panic!("no ready line, but {:?} and {:#?}", exited.status, exited.log);
         };
         let address = |key: &str| {
-            let (_, rest) = ready
-                .split_once(&format!("\"{key}\":\""))
-                .expect("an address");
-            rest.split('"')
-                .next()
-                .and_then(|text| text.parse().ok())
-                .expect("an address")
+            let (_, rest) = ready.split_once(&format!("\"{key}\":\"")).expect("an address");
+            rest.split('"').next().and_then(|text| text.parse().ok()).expect("an address")
         };
         (server.main, server.diag) = (address("listen"), address("diag"));
         server.ready = ready;
@@ -126,14 +113,8 @@ impl Process {
     /// The same, with whatever the command has been given for a standard output.
     pub(crate) fn spawn_with_stdout(command: &mut Command) -> Process {
         let mut child = command.spawn().expect("the binary can be run");
-        let stdout = child
-            .stdout
-            .take()
-            .map_or_else(|| lines(io::empty()), lines);
-        let log = child
-            .stderr
-            .take()
-            .map_or_else(|| lines(io::empty()), lines);
+        let stdout = child.stdout.take().map_or_else(|| lines(io::empty()), lines);
+        let log = child.stderr.take().map_or_else(|| lines(io::empty()), lines);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Process {
             child,
@@ -265,10 +246,7 @@ impl Process {
         assert!(exited, "still running: {:#?}", self.logged);
         let status = self.child.wait().expect("it can be waited for");
         self.logged.extend(self.log.iter());
-        Exited {
-            status,
-            log: mem::take(&mut self.logged),
-        }
+        Exited { status, log: mem::take(&mut self.logged) }
     }
 
     /// Sends a signal and waits for the exit; also says how long that took.
@@ -350,17 +328,10 @@ impl Peer {
     }
 
     pub(crate) fn new(stream: TcpStream) -> Peer {
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a socket option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Peer {
-            stream,
-            received: Vec::new(),
-        }
+        Peer { stream, received: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, text: &str) {
@@ -396,16 +367,12 @@ impl Peer {
     /// [with little](Process::connect_with_little_room).
     pub(crate) fn make_room(&self) {
         let socket = SockRef::from(&self.stream);
-        socket
-            .set_recv_buffer_size(1 << 20)
-            .expect("a socket option");
+        socket.set_recv_buffer_size(1 << 20).expect("a socket option");
     }
 
     /// Sends our FIN and goes on listening.
     pub(crate) fn finish(&mut self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("the socket is open");
+        self.stream.shutdown(Shutdown::Write).expect("the socket is open");
     }
 
     /// Whether nothing has come when so much time has passed.
@@ -500,14 +467,10 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 /// The value of a field in a head.
 pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// The status code of an answer.
 pub(crate) fn status(answer: &str) -> u16 {
-    answer
-        .get(9..12)
-        .and_then(|code| code.parse().ok())
-        .expect("a status line")
+    answer.get(9..12).and_then(|code| code.parse().ok()).expect("a status line")
 }

@@ -35,17 +35,11 @@ fn refusals_reach_the_client_whole_and_end_the_connection() {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             400,
         ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx",
-            400,
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx", 400),
         (&long_line, 414),
         ("GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417),
         (&long_field, 431),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
-            501,
-        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         ("GET / HTTP/3.0\r\n\r\n", 505),
     ] {
         let mut peer = server.connect();
@@ -111,9 +105,7 @@ fn resets_at_every_stage_harm_nobody_else() {
             peer.send(stage);
             // With no time to linger, closing a socket sends an RST.
             let socket = SockRef::from(&peer.stream);
-            socket
-                .set_linger(Some(Duration::ZERO))
-                .expect("a socket option");
+            socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
         }
         witness.send(HELLO);
         assert_eq!(status(&witness.answer()), 200, "after resets at {stage:?}");
@@ -128,10 +120,7 @@ fn open(server: &Process) -> u64 {
 
 /// Sets the number of descriptors that a server may have open.
 fn limit(server: &Process, most: u64) {
-    let limit = Rlimit {
-        current: Some(most),
-        ..getrlimit(Resource::Nofile)
-    };
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
     prlimit(Some(server.pid()), Resource::Nofile, limit).expect("it is our child");
 }
 
@@ -152,16 +141,8 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     }
     assert!(start.elapsed() < 100 * ACCEPT_PAUSE);
     let (exited, _) = server.stop(Signal::TERM);
-    let warnings = exited
-        .log
-        .iter()
-        .filter(|line| line.contains("pauses accepting"));
-    assert_eq!(
-        warnings.count(),
-        1,
-        "one for the whole episode: {:#?}",
-        exited.log
-    );
+    let warnings = exited.log.iter().filter(|line| line.contains("pauses accepting"));
+    assert_eq!(warnings.count(), 1, "one for the whole episode: {:#?}", exited.log);
     assert_eq!(exited.status.code(), Some(0));
 }
 
@@ -170,12 +151,8 @@ fn let_it_sleep(server: &Process) {
     let sleeps = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
         let status = status.expect("a status");
-        let count = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t"));
-        count
-            .and_then(|count| count.parse::<u64>().ok())
-            .expect("a count")
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t"));
+        count.and_then(|count| count.parse::<u64>().ok()).expect("a count")
     };
     let before = sleeps();
     wait_for("it sleeps", || (sleeps() >= before + 3).then_some(()));
@@ -203,10 +180,7 @@ fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
     assert_eq!(status(&late.answer()), 200);
     drop((peers, late));
     let (exited, _) = server.stop(Signal::TERM);
-    let warnings = exited
-        .log
-        .iter()
-        .filter(|line| line.contains("pauses accepting"));
+    let warnings = exited.log.iter().filter(|line| line.contains("pauses accepting"));
     assert_eq!(warnings.count(), 2, "{:#?}", exited.log);
 }
 
@@ -218,11 +192,7 @@ fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
     let (exited, took) = server.stop(Signal::TERM);
     assert!(took < Duration::from_secs(60), "{took:?}");
     assert_eq!(exited.status.code(), Some(0));
-    assert!(
-        !exited.log.iter().any(|line| line.contains("WARN")),
-        "{:#?}",
-        exited.log
-    );
+    assert!(!exited.log.iter().any(|line| line.contains("WARN")), "{:#?}", exited.log);
 
     let server = Process::start(&["--drain", "500ms"]);
     limit(&server, 3);
@@ -231,12 +201,7 @@ fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
         peer.send(HELLO);
     }
     let (exited, _) = server.stop(Signal::TERM);
-    assert_eq!(
-        exited.status.code(),
-        Some(3),
-        "somebody was waiting: {:#?}",
-        exited.log
-    );
+    assert_eq!(exited.status.code(), Some(3), "somebody was waiting: {:#?}", exited.log);
 }
 
 #[test]
@@ -260,9 +225,7 @@ fn cpu_ticks(server: &Process) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("stat");
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     let fields = fields.split(' ').skip(12).take(2);
-    fields
-        .map(|ticks| ticks.parse::<u64>().expect("a number"))
-        .sum()
+    fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
 #[test]
@@ -300,10 +263,7 @@ fn each_timeout_closes_its_connections_and_is_never_early() {
     assert!(start.elapsed() >= Duration::from_millis(800));
     drop((head, body));
     let (exited, _) = server.stop(Signal::TERM);
-    let told = exited
-        .log
-        .iter()
-        .find(|line| line.contains("Timeouts since the start: "));
+    let told = exited.log.iter().find(|line| line.contains("Timeouts since the start: "));
     let told = told.expect("some have timed out");
     for timeout in ["idle 1", "head 1", "body 1", "writing 1"] {
         assert!(told.contains(timeout), "{timeout} is not in {told}");
@@ -315,10 +275,7 @@ fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
     // Both processes need a descriptor for each, and a few more.
     let limits = getrlimit(Resource::Nofile);
     let most = limits.maximum.unwrap_or(20_000);
-    let raised = Rlimit {
-        current: Some(most),
-        ..limits
-    };
+    let raised = Rlimit { current: Some(most), ..limits };
     setrlimit(Resource::Nofile, raised).expect("no more than the hard limit");
     let crowd = usize::try_from(most).map_or(10_000, |most| (most - 500).min(10_000));
 
@@ -353,18 +310,12 @@ fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
         if at % 3 == 2 {
             peer.send(&HELLO[20..]);
         }
-        assert_eq!(
-            peer.rest().matches("Hello world.").count(),
-            usize::from(at % 3 == 2)
-        );
+        assert_eq!(peer.rest().matches("Hello world.").count(), usize::from(at % 3 == 2));
     }
     drop((waiting, busy));
     assert_eq!(server.wait().status.code(), Some(0));
     let took = start.elapsed();
-    assert!(
-        took < Duration::from_secs(60),
-        "{took:?} of a drain of minutes"
-    );
+    assert!(took < Duration::from_secs(60), "{took:?} of a drain of minutes");
 }
 
 #[test]
@@ -384,11 +335,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     drop(last);
     witness.send(HELLO);
     assert_eq!(status(&witness.answer()), 200);
-    assert!(
-        open(&server) <= before + 1,
-        "{} descriptors, and {before} before",
-        open(&server)
-    );
+    assert!(open(&server) <= before + 1, "{} descriptors, and {before} before", open(&server));
 }
 
 #[test]
@@ -400,9 +347,7 @@ fn a_peer_that_goes_while_a_long_body_is_written_takes_nobody_along() {
         peer.finish();
         assert!(!peer.has_nothing_for(PATIENCE), "it has begun");
         let socket = socket2::SockRef::from(&peer.stream);
-        socket
-            .set_linger(Some(Duration::ZERO))
-            .expect("a socket option");
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
         drop(peer);
         let mut witness = server.connect();
         witness.send(READY);

@@ -41,11 +41,7 @@ fn an_interrupt_and_a_hangup_that_are_ignored_stay_so_and_sigterm_does_not() {
     server.wait_for_log("Signal 'user defined signal 1' is ignored");
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(
-        field(&peer.answer(), "Connection"),
-        None,
-        "no stop has begun"
-    );
+    assert_eq!(field(&peer.answer(), "Connection"), None, "no stop has begun");
     drop(peer);
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
@@ -73,12 +69,7 @@ fn children_that_end_leave_no_zombies() {
 fn a_background_job_may_write_where_stty_tostop_forbids_it() {
     let server = Process::start(&[]);
     let ignored = status_of(&server, "SigIgn:");
-    for (name, number) in [
-        ("SIGTTOU", 22),
-        ("SIGXFSZ", 25),
-        ("SIGCHLD", 17),
-        ("SIGPIPE", 13),
-    ] {
+    for (name, number) in [("SIGTTOU", 22), ("SIGXFSZ", 25), ("SIGCHLD", 17), ("SIGPIPE", 13)] {
         assert_ne!(ignored & 1 << (number - 1), 0, "{name} is ignored");
     }
 }

@@ -96,11 +96,7 @@ fn the_page_moves_in_light_and_in_dark_on_any_screen() {
                 assert!(has_dot(&browser, colour), "a dot is {colour}");
             }
             let width = "(root => root.scrollWidth - root.clientWidth)(document.documentElement)";
-            assert_eq!(
-                browser.run(width),
-                "0",
-                "nothing sticks out, {scheme} {name}"
-            );
+            assert_eq!(browser.run(width), "0", "nothing sticks out, {scheme} {name}");
             browser.picture(&format!("{scheme}-{name}"));
         }
         backgrounds.push(browser.run("getComputedStyle(document.body).backgroundColor"));

@@ -91,21 +91,14 @@ fn what_was_dropped_is_told_once_the_pipe_flows_again() {
     ask(server.addresses(), 100);
     stop(server);
     told.extend(log);
-    let requests = told
-        .iter()
-        .filter(|line| line.contains("Request '"))
-        .count();
+    let requests = told.iter().filter(|line| line.contains("Request '")).count();
     let dropped = told.iter().filter_map(|line| {
         let (count, _) = line.split_once(DROPPED)?;
         count.rsplit(' ').next()?.parse::<usize>().ok()
     });
     let dropped: usize = dropped.sum();
     assert!(dropped > 0, "the pipe was full");
-    assert_eq!(
-        requests + dropped,
-        2 * 2_100,
-        "every line is there or is counted"
-    );
+    assert_eq!(requests + dropped, 2 * 2_100, "every line is there or is counted");
     let last = told.last().map_or("", String::as_str);
     assert!(last.contains("Drained in "), "{last}");
 }
@@ -151,10 +144,7 @@ fn several_processes_may_log_to_one_pipe() {
     for line in log {
         let words: Vec<&str> = line.split(' ').collect();
         let level = words.get(1).copied().unwrap_or_default();
-        assert!(
-            line.starts_with("20") && line.matches('Z').count() == 1,
-            "{line:?}"
-        );
+        assert!(line.starts_with("20") && line.matches('Z').count() == 1, "{line:?}");
         assert!(["INFO", "WARN"].contains(&level), "{line:?}");
     }
 }
@@ -247,10 +237,7 @@ fn a_log_file_at_its_limit_does_not_hold_up_the_server_and_keeps_lines_whole() {
     let size = || std::fs::metadata(&path).expect("a file").len();
     assert_eq!(size(), limit, "the log has met its limit");
     // There is room again: the line that was cut goes on, and the loss is told.
-    let unlimited = Rlimit {
-        current: None,
-        maximum: None,
-    };
+    let unlimited = Rlimit { current: None, maximum: None };
     prlimit(Some(server.pid()), Resource::Fsize, unlimited).expect("it is our child");
     let log = wait_for("the loss is told", || {
         let log = std::fs::read_to_string(&path).expect("text");
@@ -258,10 +245,7 @@ fn a_log_file_at_its_limit_does_not_hold_up_the_server_and_keeps_lines_whole() {
             .then_some(log)
     });
     for line in log.lines() {
-        assert!(
-            line.starts_with("20") && line.matches("Z ").count() == 1,
-            "{line:?}"
-        );
+        assert!(line.starts_with("20") && line.matches("Z ").count() == 1, "{line:?}");
     }
     stop(server);
     std::fs::remove_file(&path).expect("it is there");
@@ -275,10 +259,7 @@ fn a_limit_on_files_that_is_lowered_later_does_not_end_the_server() {
         let server = Process::spawn(onepoll().args(PORTS).stderr(stderr));
         ask(server.addresses(), 10);
         for bytes in [60_000, 20_000, 4_096, 4, 0] {
-            let limit = Rlimit {
-                current: Some(bytes),
-                maximum: None,
-            };
+            let limit = Rlimit { current: Some(bytes), maximum: None };
             prlimit(Some(server.pid()), Resource::Fsize, limit).expect("it is our child");
             let mut peer = server.connect();
             peer.send(&HELLO.repeat(500));
@@ -298,10 +279,7 @@ fn a_limit_on_files_that_leaves_no_room_for_a_line_leaves_no_log() {
     assert_ne!(dropped(&server), "0", "what is lost is counted");
     stop(server);
     let log = std::fs::read_to_string(&path).expect("text");
-    assert_eq!(
-        log,
-        "onepoll: no log is kept: the limit on file sizes (ulimit -f) is too low\n"
-    );
+    assert_eq!(log, "onepoll: no log is kept: the limit on file sizes (ulimit -f) is too low\n");
     std::fs::remove_file(&path).expect("it is there");
 }
 
@@ -322,17 +300,10 @@ fn a_line_that_another_process_has_left_is_ended() {
 
 #[test]
 fn a_full_disk_does_not_hold_up_the_server() {
-    let full = File::options()
-        .write(true)
-        .open("/dev/full")
-        .expect("it is everywhere");
+    let full = File::options().write(true).open("/dev/full").expect("it is everywhere");
     let server = Process::spawn(onepoll().args(PORTS).stderr(full));
     ask(server.addresses(), 1_000);
-    assert_ne!(
-        dropped(&server),
-        "0",
-        "what does not fit into memory is counted"
-    );
+    assert_ne!(dropped(&server), "0", "what does not fit into memory is counted");
     stop(server);
 }
 
@@ -340,9 +311,7 @@ fn a_full_disk_does_not_hold_up_the_server() {
 fn the_ready_line_is_not_waited_for() {
     let (reader, writer) = pipe().expect("a pipe");
     let mut command = onepoll();
-    let command = command
-        .args(PORTS)
-        .stdout(writer.try_clone().expect("a descriptor"));
+    let command = command.args(PORTS).stdout(writer.try_clone().expect("a descriptor"));
     fill(&writer);
     let mut server = Process::spawn_with_stdout(command).found_by_its_sockets();
     server.wait_for_log("The ready line could not be printed: standard output is full");
@@ -387,8 +356,5 @@ fn the_mode_of_a_shared_descriptor_is_left_alone() {
     let mut text = [0; 4096];
     let len = rustix::io::read(&terminal, &mut text).expect("a log");
     let text = String::from_utf8_lossy(&text[..len]);
-    assert!(
-        text.contains("[diag] Starting Diagnostics Server on "),
-        "{text}"
-    );
+    assert!(text.contains("[diag] Starting Diagnostics Server on "), "{text}");
 }

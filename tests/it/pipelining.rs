@@ -9,9 +9,7 @@ fn answers_come_in_the_order_of_the_requests() {
     let server = Process::start(&["--log", "off"]);
     for depth in [1, 2, 16, 1000] {
         // Every third request is for a page that is not there.
-        let expected: Vec<u16> = (0..depth)
-            .map(|at| if at % 3 == 0 { 404 } else { 200 })
-            .collect();
+        let expected: Vec<u16> = (0..depth).map(|at| if at % 3 == 0 { 404 } else { 200 }).collect();
         let request = |code: &u16| if *code == 200 { HELLO } else { READY };
         let mut peer = server.connect();
         peer.send(&expected.iter().map(request).collect::<String>());

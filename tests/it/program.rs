@@ -9,11 +9,7 @@ use onepoll::services::VERSION;
 use crate::harness::*;
 
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Output {
-    onepoll()
-        .args(args)
-        .envs(variables.iter().copied())
-        .output()
-        .expect("the binary can be run")
+    onepoll().args(args).envs(variables.iter().copied()).output().expect("the binary can be run")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -37,57 +33,24 @@ fn help_and_version_go_to_standard_output() {
 
 /// What is typed, variables ahead of arguments, and the beginning of the complaint.
 const WRONG: &[(&str, &str)] = &[
-    (
-        "--listen nowhere:1",
-        "--listen 'nowhere:1': expected 8080, :8080, 127.",
-    ),
+    ("--listen nowhere:1", "--listen 'nowhere:1': expected 8080, :8080, 127."),
     ("--diag=99999", "--diag '99999': expected 8080, :8080, 127."),
     ("--drain 5", "--drain '5': expected a duration"),
-    (
-        "--idle-grace=-1s",
-        "--idle-grace '-1s': expected a duration",
-    ),
+    ("--idle-grace=-1s", "--idle-grace '-1s': expected a duration"),
     ("--log loud", "--log 'loud': expected off, error,"),
     ("--log", "--log lacks its value: expected off, error,"),
-    (
-        "--idle-timeout 0s",
-        "--idle-timeout '0s': expected a duration from 1ms",
-    ),
-    (
-        "--path hello",
-        "--path 'hello': expected a path such as / or /hello",
-    ),
-    (
-        "--max-connections 0",
-        "--max-connections '0': expected a number from 1 to",
-    ),
-    (
-        "ONEPOLL_REUSE_PORT=maybe",
-        "ONEPOLL_REUSE_PORT 'maybe': expected true, false,",
-    ),
-    (
-        "--no-such",
-        "unknown option '--no-such': expected --listen,",
-    ),
+    ("--idle-timeout 0s", "--idle-timeout '0s': expected a duration from 1ms"),
+    ("--path hello", "--path 'hello': expected a path such as / or /hello"),
+    ("--max-connections 0", "--max-connections '0': expected a number from 1 to"),
+    ("ONEPOLL_REUSE_PORT=maybe", "ONEPOLL_REUSE_PORT 'maybe': expected true, false,"),
+    ("--no-such", "unknown option '--no-such': expected --listen,"),
     ("-n", "unknown option '-n': expected --listen,"),
-    (
-        "extra\x07",
-        "unexpected argument 'extra\\u{7}': expected --listen,",
-    ),
+    ("extra\x07", "unexpected argument 'extra\\u{7}': expected --listen,"),
     ("ONEPOLL_LISTEN=x", "ONEPOLL_LISTEN 'x': expected 8080,"),
     ("ONEPOLL_DIAG=:x", "ONEPOLL_DIAG ':x': expected 8080,"),
-    (
-        "ONEPOLL_DRAIN=soon",
-        "ONEPOLL_DRAIN 'soon': expected a duration",
-    ),
-    (
-        "ONEPOLL_IDLE_GRACE=1h",
-        "ONEPOLL_IDLE_GRACE '1h': expected a duration",
-    ),
-    (
-        "ONEPOLL_LOG=a::b",
-        "ONEPOLL_LOG 'a::b': expected off, error,",
-    ),
+    ("ONEPOLL_DRAIN=soon", "ONEPOLL_DRAIN 'soon': expected a duration"),
+    ("ONEPOLL_IDLE_GRACE=1h", "ONEPOLL_IDLE_GRACE '1h': expected a duration"),
+    ("ONEPOLL_LOG=a::b", "ONEPOLL_LOG 'a::b': expected off, error,"),
 ];
 
 #[test]
@@ -95,10 +58,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     for (words, complaint) in WRONG {
         let is_arg = |word: &&str| word.starts_with('-') || !word.contains('=');
         let (args, variables): (Vec<_>, Vec<_>) = words.split(' ').partition(is_arg);
-        let variables: Vec<_> = variables
-            .iter()
-            .filter_map(|word| word.split_once('='))
-            .collect();
+        let variables: Vec<_> = variables.iter().filter_map(|word| word.split_once('=')).collect();
         let output = run(&args, &variables);
         let line = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{words:?}: {line}");
@@ -193,16 +153,11 @@ fn the_log_is_the_seeds_transcript() {
             ]
         );
         assert!(summary.starts_with("[onepoll] Drained in "), "{summary}");
-        assert!(
-            summary.ends_with(" ms: responses 0, closed idle 0, aborted 0"),
-            "{summary}"
-        );
+        assert!(summary.ends_with(" ms: responses 0, closed idle 0, aborted 0"), "{summary}");
         for line in &exited.log {
             let stamp = line.split(' ').next().unwrap_or_default();
-            let shape: String = stamp
-                .chars()
-                .map(|c| if c.is_ascii_digit() { '0' } else { c })
-                .collect();
+            let shape: String =
+                stamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
             assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{line}");
         }
         assert_eq!(exited.status.code(), Some(0));
@@ -234,11 +189,7 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     server.wait_for_log("Connection 1 closed: the peer closes it");
     server.wait_for_log(&format!("[main] Connection 1 accepted from {address}"));
     let (exited, _) = server.stop(Signal::TERM);
-    assert!(
-        exited.log.iter().all(|line| !line.contains("mio")),
-        "{:#?}",
-        exited.log
-    );
+    assert!(exited.log.iter().all(|line| !line.contains("mio")), "{:#?}", exited.log);
 }
 
 /// The line that the log at debug has for a response, behind the client's address.
@@ -262,32 +213,16 @@ fn the_log_at_debug_has_a_line_for_each_response() {
     let mut server = Process::start(&["--log", "debug"]);
     let host = "there has to be one Host field, empty or with a valid host";
     for (request, line, why) in [
-        (
-            HELLO.replace("/hello", "/hello?x=1"),
-            "GET '/hello?x=1' 200",
-            "",
-        ),
-        (
-            HELLO.replace("/hello", "/?q=\u{fc}"),
-            "GET '/?q=%C3%BC' 404",
-            "",
-        ),
+        (HELLO.replace("/hello", "/hello?x=1"), "GET '/hello?x=1' 200", ""),
+        (HELLO.replace("/hello", "/?q=\u{fc}"), "GET '/?q=%C3%BC' 404", ""),
         (HELLO.replace("GET", "HEAD"), "HEAD '/hello' 200", ""),
         (
             HELLO.replace("/hello", "/a#b"),
             "GET '/a#b' 400",
             "a request target holds no # here; it is written %23",
         ),
-        (
-            HELLO.replace("Host", "Host: b\r\nHost"),
-            "GET '/hello' 400",
-            host,
-        ),
-        (
-            "x\x1b[31m\r\n\r\n".to_owned(),
-            "x%1B[31m '' 400",
-            "not an HTTP/1 request line",
-        ),
+        (HELLO.replace("Host", "Host: b\r\nHost"), "GET '/hello' 400", host),
+        ("x\x1b[31m\r\n\r\n".to_owned(), "x%1B[31m '' 400", "not an HTTP/1 request line"),
     ] {
         let mut peer = server.connect();
         peer.send(&request);
@@ -308,20 +243,14 @@ fn the_log_at_debug_tells_of_batches_and_of_bodies_that_come_later() {
     for _ in 0..3 {
         assert_eq!(status(&peer.answer()), 200);
     }
-    let post = HELLO
-        .replace("GET", "POST")
-        .replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n");
+    let post = HELLO.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n");
     peer.send(&post);
     peer.send("body");
     assert_eq!(status(&peer.answer()), 200);
     server.wait_for_log("POST '/hello' 200, 129 bytes, ");
     let address = peer.stream.local_addr().expect("an address");
     let ours = format!("DEBUG [main] {address}, ");
-    let count = server
-        .logged()
-        .iter()
-        .filter(|line| line.contains(&ours))
-        .count();
+    let count = server.logged().iter().filter(|line| line.contains(&ours)).count();
     assert_eq!(count, 4);
 }
 
@@ -329,10 +258,9 @@ fn the_log_at_debug_tells_of_batches_and_of_bodies_that_come_later() {
 fn a_taken_port_is_named_and_ends_with_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
-    for (flag, other, title) in [
-        ("--listen", "--diag", "Server"),
-        ("--diag", "--listen", "Diagnostics Server"),
-    ] {
+    for (flag, other, title) in
+        [("--listen", "--diag", "Server"), ("--diag", "--listen", "Diagnostics Server")]
+    {
         let output = run(&[flag, &address, other, "127.0.0.1:0"], &[]);
         let line = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{line}");
@@ -356,9 +284,7 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
         let script =
             format!("ulimit -n {limit}; exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0");
         let mut command = Command::new("sh");
-        command
-            .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
-            .env_clear();
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")]).env_clear();
         let mut server = Process::spawn_unready(command.stderr(std::process::Stdio::piped()));
         if server.is_ready() {
             break;
@@ -366,10 +292,7 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
         let exited = server.wait();
         assert_eq!(exited.status.code(), Some(1), "{limit}: {:?}", exited.log);
         let line = exited.log.join("\n").to_lowercase();
-        assert!(
-            line.contains("cannot ") && line.contains("too many open files"),
-            "{line}"
-        );
+        assert!(line.contains("cannot ") && line.contains("too many open files"), "{line}");
     }
     let options = "--listen 127.0.0.1:0 --diag 127.0.0.1:0 --body-size 67108864";
     let script = format!("ulimit -v 40000; exec \"$0\" {options}");
@@ -380,10 +303,7 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
         .expect("it can be run");
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{line}");
-    assert!(
-        line.contains("Cannot keep a body of 67108864 bytes: "),
-        "{line}"
-    );
+    assert!(line.contains("Cannot keep a body of 67108864 bytes: "), "{line}");
     assert_eq!(line.lines().count(), 1, "it has not listened: {line}");
 }
 
@@ -391,9 +311,7 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
 fn closed_standard_descriptors_are_not_taken_for_sockets() {
     let mut command = Command::new("sh");
     let script = "exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0 <&- >&- 2>&-";
-    command
-        .args(["-c", script, env!("CARGO_BIN_EXE_onepoll")])
-        .env_clear();
+    command.args(["-c", script, env!("CARGO_BIN_EXE_onepoll")]).env_clear();
     let server = Process::spawn_with_stdout(&mut command).found_by_its_sockets();
     let mut peer = server.connect();
     peer.send(HELLO);

@@ -48,17 +48,10 @@ pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
 
 /// The flags that the program knows.
 fn known_flags() -> HashSet<String> {
-    let help = onepoll()
-        .arg("--help")
-        .output()
-        .expect("it can be run")
-        .stdout;
+    let help = onepoll().arg("--help").output().expect("it can be run").stdout;
     let help = String::from_utf8(help).expect("text");
     let words = help.split([' ', ',', '\n']);
-    words
-        .filter(|word| word.starts_with("--"))
-        .map(str::to_owned)
-        .collect()
+    words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
 }
 
 /// Whether these words are a command line that the program takes.
@@ -71,9 +64,7 @@ fn takes(words: &[&str]) -> bool {
 }
 
 fn seconds(duration: &str) -> u64 {
-    let number = duration
-        .strip_suffix('s')
-        .and_then(|number| number.parse().ok());
+    let number = duration.strip_suffix('s').and_then(|number| number.parse().ok());
     number.unwrap_or_else(|| panic!("{duration:?} is in seconds"))
 }
 
@@ -89,13 +80,7 @@ fn the_container_file_has_instructions_that_fit_together() {
         let (instruction, rest) = line.split_once(' ').expect("an instruction");
         let words: Vec<&str> = rest.split(' ').collect();
         match instruction {
-            "FROM" => stages.extend(
-                words
-                    .iter()
-                    .skip_while(|word| **word != "AS")
-                    .nth(1)
-                    .copied(),
-            ),
+            "FROM" => stages.extend(words.iter().skip_while(|word| **word != "AS").nth(1).copied()),
             "COPY" => {
                 let from = words.iter().find_map(|word| word.strip_prefix("--from="));
                 assert!(from.is_none_or(|stage| stages.contains(stage)), "{line}");
@@ -106,9 +91,7 @@ fn the_container_file_has_instructions_that_fit_together() {
             ),
             "HEALTHCHECK" => {
                 let (options, command) = rest.split_once(" CMD ").expect("a command");
-                let timeout = options
-                    .split(' ')
-                    .find_map(|word| word.strip_prefix("--timeout="));
+                let timeout = options.split(' ').find_map(|word| word.strip_prefix("--timeout="));
                 let probe = onepoll::limits::PROBE_TIMEOUT;
                 let patience = Duration::from_secs(seconds(timeout.expect("a timeout")));
                 assert!(patience > probe, "a probe may take {probe:?}");
@@ -120,10 +103,7 @@ fn the_container_file_has_instructions_that_fit_together() {
         }
     }
     assert_eq!(arguments.remove(0), "/onepoll");
-    assert!(
-        takes(&arguments.iter().map(String::as_str).collect::<Vec<_>>()),
-        "{arguments:?}"
-    );
+    assert!(takes(&arguments.iter().map(String::as_str).collect::<Vec<_>>()), "{arguments:?}");
     assert!(file.contains("\nFROM scratch\n") && file.contains("=build /onepoll /onepoll\n"));
 }
 
@@ -131,10 +111,7 @@ fn the_container_file_has_instructions_that_fit_together() {
 fn strings(text: &str) -> Vec<String> {
     let array = YamlLoader::load_from_str(text).expect("an array");
     let strings = array[0].as_vec().expect("an array");
-    strings
-        .iter()
-        .map(|word| word.as_str().expect("a string").to_owned())
-        .collect()
+    strings.iter().map(|word| word.as_str().expect("a string").to_owned()).collect()
 }
 
 /// The document of a kind, in the file for the cluster.
@@ -143,9 +120,8 @@ fn document(kind: &str) -> Yaml {
         panic!("one file for the cluster");
     };
     let documents = YamlLoader::load_from_str(file).expect("YAML");
-    let mut found = documents
-        .into_iter()
-        .filter(|document| document["kind"].as_str() == Some(kind));
+    let mut found =
+        documents.into_iter().filter(|document| document["kind"].as_str() == Some(kind));
     let document = found.next().unwrap_or_else(|| panic!("there is no {kind}"));
     assert!(found.next().is_none(), "there is one {kind}");
     document
@@ -177,14 +153,10 @@ fn the_deployment_parses_and_its_arithmetic_holds() {
     let readiness = &container["readinessProbe"];
     let unready_after =
         number(&readiness["periodSeconds"]) * number(&readiness["failureThreshold"]);
-    assert!(
-        lame_duck > unready_after,
-        "the news takes that long at least"
-    );
-    for (probe, path, number) in [
-        (readiness, "/ready", 8081),
-        (&container["livenessProbe"], "/hello", 8080),
-    ] {
+    assert!(lame_duck > unready_after, "the news takes that long at least");
+    for (probe, path, number) in
+        [(readiness, "/ready", 8081), (&container["livenessProbe"], "/hello", 8080)]
+    {
         assert_eq!(probe["httpGet"]["path"].as_str(), Some(path));
         assert_eq!(container_port(&probe["httpGet"]["port"]), number);
     }
@@ -206,16 +178,10 @@ fn every_document_for_the_cluster_selects_the_pods() {
     ] {
         assert_eq!(selector, labels, "the selector of the {of}");
     }
-    assert_eq!(
-        container_port(&service["spec"]["ports"][0]["targetPort"]),
-        8080
-    );
+    assert_eq!(container_port(&service["spec"]["ports"][0]["targetPort"]), 8080);
     let spare = budget["spec"]["maxUnavailable"].as_i64();
     assert!(spare > Some(0), "a node can be drained");
-    assert!(
-        spare < deployment["spec"]["replicas"].as_i64(),
-        "a pod stays"
-    );
+    assert!(spare < deployment["spec"]["replicas"].as_i64(), "a pod stays");
 }
 
 #[test]
@@ -224,10 +190,7 @@ fn the_network_policy_opens_diagnostics_to_prometheus_alone() {
     let rules = policy["spec"]["ingress"].as_vec().expect("rules");
     let mut open = Vec::new();
     for rule in rules {
-        for port in rule["ports"]
-            .as_vec()
-            .expect("a rule without ports opens all")
-        {
+        for port in rule["ports"].as_vec().expect("a rule without ports opens all") {
             let number = container_port(&port["port"]);
             open.push(number);
             if number == 8080 {
@@ -252,10 +215,7 @@ fn the_network_policy_opens_diagnostics_to_prometheus_alone() {
     let types = policy["spec"]["policyTypes"].as_vec().expect("types");
     let types: Vec<_> = types.iter().filter_map(Yaml::as_str).collect();
     assert_eq!(types, ["Ingress", "Egress"]);
-    assert!(
-        policy["spec"]["egress"].is_badvalue(),
-        "the server connects to nothing"
-    );
+    assert!(policy["spec"]["egress"].is_badvalue(), "the server connects to nothing");
 }
 
 /// The level "restricted" of the Pod Security Standards, as far as it asks for something. What it
@@ -264,13 +224,7 @@ fn the_network_policy_opens_diagnostics_to_prometheus_alone() {
 fn the_pods_pass_the_restricted_level_of_pod_security() {
     let deployment = document("Deployment");
     let pod = &deployment["spec"]["template"]["spec"];
-    for forbidden in [
-        "hostNetwork",
-        "hostPID",
-        "hostIPC",
-        "volumes",
-        "initContainers",
-    ] {
+    for forbidden in ["hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"] {
         assert!(pod[forbidden].is_badvalue(), "{forbidden}");
     }
     let user = &pod["securityContext"];
@@ -303,30 +257,19 @@ fn the_units_are_what_systemd_takes() {
     fs::create_dir_all(&folder).expect("a folder");
     let mut files = Vec::new();
     for block in blocks(OPERATIONS, "ini") {
-        let path = block
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("# /etc/systemd/system/"));
+        let path =
+            block.lines().next().and_then(|line| line.strip_prefix("# /etc/systemd/system/"));
         let path = folder.join(path.expect("the first line says where it belongs"));
         if block.contains("\n[Service]\n") {
             check_service(&block);
         }
-        fs::write(
-            &path,
-            block.replace("/usr/local/bin/onepoll", env!("CARGO_BIN_EXE_onepoll")),
-        )
-        .expect("a file");
+        fs::write(&path, block.replace("/usr/local/bin/onepoll", env!("CARGO_BIN_EXE_onepoll")))
+            .expect("a file");
         files.push(path);
     }
-    let names = files
-        .iter()
-        .map(|file| file.file_name().expect("a name").to_owned());
+    let names = files.iter().map(|file| file.file_name().expect("a name").to_owned());
     let names: HashSet<_> = names.collect();
-    for name in [
-        "onepoll.service",
-        "onepoll-main.socket",
-        "onepoll-diag.socket",
-    ] {
+    for name in ["onepoll.service", "onepoll-main.socket", "onepoll-diag.socket"] {
         assert!(names.contains(std::ffi::OsStr::new(name)), "{name}");
     }
     verify(&files);
@@ -363,11 +306,7 @@ fn check_service(unit: &str) {
 
 /// Has systemd itself look at units, where there is one.
 fn verify(units: &[PathBuf]) {
-    match Command::new("systemd-analyze")
-        .args(["verify", "--man=no"])
-        .args(units)
-        .output()
-    {
+    match Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output() {
         Ok(output) => {
             let complaints = String::from_utf8_lossy(&output.stderr);
             let about_us = complaints.lines().filter(|line| line.contains("onepoll"));
@@ -384,9 +323,7 @@ fn command_lines_have_flags_that_exist() {
     let starts = ["target/static/onepoll ", "target/release/onepoll "];
     let mut lines = 0;
     for line in blocks.lines() {
-        let words = starts
-            .iter()
-            .find_map(|start| Some(line.split_once(start)?.1));
+        let words = starts.iter().find_map(|start| Some(line.split_once(start)?.1));
         let Some(words) = words else { continue };
         let words = words.split(['#', '&']).next().unwrap_or_default().trim();
         assert!(takes(&words.split(' ').collect::<Vec<_>>()), "{line}");

@@ -23,10 +23,7 @@ fn both_services_answer_as_the_seed_does() {
         let answer = peer.answer();
         assert_eq!(status(&answer), code, "{answer:?}");
         assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer:?}");
-        assert_eq!(
-            field(&answer, "Content-Type"),
-            Some("text/plain; charset=utf-8")
-        );
+        assert_eq!(field(&answer, "Content-Type"), Some("text/plain; charset=utf-8"));
         assert_eq!(field(&answer, "Server"), None);
         let nosniff = field(&answer, "X-Content-Type-Options");
         assert_eq!(nosniff, (code == 404).then_some("nosniff"));
@@ -40,16 +37,10 @@ fn one_connection_has_many_conversations() {
     for (request, code) in [
         ("GET /hello?a=1 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         ("BREW /%68ello HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-        (
-            "GET http://example.org/hello HTTP/1.1\r\nHost: a\r\n\r\n",
-            200,
-        ),
+        ("GET http://example.org/hello HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-        (
-            "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\nGET / HTTP/1.1",
-            200,
-        ),
+        ("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\nGET / HTTP/1.1", 200),
         (
             "POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
              e\r\nGET / HTTP/1.1\r\n0\r\n\r\n",
@@ -63,10 +54,7 @@ fn one_connection_has_many_conversations() {
     peer.send("HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(field(&peer.answer_to_head(), "Content-Length"), Some("12"));
     peer.send("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    assert!(
-        peer.rest()
-            .ends_with("\r\nConnection: close\r\n\r\nHello world.")
-    );
+    assert!(peer.rest().ends_with("\r\nConnection: close\r\n\r\nHello world."));
 }
 
 #[test]
@@ -74,17 +62,12 @@ fn a_body_larger_than_any_buffer_is_skipped() {
     let server = Process::start(&["--log", "off"]);
     let mut peer = server.connect();
     let len = 3 * 1024 * 1024;
-    peer.send(&format!(
-        "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n"
-    ));
+    peer.send(&format!("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n"));
     peer.send(&"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".repeat(len / 32));
     assert_eq!(status(&peer.answer()), 200);
     peer.send("POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..64 {
-        peer.send(&format!(
-            "8000\r\n{}\r\n",
-            "\r\n0\r\n\r\n\0".repeat(0x8000 / 8)
-        ));
+        peer.send(&format!("8000\r\n{}\r\n", "\r\n0\r\n\r\n\0".repeat(0x8000 / 8)));
     }
     peer.send("0\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(status(&peer.answer()), 200);
@@ -164,10 +147,7 @@ fn a_body_may_be_as_long_as_it_likes() {
         assert_eq!(status(&peer.answer_to_head()), 200);
         // The second may have changed meanwhile, and with it the head's date.
         let once_more = peer.answer();
-        assert_eq!(
-            field(&once_more, "Content-Length"),
-            field(&first, "Content-Length")
-        );
+        assert_eq!(field(&once_more, "Content-Length"), field(&first, "Content-Length"));
         assert!(once_more.ends_with(body), "and once more");
         peer.send(&READY.replace("/ready", "/other"));
         assert_eq!(status(&peer.answer()), 404, "all else is as ever");
@@ -220,9 +200,7 @@ fn who_has_asked_before_the_signal_is_answered_after_it() {
         assert_eq!(answers.each_ref().map(|answer| status(answer)), [200; 2]);
         drop((one, other, witness));
         assert_eq!(server.wait().status.code(), Some(0));
-        answers
-            .iter()
-            .all(|answer| field(answer, "Connection") == Some("close"))
+        answers.iter().all(|answer| field(answer, "Connection") == Some("close"))
     };
     // A busy machine may be late with the signal.
     assert!((0..9).any(is_answered_after_it));

@@ -11,16 +11,8 @@ use crate::harness::*;
 fn main_serves_the_path_and_the_body_that_were_set() {
     for (options, path, body) in [
         (&["--path=/", "--body=OK"][..], "/", "OK"),
-        (
-            &["--path", "/plaintext", "--body", "Hello, World!"],
-            "/plaintext",
-            "Hello, World!",
-        ),
-        (
-            &["--body", "gr\u{fc}n", "--body-size", "7"],
-            "/hello",
-            "gr\u{fc}n\ng",
-        ),
+        (&["--path", "/plaintext", "--body", "Hello, World!"], "/plaintext", "Hello, World!"),
+        (&["--body", "gr\u{fc}n", "--body-size", "7"], "/hello", "gr\u{fc}n\ng"),
         (&["--body", ""], "/hello", ""),
     ] {
         let server = Process::start(options);
@@ -28,10 +20,7 @@ fn main_serves_the_path_and_the_body_that_were_set() {
         peer.send(&HELLO.replace("/hello", path));
         let answer = peer.answer();
         assert_eq!(status(&answer), 200, "{options:?}");
-        assert_eq!(
-            answer.split_once("\r\n\r\n").map(|(_, body)| body),
-            Some(body)
-        );
+        assert_eq!(answer.split_once("\r\n\r\n").map(|(_, body)| body), Some(body));
         peer.send(&HELLO.replace("/hello", "/other"));
         assert_eq!(status(&peer.answer()), 404, "{options:?}");
     }
@@ -55,28 +44,17 @@ fn the_log_is_set_by_a_variable_of_its_own_and_else_by_rust_log() {
     assert_eq!(own, [""; 0]);
     let others = log(&[("RUST_LOG", "warn,hyper=info,tower")]);
     assert_eq!(others.len(), 1, "{others:#?}");
-    assert_eq!(
-        with(&others, "'hyper=info,tower' is passed over"),
-        1,
-        "{others:#?}"
-    );
+    assert_eq!(with(&others, "'hyper=info,tower' is passed over"), 1, "{others:#?}");
     let debug = log(&[("RUST_LOG", "onepoll=debug")]);
     assert_eq!(with(&debug, "passed over"), 0, "{debug:#?}");
-    assert_eq!(
-        with(&debug, "DEBUG [main] Connection 1 accepted"),
-        1,
-        "{debug:#?}"
-    );
+    assert_eq!(with(&debug, "DEBUG [main] Connection 1 accepted"), 1, "{debug:#?}");
 }
 
 #[test]
 fn a_probe_does_not_look_at_rust_log() {
     let server = Process::start(&[]);
     let url = format!("http://{}/ready", server.diag);
-    let output = onepoll()
-        .args(["--probe", &url])
-        .env("RUST_LOG", "warn,hyper=info")
-        .output();
+    let output = onepoll().args(["--probe", &url]).env("RUST_LOG", "warn,hyper=info").output();
     let output = output.expect("it can be run");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -131,12 +109,8 @@ fn one_port_for_both_listeners_is_refused_by_both_names() {
 fn start_with_descriptors(soft: u32, hard: u32, options: &[&str]) -> Process {
     let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
-        .env_clear();
-    command
-        .args(["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"])
-        .args(options);
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")]).env_clear();
+    command.args(["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"]).args(options);
     Process::spawn(command.stderr(std::process::Stdio::piped()))
 }
 
@@ -166,10 +140,7 @@ fn diagnostics_answers_while_main_has_used_up_its_connections() {
             assert_eq!(status(&peer.answer()), 200);
         }
         let url = format!("http://{}/ready", server.diag);
-        let probe = onepoll()
-            .args(["--probe", &url])
-            .output()
-            .expect("it can be run");
+        let probe = onepoll().args(["--probe", &url]).output().expect("it can be run");
         assert_eq!(probe.status.code(), Some(0));
         // In the place of each connection that goes, another one is let in.
         for mut peer in peers.drain(..) {
@@ -180,17 +151,9 @@ fn diagnostics_answers_while_main_has_used_up_its_connections() {
         let (exited, _) = server.stop(Signal::TERM);
         assert_eq!(exited.status.code(), Some(0));
         let with = |text: &str| exited.log.iter().filter(|line| line.contains(text)).count();
-        assert_eq!(
-            with("pauses accepting"),
-            1,
-            "one for the episode: {:#?}",
-            exited.log
-        );
+        assert_eq!(with("pauses accepting"), 1, "one for the episode: {:#?}", exited.log);
         let is_told = options.last() == Some(&"1000");
-        assert_eq!(
-            with("connections instead of 1000: the limit"),
-            usize::from(is_told)
-        );
+        assert_eq!(with("connections instead of 1000: the limit"), usize::from(is_told));
     }
 }
 
@@ -226,11 +189,8 @@ fn a_full_service_does_not_spin_and_stops() {
         let mut peer = Peer::connect(server.diag);
         peer.send(&READY.replace("/ready", "/metrics"));
         let page = peer.answer();
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix("onepoll_ticks_total "));
-        line.and_then(|count| count.parse::<u64>().ok())
-            .expect("a count")
+        let line = page.lines().find_map(|line| line.strip_prefix("onepoll_ticks_total "));
+        line.and_then(|count| count.parse::<u64>().ok()).expect("a count")
     };
     let before = ticks(&server);
     assert!(peers[2].has_nothing_for(std::time::Duration::from_millis(300)));

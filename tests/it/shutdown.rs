@@ -29,10 +29,7 @@ fn idle_and_silent_connections_are_closed_at_the_idle_grace() {
         let (exited, took) = server.stop(signal);
         assert_eq!(exited.summary(), "responses 0, closed idle 3, aborted 0");
         assert_eq!(exited.status.code(), Some(0));
-        assert!(
-            took >= Duration::from_millis(250) && took < SOON,
-            "{took:?}"
-        );
+        assert!(took >= Duration::from_millis(250) && took < SOON, "{took:?}");
         for peer in [&mut idle, &mut silent, &mut silent_too] {
             assert_eq!(peer.rest(), "", "a FIN and no RST");
         }
@@ -71,10 +68,7 @@ fn at_the_idle_grace_idle_connections_may_still_ask() {
 #[test]
 fn a_request_that_has_begun_may_be_finished() {
     let mut server = Process::start(&["--drain", "1m"]);
-    let (head, body) = (
-        "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n",
-        "abcdef",
-    );
+    let (head, body) = ("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "abcdef");
     let request = [head, body].concat();
     let cuts = [5, head.len(), request.len() - 1];
     let mut peers: Vec<Peer> = cuts.iter().map(|_| server.connect()).collect();
@@ -87,11 +81,7 @@ fn a_request_that_has_begun_may_be_finished() {
     assert_eq!(status(&other.answer()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    assert_eq!(
-        other.rest(),
-        "",
-        "the idle one is closed at the end of the idle grace"
-    );
+    assert_eq!(other.rest(), "", "the idle one is closed at the end of the idle grace");
     for (peer, cut) in peers.iter_mut().zip(cuts) {
         peer.send(&request[cut..]);
         let answer = peer.rest();
@@ -163,22 +153,16 @@ fn an_interrupt_that_follows_another_signal_leaves_at_once() {
             assert!(said("Signal 'interrupt' received again: exiting at once"));
             assert!(said(" is aborted, after "), "{:#?}", exited.log);
             assert!(said("Exited after "), "{:#?}", exited.log);
-            assert!(
-                exited.summary().ends_with("aborted 1"),
-                "{}",
-                exited.summary()
-            );
+            assert!(exited.summary().ends_with("aborted 1"), "{}", exited.summary());
         }
     }
 }
 
 #[test]
 fn signals_that_machines_repeat_are_no_news() {
-    for (first, second) in [
-        (Signal::TERM, Signal::TERM),
-        (Signal::INT, Signal::TERM),
-        (Signal::TERM, Signal::HUP),
-    ] {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::HUP)]
+    {
         let (mut server, mut half) = with_half_a_request(&[]);
         server.signal(first);
         server.wait_for_log("Signal '");
@@ -243,10 +227,8 @@ fn without_any_time_those_in_the_queue_count_as_cut() {
     let answered = answers.filter(Result::is_ok).count();
     let exited = server.wait();
     assert!(answered < peers.len(), "a tick accepts no more than a few");
-    let summary = format!(
-        "responses {answered}, closed idle 0, aborted {}",
-        peers.len() - answered
-    );
+    let summary =
+        format!("responses {answered}, closed idle 0, aborted {}", peers.len() - answered);
     assert_eq!(exited.summary(), summary);
     assert_eq!(exited.status.code(), Some(3));
 }
@@ -300,9 +282,8 @@ fn clients_that_ask_again_and_again_lose_nothing() {
     let server = Process::start(&["--log", "warn", "--idle-grace", "5m"]);
     let (address, stopping) = (server.main, AtomicBool::new(false));
     let exited = thread::scope(|scope| {
-        let clients: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| ask_until_told(address, &stopping)))
-            .collect();
+        let clients: Vec<_> =
+            (0..16).map(|_| scope.spawn(|| ask_until_told(address, &stopping))).collect();
         // Let every client be in the middle of its conversation.
         let mut witness = server.connect();
         for _ in 0..500 {
@@ -312,10 +293,7 @@ fn clients_that_ask_again_and_again_lose_nothing() {
         drop(witness);
         stopping.store(true, Ordering::SeqCst);
         server.signal(Signal::TERM);
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("no panic"))
-            .collect::<Vec<_>>()
+        clients.into_iter().map(|client| client.join().expect("no panic")).collect::<Vec<_>>()
     });
     assert_eq!(exited, [true; 16], "each was told that the connection ends");
     assert_eq!(server.wait().status.code(), Some(0));
@@ -359,12 +337,7 @@ fn a_signal_during_the_start_is_not_lost() {
         server.wait_for_log("Starting Diagnostics Server");
         let (exited, _) = server.stop(Signal::TERM);
         assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
-        assert!(
-            exited
-                .log
-                .iter()
-                .any(|line| line.contains("Signal 'terminated' received"))
-        );
+        assert!(exited.log.iter().any(|line| line.contains("Signal 'terminated' received")));
     }
 }
 
@@ -376,14 +349,9 @@ fn a_listener_that_fails_takes_the_other_along() {
     assert_eq!(status(&idle.answer()), 200);
     let (main, diag) = (server.main, server.diag);
     let sockets = server.listening_sockets();
-    let (_, socket) = sockets
-        .iter()
-        .find(|(bound, _)| *bound == diag)
-        .expect("it listens");
+    let (_, socket) = sockets.iter().find(|(bound, _)| *bound == diag).expect("it listens");
     shutdown(socket, Shutdown::Both).expect("it is a socket");
-    server.wait_for_log(&format!(
-        "Diagnostics Server on {diag} failed: Invalid argument"
-    ));
+    server.wait_for_log(&format!("Diagnostics Server on {diag} failed: Invalid argument"));
     assert_eq!(idle.rest(), "");
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(1), "{main}: {:#?}", exited.log);
@@ -408,11 +376,7 @@ fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
         peer.send(&HELLO.repeat(3));
         let answers = peer.rest();
         assert_eq!(answers.matches("Hello world.").count(), 3);
-        assert_eq!(
-            answers.matches("Connection: close").count(),
-            1,
-            "the last one says so"
-        );
+        assert_eq!(answers.matches("Connection: close").count(), 1, "the last one says so");
     }
     for _ in 0..2 {
         for peer in [&mut watching, &mut newly_watching] {
@@ -443,11 +407,7 @@ fn behind_a_lame_duck_comes_the_idle_grace() {
     drop((idle, watching));
     let exited = server.wait();
     assert_eq!(exited.status.code(), Some(0));
-    assert_eq!(
-        exited.summary(),
-        "responses 0, closed idle 2, aborted 0",
-        "since the signal"
-    );
+    assert_eq!(exited.summary(), "responses 0, closed idle 2, aborted 0", "since the signal");
 }
 
 #[test]
@@ -462,11 +422,7 @@ fn an_interrupt_is_for_those_who_do_not_want_to_wait() {
     server.wait_for_log("Signal 'terminated' received");
     thread::sleep(SIGNAL_REPEAT);
     let (exited, _) = server.stop(Signal::INT);
-    assert_eq!(
-        exited.status.code(),
-        Some(130),
-        "the second one leaves at once"
-    );
+    assert_eq!(exited.status.code(), Some(130), "the second one leaves at once");
 }
 
 #[test]
@@ -488,9 +444,7 @@ fn the_deadline_counts_from_the_beginning_of_the_drain() {
 
 /// The time that follows these words in a log.
 fn millis_after(words: &str, log: &[String]) -> Duration {
-    let mut rests = log
-        .iter()
-        .filter_map(|line| Some(line.split_once(words)?.1));
+    let mut rests = log.iter().filter_map(|line| Some(line.split_once(words)?.1));
     let number = rests.next().and_then(|rest| rest.split(' ').next());
     let millis = number.and_then(|number| number.parse().ok());
     Duration::from_millis(millis.unwrap_or_else(|| panic!("no {words:?} in {log:#?}")))
@@ -512,11 +466,7 @@ fn diagnostics_that_are_stuck_do_not_delay_the_main_listener() {
     watching.send(READY);
     let answer = watching.answer();
     assert_eq!(status(&answer), 503, "as long as somebody can ask");
-    assert_eq!(
-        field(&answer, "Connection"),
-        None,
-        "there is more to be seen"
-    );
+    assert_eq!(field(&answer, "Connection"), None, "there is more to be seen");
     assert_eq!(idle.rest(), "");
     drop(idle);
     // Once it has gone, nobody is left on main.
@@ -551,11 +501,7 @@ fn a_connection_that_is_cut_is_named_with_its_phase_and_time() {
     let time = millis_after(&named, &exited.log);
     assert!(time >= Duration::from_millis(500), "{time:?}");
     let line = exited.log.iter().find(|line| line.contains(&named));
-    assert!(
-        line.is_some_and(|line| line.ends_with(" ms in body")),
-        "{:#?}",
-        exited.log
-    );
+    assert!(line.is_some_and(|line| line.ends_with(" ms in body")), "{:#?}", exited.log);
 }
 
 #[test]
@@ -597,10 +543,7 @@ fn newcomers_are_shut_out_while_others_are_still_served() {
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
     let newcomer = TcpStream::connect_timeout(&server.main, Duration::from_millis(300));
-    assert_eq!(
-        newcomer.expect_err("nobody answers").kind(),
-        ErrorKind::TimedOut
-    );
+    assert_eq!(newcomer.expect_err("nobody answers").kind(), ErrorKind::TimedOut);
     idle.send(HELLO);
     assert_eq!(field(&idle.rest(), "Connection"), Some("close"));
     let (main, _) = (server.main, drop(idle));
@@ -618,10 +561,7 @@ struct Pace {
 
 impl Pace {
     fn begin() -> Pace {
-        Pace {
-            last: Instant::now(),
-            is_kept: true,
-        }
+        Pace { last: Instant::now(), is_kept: true }
     }
 
     /// Takes note that it asks, or is answered.
@@ -690,10 +630,7 @@ fn stop_with_a_window(options: &[&str], window: usize) -> bool {
 
 #[test]
 fn clients_with_a_window_of_requests_lose_none() {
-    for options in [
-        &["--log", "warn"][..],
-        &["--log", "warn", "--lame-duck", "10m"],
-    ] {
+    for options in [&["--log", "warn"][..], &["--log", "warn", "--lame-duck", "10m"]] {
         for window in [2, 16, 128] {
             at_a_pace(|| stop_with_a_window(options, window));
         }

@@ -61,9 +61,7 @@ fn start(
     let command = command.args(["--idle-grace", "5m", "--drain", "10m"]);
     let mut server = Process::spawn_with_stdout(command);
     server.wait_for_log(&format!("[main] Starting Server on {main}, inherited"));
-    server.wait_for_log(&format!(
-        "[diag] Starting Diagnostics Server on {diag}, inherited"
-    ));
+    server.wait_for_log(&format!("[diag] Starting Diagnostics Server on {diag}, inherited"));
     (server.main, server.diag) = (main, diag);
     server
 }
@@ -90,12 +88,7 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
         let server = start(names, [&a, &b], main, diag);
         ask_both(&server);
         let (exited, _) = server.stop(Signal::TERM);
-        assert_eq!(
-            exited.status.code(),
-            Some(0),
-            "{names:?}: {:#?}",
-            exited.log
-        );
+        assert_eq!(exited.status.code(), Some(0), "{names:?}: {:#?}", exited.log);
     }
     // They are not ours to shut down: the supervisor's go on listening.
     for address in [at_a, at_b] {
@@ -105,9 +98,7 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
 
 /// Whether an open socket is one that calls wait on.
 fn waits(socket: &OwnedFd) -> bool {
-    !fcntl_getfl(socket)
-        .expect("a descriptor")
-        .contains(OFlags::NONBLOCK)
+    !fcntl_getfl(socket).expect("a descriptor").contains(OFlags::NONBLOCK)
 }
 
 #[test]
@@ -184,11 +175,9 @@ fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
 
 #[test]
 fn sockets_that_were_never_passed_are_not_mistaken_for_our_own() {
-    for variables in [
-        "LISTEN_FDS=1 LISTEN_PID=$$",
-        "LISTEN_FDS=2 LISTEN_PID=$$",
-        "LISTEN_PID=x LISTEN_FDS=1",
-    ] {
+    for variables in
+        ["LISTEN_FDS=1 LISTEN_PID=$$", "LISTEN_FDS=2 LISTEN_PID=$$", "LISTEN_PID=x LISTEN_FDS=1"]
+    {
         let script = format!("{variables} exec \"$0\" 3>&- 4>&-");
         let output = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")])
@@ -197,14 +186,8 @@ fn sockets_that_were_never_passed_are_not_mistaken_for_our_own() {
             .expect("it can be run");
         let line = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{variables}: {line}");
-        assert!(
-            line.contains("Cannot use the inherited sockets: "),
-            "{line}"
-        );
-        assert!(
-            line.contains("LISTEN_PID=\"") && line.lines().count() == 1,
-            "{line}"
-        );
+        assert!(line.contains("Cannot use the inherited sockets: "), "{line}");
+        assert!(line.contains("LISTEN_PID=\"") && line.lines().count() == 1, "{line}");
     }
 }
 
@@ -258,9 +241,7 @@ fn supervisors() -> [(UnixDatagram, String); 2] {
 #[test]
 fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
     for ((supervisor, place), signal) in supervisors().iter().zip([Signal::TERM, Signal::INT]) {
-        supervisor
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
+        supervisor.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         let heard = || {
             let mut words = [0; 100];
             let len = supervisor.recv(&mut words).expect("it tells");
@@ -282,11 +263,7 @@ fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
         half.send(&HELLO[..9]);
         ask_both(&server);
         server.signal(signal);
-        assert_eq!(
-            heard(),
-            "STOPPING=1\n",
-            "while there is still something to do"
-        );
+        assert_eq!(heard(), "STOPPING=1\n", "while there is still something to do");
         half.send(&HELLO[9..]);
         assert_eq!(status(&half.rest()), 200);
         drop(half);
@@ -323,11 +300,7 @@ fn several_processes_may_share_their_ports() {
     let second = Process::spawn(onepoll().args(ports).env("ONEPOLL_REUSE_PORT", "true"));
     assert_eq!(first.addresses(), second.addresses());
     let output = onepoll().args(ports).output().expect("it can be run");
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "who does not share does not get it"
-    );
+    assert_eq!(output.status.code(), Some(1), "who does not share does not get it");
     let (exited, _) = first.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
     ask_both(&second);
@@ -349,17 +322,10 @@ fn a_probe_tells_by_its_status_how_a_server_is() {
         })
     };
     let well = (Some(0), String::new());
-    assert_eq!(
-        probe(None),
-        well,
-        "it asks where diagnostics are configured"
-    );
+    assert_eq!(probe(None), well, "it asks where diagnostics are configured");
     assert_eq!(probe(Some(&format!("http://{main}/hello?x"))), well);
     let not_found = format!("onepoll: http://{main}/ready responded with 404 Not Found\n");
-    assert_eq!(
-        probe(Some(&format!("http://{main}/ready"))),
-        (Some(1), not_found)
-    );
+    assert_eq!(probe(Some(&format!("http://{main}/ready"))), (Some(1), not_found));
 
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");

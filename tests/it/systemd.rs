@@ -39,9 +39,7 @@ fn the_service_unit_is_rated_as_little_exposed() {
     fs::write(&path, service_unit()).expect("a file");
     let report = systemd_analyze(&["security", "--offline=true", &path.display().to_string()]);
     fs::remove_file(&path).expect("it is there");
-    let (_, rating) = report
-        .split_once("Overall exposure level")
-        .expect("a rating");
+    let (_, rating) = report.split_once("Overall exposure level").expect("a rating");
     let exposure = rating.split(' ').find_map(|word| word.parse::<f64>().ok());
     assert!(exposure.expect("a number") <= EXPOSURE_MAX, "{report}");
 }
@@ -71,10 +69,7 @@ fn calls(name: &str, groups: &HashMap<String, Vec<String>>) -> Vec<String> {
     }
     let members = groups.get(name);
     let members = members.unwrap_or_else(|| panic!("{name} is no group"));
-    members
-        .iter()
-        .flat_map(|member| calls(member, groups))
-        .collect()
+    members.iter().flat_map(|member| calls(member, groups)).collect()
 }
 
 /// The system calls that a unit allows: each filter adds to the ones before it or, with a tilde,
@@ -82,10 +77,7 @@ fn calls(name: &str, groups: &HashMap<String, Vec<String>>) -> Vec<String> {
 fn allowed_calls(unit: &str) -> HashSet<String> {
     let groups = call_groups();
     let mut allowed = HashSet::new();
-    for filter in unit
-        .lines()
-        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
-    {
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         let names = filter.trim_start_matches('~').split(' ');
         let calls = names.flat_map(|name| calls(name, &groups));
         if filter.starts_with('~') {
@@ -105,9 +97,7 @@ fn traced_calls(trace: &str) -> HashSet<&str> {
     let calls = trace.lines().filter_map(|line| {
         let (_, call) = line.split_once(' ')?;
         let (name, _) = call.trim_start().split_once('(')?;
-        name.chars()
-            .all(|c| c.is_alphanumeric() || c == '_')
-            .then_some(name)
+        name.chars().all(|c| c.is_alphanumeric() || c == '_').then_some(name)
     });
     calls.collect()
 }
@@ -125,10 +115,7 @@ fn the_service_unit_allows_every_system_call_from_start_to_exit() {
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-o"]).arg(&trace);
     strace.args([env!("CARGO_BIN_EXE_onepoll"), "--listen", "127.0.0.1:0"]);
-    strace
-        .args(["--diag", "127.0.0.1:0"])
-        .env_clear()
-        .env("NOTIFY_SOCKET", &place);
+    strace.args(["--diag", "127.0.0.1:0"]).env_clear().env("NOTIFY_SOCKET", &place);
     let server = Process::spawn(strace.stdin(Stdio::null()).stderr(Stdio::piped()));
     ask_both(&server);
     let mut peer = Peer::connect(server.diag);
@@ -165,10 +152,7 @@ fn free_address() -> SocketAddr {
 /// as `PrivateNetwork=` and `PrivateUsers=` see to it; nothing where namespaces are not to be had.
 fn namespaces() -> &'static [&'static str] {
     let unshare = &["unshare", "--user", "--net"];
-    let tried = Command::new(unshare[0])
-        .args(&unshare[1..])
-        .arg("true")
-        .status();
+    let tried = Command::new(unshare[0]).args(&unshare[1..]).arg("true").status();
     if tried.is_ok_and(|status| status.success()) {
         return unshare;
     }

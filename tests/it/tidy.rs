@@ -18,18 +18,7 @@ const README_LINES_MAX: usize = 400;
 /// Which folders and files of the crate each of them may name: arrows run downward only.
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
-    (
-        "main",
-        &[
-            "cli",
-            "event_loop",
-            "limits",
-            "log",
-            "observe",
-            "services",
-            "systemd",
-        ],
-    ),
+    ("main", &["cli", "event_loop", "limits", "log", "observe", "services", "systemd"]),
     ("cli", &["event_loop", "http", "limits", "services"]),
     ("systemd", &["event_loop", "limits"]),
     ("services", &["event_loop", "http", "limits", "observe"]),
@@ -75,24 +64,14 @@ fn root() -> &'static Path {
 fn sources(folder: &str) -> Vec<Source> {
     let (mut folders, mut sources) = (vec![root().join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)
-            .expect("a folder")
-            .map(|entry| entry.expect("an entry"))
-        {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
             let path: PathBuf = entry.path();
             if path.is_dir() {
                 // The fuzz targets are built beside their sources.
                 folders.extend(Some(path).filter(|path| !path.ends_with("target")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path
-                    .strip_prefix(root())
-                    .expect("it is below")
-                    .display()
-                    .to_string();
-                sources.push(Source {
-                    name,
-                    text: fs::read_to_string(&path).expect("text"),
-                });
+                let name = path.strip_prefix(root()).expect("it is below").display().to_string();
+                sources.push(Source { name, text: fs::read_to_string(&path).expect("text") });
             }
         }
     }
@@ -112,9 +91,7 @@ fn arrows_between_folders_run_downward() {
         let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} has no row", source.name));
         let named = ["crate::", "onepoll::"].map(|root| source.code().split(root).skip(1));
         for rest in named.into_iter().flatten() {
-            let module = rest
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next();
+            let module = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
             let module = module.unwrap_or_default();
             assert!(
                 module == folder || allowed.contains(&module),
@@ -155,11 +132,7 @@ fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
         if asking.contains(&name) || TESTS.contains(&name) {
             continue;
         }
-        assert!(
-            !source.code().contains("::now()"),
-            "{} asks the clock",
-            source.name
-        );
+        assert!(!source.code().contains("::now()"), "{} asks the clock", source.name);
     }
 }
 
@@ -171,26 +144,15 @@ fn lines_functions_and_files_are_short() {
             let place = format!("{}:{}", source.name, at + 1);
             assert!(line.chars().count() <= COLUMNS_MAX, "{place} is too long");
             let indent = line.len() - line.trim_start().len();
-            let begins = [
-                "fn ",
-                "pub fn ",
-                "pub(super) fn ",
-                "pub(crate) fn ",
-                "const fn ",
-            ];
-            let begun = begins
-                .iter()
-                .any(|start| line.trim_start().starts_with(start));
+            let begins = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "const fn "];
+            let begun = begins.iter().any(|start| line.trim_start().starts_with(start));
             if function.is_none() && begun && !line.ends_with([';', '}']) {
                 function = Some((at, &line[..indent]));
             } else if let Some((start, indent)) = function
                 && line.strip_prefix(indent) == Some("}")
             {
                 function = None;
-                assert!(
-                    at - start < FUNCTION_LINES_MAX,
-                    "{place} ends a long function"
-                );
+                assert!(at - start < FUNCTION_LINES_MAX, "{place} ends a long function");
             }
         }
         if source.name.starts_with("src") && !TESTS.contains(&source.name.as_str()) {
@@ -203,22 +165,12 @@ fn lines_functions_and_files_are_short() {
 #[test]
 fn every_socket_is_registered_once() {
     let code: String = sources("src").iter().map(Source::code).collect();
-    assert!(
-        !code.contains("reregister"),
-        "something is registered twice"
-    );
+    assert!(!code.contains("reregister"), "something is registered twice");
     let leaves = code.matches("deregister(").count();
     assert_eq!(leaves, 1, "only a listener that others hold has to be left");
-    let calls = [
-        "registry.register(",
-        "registry().register(",
-        "pipe.register(",
-    ];
+    let calls = ["registry.register(", "registry().register(", "pipe.register("];
     let calls: usize = calls.iter().map(|call| code.matches(call).count()).sum();
-    assert_eq!(
-        calls, 3,
-        "connections, listeners and the signal pipe are each registered"
-    );
+    assert_eq!(calls, 3, "connections, listeners and the signal pipe are each registered");
 }
 
 #[test]
@@ -242,10 +194,7 @@ fn the_readme_is_short() {
 
 #[test]
 fn the_readme_has_the_rows_of_the_help_text() {
-    let output = onepoll()
-        .arg("--help")
-        .output()
-        .expect("the binary can be run");
+    let output = onepoll().arg("--help").output().expect("the binary can be run");
     let help = String::from_utf8(output.stdout).expect("text");
     let mut rows = 0;
     for lines in help.lines().collect::<Vec<_>>().windows(2) {
@@ -260,10 +209,7 @@ fn the_readme_has_the_rows_of_the_help_text() {
         let default = default
             .replace(&format!("::]:{}", default_port(Service::Main)), "::]:8080")
             .replace(&format!("::]:{}", default_port(Service::Diag)), "::]:8081");
-        let row = format!(
-            "| `{flag}` | `{variable}` | `{}` |",
-            default.trim_end_matches(']')
-        );
+        let row = format!("| `{flag}` | `{variable}` | `{}` |", default.trim_end_matches(']'));
         assert!(readme().contains(&row), "the README has no {row:?}");
         rows += 1;
     }
@@ -364,13 +310,9 @@ fn times() -> Vec<(&'static str, String)> {
 fn the_readme_knows_every_limit_by_its_value() {
     let limits = [amounts(), times()].concat();
     let source = fs::read_to_string(root().join("src/limits.rs")).expect("limits");
-    let names = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
-    assert_eq!(
-        names.collect::<Vec<_>>(),
-        limits.iter().map(|(name, _)| *name).collect::<Vec<_>>()
-    );
+    let names =
+        source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    assert_eq!(names.collect::<Vec<_>>(), limits.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     for (name, value) in &limits {
         let row = format!("| `{name}` | {value} |");
         assert!(readme().contains(&row), "the README has no {row:?}");

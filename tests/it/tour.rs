@@ -33,18 +33,12 @@ fn boxes() -> Vec<Try> {
     for file in files {
         let text = fs::read_to_string(&file).expect("text");
         let docs = text.lines().map_while(|line| line.strip_prefix("//!"));
-        let docs: Vec<&str> = docs
-            .map(|line| line.strip_prefix(' ').unwrap_or(line))
-            .collect();
+        let docs: Vec<&str> = docs.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
         let docs = docs.join("\n");
         for part in docs.split("```sh\n").skip(1) {
             let (lines, _) = part.split_once("```").expect("an end");
             boxes.push(Try {
-                place: file
-                    .strip_prefix(&root)
-                    .expect("below src")
-                    .display()
-                    .to_string(),
+                place: file.strip_prefix(&root).expect("below src").display().to_string(),
                 lines: lines.lines().map(str::to_owned).collect(),
             });
         }
@@ -64,10 +58,7 @@ impl Try {
 
     /// What one should look for, behind a mark.
     fn expected(&self, mark: &str) -> Vec<&str> {
-        self.lines
-            .iter()
-            .filter_map(|line| Some(line.split_once(mark)?.1))
-            .collect()
+        self.lines.iter().filter_map(|line| Some(line.split_once(mark)?.1)).collect()
     }
 
     /// The rest as a script about a server that runs already.
@@ -75,9 +66,7 @@ impl Try {
         let pid = server.pid();
         let script = format!("set -m\nserver={pid}\n{}\n", self.lines[1..].join("\n"));
         let [main, diag] = server.addresses().map(|address| address.to_string());
-        script
-            .replace("localhost:8080", &main)
-            .replace("localhost:8081", &diag)
+        script.replace("localhost:8080", &main).replace("localhost:8081", &diag)
     }
 }
 
@@ -94,23 +83,11 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
         "observe/recorder.rs",
         "observe/statistics.rs",
     ] {
-        assert!(
-            boxes.iter().any(|found| found.place == name),
-            "{name} has none"
-        );
+        assert!(boxes.iter().any(|found| found.place == name), "{name} has none");
     }
     for found in boxes {
-        let help = onepoll()
-            .args(found.options())
-            .arg("--help")
-            .output()
-            .expect("it can be run");
-        assert!(
-            help.status.success(),
-            "{}: {:?}",
-            found.place,
-            found.options()
-        );
+        let help = onepoll().args(found.options()).arg("--help").output().expect("it can be run");
+        assert!(help.status.success(), "{}: {:?}", found.place, found.options());
         let looks =
             found.expected("# look for: ").len() + found.expected("# look in the log for: ").len();
         assert!(looks > 0, "{} says nothing to look for", found.place);
@@ -126,31 +103,18 @@ fn every_box_of_the_tour_shows_what_it_says() {
         let folder = std::env::temp_dir().join(format!("onepoll-tour-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let mut shell = Command::new("bash");
-        let output = shell
-            .arg("-c")
-            .arg(found.script(&server))
-            .current_dir(&folder)
-            .output();
+        let output = shell.arg("-c").arg(found.script(&server)).current_dir(&folder).output();
         let output = output.expect("a shell");
         fs::remove_dir_all(&folder).expect("it was there");
         let shown = String::from_utf8_lossy(&output.stdout);
         for text in found.expected("# look for: ") {
-            assert!(
-                shown.contains(text),
-                "{}: no {text:?} in {shown}",
-                found.place
-            );
+            assert!(shown.contains(text), "{}: no {text:?} in {shown}", found.place);
         }
         for text in found.expected("# look in the log for: ") {
             server.wait_for_log(text);
         }
         let exited = server.wait();
-        assert_eq!(
-            exited.status.signal(),
-            None,
-            "{}: it ends by itself",
-            found.place
-        );
+        assert_eq!(exited.status.signal(), None, "{}: it ends by itself", found.place);
     }
 }
 
@@ -159,18 +123,13 @@ fn the_readme_leads_to_pages_of_the_book() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).expect("a README");
     let links = readme.split("(target/doc/onepoll/").skip(1);
-    let modules: Vec<&str> = links
-        .filter_map(|link| link.split("/index.html)").next())
-        .collect();
+    let modules: Vec<&str> = links.filter_map(|link| link.split("/index.html)").next()).collect();
     assert!(!modules.is_empty(), "it does lead there");
     for module in modules {
         let page = root.join("src").join(module);
         let text = fs::read_to_string(page.join("mod.rs"));
         let text = text.or_else(|_| fs::read_to_string(page.with_extension("rs")));
         let text = text.expect("a module");
-        assert!(
-            text.contains("//! # Try it"),
-            "{module} has something to try"
-        );
+        assert!(text.contains("//! # Try it"), "{module} has something to try");
     }
 }

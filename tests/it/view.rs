@@ -75,25 +75,13 @@ fn what_has_happened_is_counted() {
         (r#"onepoll_requests_total{listener="main",code="200"}"#, 7.0),
         (r#"onepoll_requests_total{listener="main",code="404"}"#, 1.0),
         (r#"onepoll_requests_total{listener="main",code="400"}"#, 1.0),
-        (
-            r#"onepoll_request_errors_total{listener="main",reason="line_end"}"#,
-            1.0,
-        ),
-        (
-            r#"onepoll_request_errors_total{listener="main",reason="host"}"#,
-            0.0,
-        ),
+        (r#"onepoll_request_errors_total{listener="main",reason="line_end"}"#, 1.0),
+        (r#"onepoll_request_errors_total{listener="main",reason="host"}"#, 0.0),
         (r#"onepoll_connections{listener="main",state="idle"}"#, 1.0),
         (r#"onepoll_connections{listener="main",state="head"}"#, 1.0),
         (r#"onepoll_connections{listener="diag",state="idle"}"#, 1.0),
-        (
-            r#"onepoll_connections_accepted_total{listener="main"}"#,
-            3.0,
-        ),
-        (
-            r#"onepoll_connections_accepted_total{listener="diag"}"#,
-            1.0,
-        ),
+        (r#"onepoll_connections_accepted_total{listener="main"}"#, 3.0),
+        (r#"onepoll_connections_accepted_total{listener="diag"}"#, 1.0),
         ("onepoll_service_seconds_count", 9.0),
         ("onepoll_partial_writes_total", 0.0),
         ("onepoll_log_lines_dropped_total", 0.0),
@@ -166,18 +154,12 @@ fn the_loop_is_shown_on_one_screen() {
         "writing",
         "all",
     ] {
-        assert!(
-            page.lines().any(|line| line.starts_with(row)),
-            "{row:?} in {page}"
-        );
+        assert!(page.lines().any(|line| line.starts_with(row)), "{row:?} in {page}");
     }
     let tables = page.lines().skip(2).filter(|line| !line.is_empty());
     let widths: Vec<usize> = tables.map(|line| line.chars().take(50).count()).collect();
     assert!(widths.iter().all(|&width| width == 50), "aligned: {page}");
-    assert!(
-        page.lines().count() <= 30 && page.lines().all(|line| line.len() <= 80),
-        "{page}"
-    );
+    assert!(page.lines().count() <= 30 && page.lines().all(|line| line.len() <= 80), "{page}");
 }
 
 #[test]
@@ -197,15 +179,9 @@ fn a_connection_has_a_story() {
     assert_eq!(status(&peer.answer()), 200);
     let address = peer.stream.local_addr().expect("an address");
     let so_far = story("accepted");
-    assert!(
-        so_far.starts_with("Connection 1 on main, idle for "),
-        "{so_far}"
-    );
+    assert!(so_far.starts_with("Connection 1 on main, idle for "), "{so_far}");
     assert!(so_far.contains(&format!(", from {address}\n")), "{so_far}");
-    assert_eq!(
-        page(&server, "/trace?slot=0").lines().count(),
-        so_far.lines().count()
-    );
+    assert_eq!(page(&server, "/trace?slot=0").lines().count(), so_far.lines().count());
     drop(peer);
     let story = story("the peer closes it");
     let ends = [
@@ -232,15 +208,9 @@ fn the_map_has_a_letter_for_each_slot() {
     assert_eq!(status(&peers[99].answer()), 200, "all of them are here");
     let map = page(&server, "/trace?map");
     let (legend, letters) = map.split_once('\n').expect("lines");
-    assert!(
-        legend.starts_with("# ") && legend.contains("i idle"),
-        "{legend}"
-    );
+    assert!(legend.starts_with("# ") && legend.contains("i idle"), "{legend}");
     let letters: String = letters.split('\n').collect();
-    assert_eq!(
-        (letters.matches('i').count(), letters.matches('I').count()),
-        (100, 1)
-    );
+    assert_eq!((letters.matches('i').count(), letters.matches('I').count()), (100, 1));
 }
 
 #[test]
@@ -280,10 +250,7 @@ fn a_small_body_is_skipped_and_a_long_one_is_refused() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = Peer::connect(server.diag);
     for path in ["/metrics", "/loop", "/trace"] {
-        for body in [
-            "Content-Length: 2\r\n\r\n{}",
-            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        ] {
+        for body in ["Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
             let request = ask(path).replace("\r\n\r\n", &format!("\r\n{body}"));
             peer.send(&request);
             assert_eq!(status(&peer.answer()), 200, "{request:?}");
@@ -357,10 +324,7 @@ fn the_live_page_asks_for_nothing_by_an_absolute_path() {
     let page = page(&server, "/");
     for path in ["/metrics", "/loop", "/trace", "/ready"] {
         for quote in ['\'', '"', '`'] {
-            assert!(
-                !page.contains(&format!("{quote}{path}")),
-                "{path} is absolute"
-            );
+            assert!(!page.contains(&format!("{quote}{path}")), "{path} is absolute");
         }
     }
     for path in ["href=\"metrics\"", "'trace?map'"] {
@@ -377,10 +341,7 @@ fn a_page_behind_long_answers_is_written_however_many_they_are() {
         for _ in 0..long {
             assert!(body(&peer.answer()).starts_with("<!doctype html>"));
         }
-        assert!(
-            body(&peer.answer()).starts_with("onepoll "),
-            "behind {long}"
-        );
+        assert!(body(&peer.answer()).starts_with("onepoll "), "behind {long}");
         assert!(body(&peer.answer()).starts_with("Version: "));
     }
     let before = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
@@ -390,23 +351,14 @@ fn a_page_behind_long_answers_is_written_however_many_they_are() {
         assert_eq!(status(&peer.answer()), 200);
     }
     let after = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
-    assert_eq!(
-        after, before,
-        "an answer that had to wait is no want of steps"
-    );
+    assert_eq!(after, before, "an answer that had to wait is no want of steps");
 }
 
 #[test]
 fn many_who_look_are_answered_in_order_and_delay_nobody() {
     let server = Process::start(&["--log", "warn"]);
     let mut readers: Vec<Peer> = (0..20).map(|_| Peer::connect(server.diag)).collect();
-    let batch = [
-        ask("/metrics"),
-        ask("/ready"),
-        ask("/loop"),
-        ask("/trace?map"),
-    ]
-    .concat();
+    let batch = [ask("/metrics"), ask("/ready"), ask("/loop"), ask("/trace?map")].concat();
     for reader in &mut readers {
         reader.send(&batch.repeat(5));
     }
@@ -431,10 +383,7 @@ fn a_stop_shows() {
     server.wait_for_log("Signal 'terminated' received");
     peer.send(&ask("/metrics"));
     let answer = peer.answer();
-    assert!(
-        answer.contains("onepoll_shutdown_stage{stage=\"lame_duck\"} 1\n"),
-        "{answer}"
-    );
+    assert!(answer.contains("onepoll_shutdown_stage{stage=\"lame_duck\"} 1\n"), "{answer}");
     peer.send(&ask("/loop"));
     assert!(peer.answer().contains(", lame duck for "));
     // A second one would end it at once, so the drain has a server of its own.
@@ -450,10 +399,7 @@ fn a_stop_shows() {
     for _ in 0..2 {
         peer.send(&ask("/metrics"));
         let answer = peer.answer();
-        assert!(
-            answer.contains("onepoll_shutdown_stage{stage=\"draining\"} 1\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("onepoll_shutdown_stage{stage=\"draining\"} 1\n"), "{answer}");
     }
     halfway.send(&HELLO[9..]);
     assert_eq!(field(&halfway.rest(), "Connection"), Some("close"));
@@ -479,18 +425,11 @@ fn the_live_page_loads_nothing_from_anywhere() {
     peer.send(&ask("/"));
     let answer = peer.answer();
     let policy = field(&answer, "Content-Security-Policy").expect("a policy");
-    for part in [
-        "default-src 'none'",
-        "script-src 'sha256-",
-        "style-src 'sha256-",
-    ] {
+    for part in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-"] {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe"));
-    assert_eq!(
-        field(&answer, "Content-Type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(field(&answer, "Content-Type"), Some("text/html; charset=utf-8"));
     let page = body(&answer);
     assert!(page.len() < 24 * 1024, "{} bytes", page.len());
     assert!(!page.contains("://"), "no outside resource");
@@ -508,17 +447,11 @@ fn prometheus_has_nothing_to_remark() {
     let piped = promtool.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("promtool can be run");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin
-        .write_all(page(&server, "/metrics").as_bytes())
-        .expect("it reads");
+    stdin.write_all(page(&server, "/metrics").as_bytes()).expect("it reads");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
     let remarks = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&remarks)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&remarks));
     assert_eq!(String::from_utf8_lossy(&remarks), "");
 }
 
@@ -528,29 +461,16 @@ fn wrk_and_both_pages_agree() {
     let server = Process::start(&["--log", "warn"]);
     let url = format!("http://{}/hello", server.main);
     let mut wrk = Command::new("wrk");
-    let output = wrk
-        .args(["-t1", "-c16", "-d2s", &url])
-        .output()
-        .expect("wrk can be run");
+    let output = wrk.args(["-t1", "-c16", "-d2s", &url]).output().expect("wrk can be run");
     let report = String::from_utf8(output.stdout).expect("text");
-    let told = report
-        .lines()
-        .find_map(|line| line.trim().split_once(" requests in "));
-    let told: f64 = told
-        .and_then(|(count, _)| count.parse().ok())
-        .expect("a count");
+    let told = report.lines().find_map(|line| line.trim().split_once(" requests in "));
+    let told: f64 = told.and_then(|(count, _)| count.parse().ok()).expect("a count");
     let samples = samples(&server);
     let counted = samples[r#"onepoll_requests_total{listener="main",code="200"}"#];
     // At its end, wrk does not wait for the answers to what it has just asked.
-    assert!(
-        counted >= told && counted <= told + 16.0,
-        "{counted} and {told}"
-    );
+    assert!(counted >= told && counted <= told + 16.0, "{counted} and {told}");
     let sent = samples[r#"onepoll_sent_bytes_total{listener="main"}"#];
-    assert!(
-        (sent / counted - 129.0).abs() < 0.5,
-        "each answer has 129 bytes"
-    );
+    assert!((sent / counted - 129.0).abs() < 0.5, "each answer has 129 bytes");
     let shown = wait_for("they are seen", || {
         let shown = requests_in_the_last_minute(&page(&server, "/loop"));
         Some(shown).filter(|&shown| shown >= counted)

@@ -43,10 +43,7 @@ impl Stage {
 
     /// A stage on which the first writes go as `acts` say.
     fn with_writes<const N: usize>(acts: [Act; N]) -> Stage {
-        let kernel = Rc::new(RefCell::new(Kernel {
-            writes: acts.into(),
-            ..Kernel::default()
-        }));
+        let kernel = Rc::new(RefCell::new(Kernel { writes: acts.into(), ..Kernel::default() }));
         let routes = || Routes::new(vec![Route::new("/hello", "Hello world.")]);
         Stage {
             connection: Connection::new(Service::Main, Script(Rc::clone(&kernel))),
@@ -130,10 +127,7 @@ fn full() -> Act {
 fn a_batch_takes_one_read_and_one_write() {
     for depth in [1, 2, 16, 300] {
         let mut stage = Stage::new();
-        assert_eq!(
-            stage.readable([give(&HELLO.repeat(depth))]),
-            Entered(Timeout::Idle)
-        );
+        assert_eq!(stage.readable([give(&HELLO.repeat(depth))]), Entered(Timeout::Idle));
         assert_eq!(stage.calls(), "recv send", "depth {depth}");
         assert_eq!(stage.responses(), depth);
         assert_eq!(stage.run(), Still);
@@ -201,34 +195,20 @@ fn a_dribbled_head_keeps_the_deadline_of_its_first_byte() {
     for byte in rest.chars() {
         assert_eq!(stage.readable([give(&byte.to_string())]), Still);
     }
-    assert_eq!(
-        *stage.connection.unparsed,
-        HELLO.as_bytes()[..HELLO.len() - 1]
-    );
+    assert_eq!(*stage.connection.unparsed, HELLO.as_bytes()[..HELLO.len() - 1]);
     assert_eq!(stage.readable([give(last)]), Entered(Timeout::Idle));
     assert_eq!(stage.responses(), 1);
-    assert_eq!(
-        stage.connection.unparsed.len(),
-        0,
-        "idle connections own no memory"
-    );
+    assert_eq!(stage.connection.unparsed.len(), 0, "idle connections own no memory");
 }
 
 #[test]
 fn what_can_be_no_head_is_refused_wherever_it_was_cut() {
-    for input in [
-        "G(T / HTTP/1.1",
-        "GET / HTTP/1.1\r\nX Y: b",
-        "GET / HTTP/1.1\r\n\0",
-    ] {
+    for input in ["G(T / HTTP/1.1", "GET / HTTP/1.1\r\nX Y: b", "GET / HTTP/1.1\r\n\0"] {
         for (first, rest) in (1..input.len()).map(|cut| input.split_at(cut)) {
             let mut stage = Stage::new();
             stage.readable([give(first)]);
             stage.readable([give(rest)]);
-            assert!(
-                stage.sent().starts_with("HTTP/1.1 400 "),
-                "{first:?} and {rest:?}"
-            );
+            assert!(stage.sent().starts_with("HTTP/1.1 400 "), "{first:?} and {rest:?}");
         }
     }
 }
@@ -276,11 +256,7 @@ fn who_does_not_take_answers_is_not_asked_for_more() {
 
     stage.kernel.borrow_mut().writes.push_back(full());
     assert_eq!(stage.run(), Still);
-    assert_eq!(
-        stage.calls(),
-        "send",
-        "nothing is read while answers are unsent"
-    );
+    assert_eq!(stage.calls(), "send", "nothing is read while answers are unsent");
 
     // With everything sent, the memory of the edge leads on through the conversation.
     assert_eq!(stage.run(), Closed(CloseReason::Finished));
@@ -302,10 +278,7 @@ fn a_last_answer_that_is_stuck_is_still_the_last() {
 #[test]
 fn after_the_last_answer_input_is_thrown_away_until_the_fin() {
     let mut stage = Stage::new();
-    assert_eq!(
-        stage.readable([give("nonsense\r\n\r\n")]),
-        Entered(Timeout::HalfClosed)
-    );
+    assert_eq!(stage.readable([give("nonsense\r\n\r\n")]), Entered(Timeout::HalfClosed));
     assert_eq!(stage.calls(), "recv send shutdown");
     assert_eq!(stage.readable([give(HELLO)]), Still);
     assert_eq!(stage.calls(), "recv", "nothing is answered any more");
@@ -407,11 +380,7 @@ fn in_a_stop_who_is_hurried_is_told_with_the_last_whole_request() {
         let input = [&HELLO[9..], HELLO, rest].concat();
         let end = stage.readable([give(&input)]);
         assert_eq!(end, Entered(Timeout::HalfClosed), "{rest:?}");
-        assert_eq!(
-            (stage.responses(), closes(&stage)),
-            (5, (1, true)),
-            "{rest:?}"
-        );
+        assert_eq!((stage.responses(), closes(&stage)), (5, (1, true)), "{rest:?}");
     }
 }
 
@@ -422,22 +391,10 @@ fn in_a_stop_one_request_and_part_of_another_are_a_batch() {
         let (part, rest) = part.split_at(9);
         stage.readable([give(&[HELLO, part].concat())]);
         assert_eq!(stage.responses(), 1);
-        let rest = [
-            rest,
-            if rest.contains("Length") {
-                "123456789"
-            } else {
-                ""
-            },
-        ]
-        .concat();
+        let rest = [rest, if rest.contains("Length") { "123456789" } else { "" }].concat();
         stage.event([give(&rest)]);
         assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
-        assert_eq!(
-            (stage.responses(), closes(&stage).0),
-            (1, 0),
-            "there may be more"
-        );
+        assert_eq!((stage.responses(), closes(&stage).0), (1, 0), "there may be more");
     }
 }
 
@@ -459,11 +416,7 @@ fn in_a_stop_who_does_not_take_what_was_withheld_is_waited_for_as_ever() {
     stage.kernel.borrow_mut().writes.extend(writes);
     assert_eq!(stage.time_out(), HasWork(Timeout::Writing));
     assert_eq!(stage.run(), Still, "there is no room");
-    assert_eq!(
-        stage.run(),
-        Entered(Timeout::Head),
-        "the rest has been taken"
-    );
+    assert_eq!(stage.run(), Entered(Timeout::Head), "the rest has been taken");
     assert_eq!((stage.responses(), closes(&stage).0), (3, 0));
 }
 
@@ -474,10 +427,7 @@ fn in_a_stop_a_batch_that_leaves_no_room_is_sent_and_only_its_last_answer_held()
     stage.event([give(&HELLO.repeat(depth))]);
     assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
     assert_eq!((stage.responses(), closes(&stage).0), (depth - 1, 0));
-    assert!(
-        stays_deferred(&stage.readable([give("\r\n")])),
-        "no request, but no silence"
-    );
+    assert!(stays_deferred(&stage.readable([give("\r\n")])), "no request, but no silence");
     let one = stage.sent().len() / (depth - 1);
     assert_eq!(stage.connection.stream.unsent_len(), one);
     assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
@@ -532,11 +482,7 @@ fn an_overdue_answer_to_head_has_no_body_and_leaves_nothing_behind() {
         let mut stage = Stage::new();
         stage.readable([give(input)]);
         stage.time_out();
-        assert!(
-            stage.sent().ends_with(rest),
-            "{input:?}: {:?}",
-            stage.sent()
-        );
+        assert!(stage.sent().ends_with(rest), "{input:?}: {:?}", stage.sent());
         assert_eq!(stage.connection.unparsed.len(), 0);
     }
 }
@@ -548,10 +494,7 @@ fn each_round_of_lingering_has_to_hear_something_new() {
     assert!(!stage.connection.renew_half_closed(), "nothing has come");
     stage.readable([give("more")]);
     assert!(stage.connection.renew_half_closed());
-    assert!(
-        !stage.connection.renew_half_closed(),
-        "nothing has come since"
-    );
+    assert!(!stage.connection.renew_half_closed(), "nothing has come since");
 }
 
 #[test]
@@ -584,41 +527,18 @@ fn a_long_body_is_sent_from_where_it_is_as_the_kernel_takes_it() {
     let head = HELLO.replace("GET", "HEAD");
     let input = [HELLO, &head, HELLO].concat();
     // In the first head, between it and its body, and in the body.
-    let acts = [
-        Act::Take(9),
-        full(),
-        Act::Take(100),
-        full(),
-        Act::Take(100),
-        full(),
-    ];
+    let acts = [Act::Take(9), full(), Act::Take(100), full(), Act::Take(100), full()];
     stage.kernel.borrow_mut().writes.extend(acts);
     assert_eq!(stage.readable([give(&input)]), Entered(Timeout::Writing));
     let progress = Renewed(Timeout::Writing);
     assert_eq!(stage.run(), progress);
     assert_eq!(stage.run(), progress, "it may take long");
-    assert!(
-        stage.connection.stream.unsent_len() < 100,
-        "no body is copied"
-    );
-    assert_eq!(
-        stage.calls(),
-        "recv writev writev writev writev writev writev"
-    );
+    assert!(stage.connection.stream.unsent_len() < 100, "no body is copied");
+    assert_eq!(stage.calls(), "recv writev writev writev writev writev writev");
     assert_eq!(stage.run(), Entered(Timeout::Idle));
-    assert_eq!(
-        stage.calls(),
-        "writev writev",
-        "the answer to HEAD goes with the last"
-    );
+    assert_eq!(stage.calls(), "writev writev", "the answer to HEAD goes with the last");
     let sent = stage.sent();
-    assert_eq!(
-        (
-            sent.matches("HTTP/1.1 200").count(),
-            sent.matches(&body).count()
-        ),
-        (3, 2)
-    );
+    assert_eq!((sent.matches("HTTP/1.1 200").count(), sent.matches(&body).count()), (3, 2));
     assert!(sent.ends_with(&body));
     assert_eq!(stage.connection.stream.unsent_len(), 0);
 }
@@ -630,11 +550,7 @@ fn a_write_may_end_in_a_long_body_at_once() {
     stage.kernel.borrow_mut().writes.extend(acts);
     assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
     assert_eq!(stage.run(), Entered(Timeout::Idle));
-    assert_eq!(
-        stage.sent().matches('x').count(),
-        5001,
-        "one is in text/plain"
-    );
+    assert_eq!(stage.sent().matches('x').count(), 5001, "one is in text/plain");
 }
 
 #[test]
@@ -645,10 +561,7 @@ fn in_a_stop_a_long_body_comes_behind_what_was_withheld() {
     assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
     assert_eq!(stage.sent(), "");
     assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
-    assert_eq!(
-        (stage.sent().matches("HTTP/1.1 404").count(), closes(&stage)),
-        (2, (1, true))
-    );
+    assert_eq!((stage.sent().matches("HTTP/1.1 404").count(), closes(&stage)), (2, (1, true)));
     assert!(stage.sent().ends_with(&"x".repeat(5000)));
 }
 
@@ -657,17 +570,12 @@ fn who_resets_is_not_waited_for_with_an_answer() {
     for (edge, expected) in [
         (Readiness::EOF, Still),
         (
-            Readiness {
-                failed: true,
-                ..Readiness::READABLE
-            },
+            Readiness { failed: true, ..Readiness::READABLE },
             Closed(CloseReason::Failed(ErrorKind::ConnectionReset)),
         ),
     ] {
-        let mut stage = stage_with(Route {
-            is_delayed: true,
-            ..Route::new("/hello", "Hello world.")
-        });
+        let mut stage =
+            stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
         assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Delayed));
         stage.connection.set_ready(edge);
         assert_eq!(stage.run(), expected);
@@ -688,36 +596,18 @@ fn long_bodies_for_a_deep_batch_take_several_runs() {
 
 #[test]
 fn delayed_answers_come_when_their_time_does_and_in_their_order() {
-    let mut stage = stage_with(Route {
-        is_delayed: true,
-        ..Route::new("/hello", "Hello world.")
-    });
+    let mut stage = stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
     let other = HELLO.replace("/hello", "/other");
     let input = [HELLO, &other, HELLO].concat();
     assert_eq!(stage.readable([give(&input)]), Entered(Timeout::Delayed));
-    assert_eq!(
-        stage.readable([give(HELLO)]),
-        Still,
-        "nothing is read meanwhile"
-    );
-    assert_eq!(
-        (stage.calls(), stage.sent()),
-        ("recv".to_owned(), String::new())
-    );
+    assert_eq!(stage.readable([give(HELLO)]), Still, "nothing is read meanwhile");
+    assert_eq!((stage.calls(), stage.sent()), ("recv".to_owned(), String::new()));
     assert_eq!(stage.time_out(), HasWork(Timeout::Delayed));
     assert_eq!(stage.sent().matches("HTTP/1.1 ").count(), 2);
     // In a stop, the one that is read last is the last.
     assert_eq!(stage.run_in_shutdown(), Still);
-    assert_eq!(
-        stage.time_out(),
-        HasWork(Timeout::Delayed),
-        "one has come meanwhile"
-    );
-    assert_eq!(
-        stage.responses(),
-        1,
-        "and more may come, but not for an answer"
-    );
+    assert_eq!(stage.time_out(), HasWork(Timeout::Delayed), "one has come meanwhile");
+    assert_eq!(stage.responses(), 1, "and more may come, but not for an answer");
     assert_eq!(stage.time_out(), HasWork(Timeout::Deferred));
     assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (3, (1, true)));
@@ -745,12 +635,7 @@ impl Observer for Pages {}
 fn a_request_for_a_page_waits_until_that_may_be_rendered() {
     let kernel = Rc::new(RefCell::new(Kernel::default()));
     let mut connection = Connection::new(Service::Diag, Script(Rc::clone(&kernel)));
-    let routes = || {
-        Routes::new(vec![
-            Route::dynamic("/loop"),
-            Route::new("/hello", "Hello."),
-        ])
-    };
+    let routes = || Routes::new(vec![Route::dynamic("/loop"), Route::new("/hello", "Hello.")]);
     let mut shared = Shared::new([routes(), routes()], Pages::default());
     let request = HELLO.replace("/hello", "/l%6Fop?x");
     let input = [&*request.repeat(3), HELLO].concat();

@@ -25,11 +25,7 @@ struct Told {
 
 impl Handler for Told {
     fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
-        Page {
-            status: Status::OK,
-            fields: "",
-            body: b"a page".to_vec(),
-        }
+        Page { status: Status::OK, fields: "", body: b"a page".to_vec() }
     }
 }
 
@@ -161,10 +157,7 @@ fn patience_ends_in_every_phase_and_is_counted() {
     deaf.take(&[9, 0, 0]);
     for (peer, text) in [
         (&halfway, &HELLO[..9]),
-        (
-            &posting,
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
-        ),
+        (&posting, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"),
         (&deaf, HELLO),
         (&told, "nonsense\r\n\r\n"),
     ] {
@@ -175,33 +168,13 @@ fn patience_ends_in_every_phase_and_is_counted() {
         (HALF_CLOSED_TIMEOUT, 4, "half_closed 1"),
         // Two of them get a 408 and linger.
         (HEADER_TIMEOUT, 4, "head 1, half_closed 1"),
-        (
-            at_the_latest(BODY_TIMEOUT),
-            4,
-            "head 1, body 1, half_closed 1",
-        ),
-        (
-            at_the_latest(BODY_TIMEOUT) + HALF_CLOSED_TIMEOUT,
-            2,
-            "head 1, body 1, half_closed 3",
-        ),
-        (
-            at_the_latest(WRITE_TIMEOUT),
-            1,
-            "head 1, body 1, writing 1, half_closed 3",
-        ),
-        (
-            at_the_latest(IDLE_TIMEOUT),
-            0,
-            "idle 1, head 1, body 1, writing 1, half_closed 3",
-        ),
+        (at_the_latest(BODY_TIMEOUT), 4, "head 1, body 1, half_closed 1"),
+        (at_the_latest(BODY_TIMEOUT) + HALF_CLOSED_TIMEOUT, 2, "head 1, body 1, half_closed 3"),
+        (at_the_latest(WRITE_TIMEOUT), 1, "head 1, body 1, writing 1, half_closed 3"),
+        (at_the_latest(IDLE_TIMEOUT), 0, "idle 1, head 1, body 1, writing 1, half_closed 3"),
     ] {
         expire(&mut table, start + wait - Duration::from_nanos(1));
-        assert_ne!(
-            timed_out(&table).as_deref(),
-            Some(overdue),
-            "not before {wait:?}"
-        );
+        assert_ne!(timed_out(&table).as_deref(), Some(overdue), "not before {wait:?}");
         expire(&mut table, start + wait);
         assert_eq!(
             (table.len(), timed_out(&table).as_deref()),
@@ -218,9 +191,8 @@ fn patience_ends_in_every_phase_and_is_counted() {
 fn timed_out(table: &Table) -> Option<String> {
     let counts = Timeout::ALL.into_iter().zip(table.shared.observer.timeouts);
     let counts = counts.filter(|&(_, count)| count > 0);
-    let counts: Vec<String> = counts
-        .map(|(timeout, count)| format!("{} {count}", timeout.name()))
-        .collect();
+    let counts: Vec<String> =
+        counts.map(|(timeout, count)| format!("{} {count}", timeout.name())).collect();
     (!counts.is_empty()).then(|| counts.join(", "))
 }
 
@@ -260,11 +232,7 @@ fn a_body_has_a_least_rate_behind_a_grace_period() {
     let (status, time) = upload(100 * BODY_RATE_MIN, BODY_RATE_MIN, &timeouts);
     assert_eq!((&*status, time), ("200", Duration::from_secs(100)));
     let (status, time) = upload(4, 1, &timeouts);
-    assert_eq!(
-        (&*status, time),
-        ("200", Duration::from_secs(4)),
-        "in grace"
-    );
+    assert_eq!((&*status, time), ("200", Duration::from_secs(4)), "in grace");
 }
 
 #[test]
@@ -389,10 +357,7 @@ fn long_bodies_keep_nobody_here_for_long() {
     let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
     let closes = sent.matches("Connection: close").count();
     let answers = sent.matches("HTTP/1.1 200").count();
-    assert!(
-        closes == 1 && answers > 10 && answers < 30,
-        "{closes}, {answers}"
-    );
+    assert!(closes == 1 && answers > 10 && answers < 30, "{closes}, {answers}");
 }
 
 #[test]
@@ -433,27 +398,15 @@ fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
     assert_eq!((table.closed_idle, table.len()), (2, 4));
     assert_eq!(silent.calls(), ["recv", "shutdown"]);
     assert_eq!(idle.calls(), ["recv", "shutdown"]);
-    assert_eq!(
-        asking.calls(),
-        ["recv", "send", "shutdown"],
-        "it gets its answer first"
-    );
+    assert_eq!(asking.calls(), ["recv", "send", "shutdown"], "it gets its answer first");
     assert_eq!(halfway.calls(), [""; 0], "it may go on");
     table.close_idle(Service::Main);
     assert_eq!(table.closed_idle, 2, "once is enough");
 
     expire(&mut table, now + IDLE_CLOSED_TIMEOUT);
-    assert_eq!(
-        table.len(),
-        2,
-        "the dismissed are not waited for any longer"
-    );
+    assert_eq!(table.len(), 2, "the dismissed are not waited for any longer");
     table.abort();
-    assert_eq!(
-        (table.aborted, table.len()),
-        (1, 0),
-        "who has an answer is not cut"
-    );
+    assert_eq!((table.aborted, table.len()), (1, 0), "who has an answer is not cut");
 }
 
 #[test]
@@ -463,11 +416,7 @@ fn who_watches_until_the_cut_is_answered_and_not_cut() {
     let [silent, asking] = [(); 2].map(|()| Peer::connect_to(Service::Diag, &mut table, now));
     asking.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
     table.close_idle(Service::Main);
-    assert_eq!(
-        (silent.calls(), asking.calls()),
-        (vec![], vec![]),
-        "not theirs"
-    );
+    assert_eq!((silent.calls(), asking.calls()), (vec![], vec![]), "not theirs");
     table.announce_close(Service::Diag);
     table.close_idle(Service::Diag);
     table.abort();
@@ -501,9 +450,8 @@ fn a_page_comes_behind_long_responses_and_ahead_of_others() {
 fn pages_are_rendered_in_turn_and_no_more_than_the_budget_in_a_tick() {
     let now = Instant::now();
     let mut table = connections();
-    let peers: Vec<Peer> = (0..2 * PAGES_PER_TICK)
-        .map(|_| Peer::connect_to(Service::Diag, &mut table, now))
-        .collect();
+    let peers: Vec<Peer> =
+        (0..2 * PAGES_PER_TICK).map(|_| Peer::connect_to(Service::Diag, &mut table, now)).collect();
     let ask = "GET /loop HTTP/1.1\r\nHost: a\r\n\r\n";
     let pages = |peer: &Peer| peer.sent().matches("a page").count();
     // One client has a thousand requests on their way, all others have two.
@@ -515,15 +463,9 @@ fn pages_are_rendered_in_turn_and_no_more_than_the_budget_in_a_tick() {
         table.begin_tick(now);
         table.run_again();
         let all: usize = peers.iter().map(pages).sum();
-        assert!(
-            all <= (ticks + 1) * PAGES_PER_TICK,
-            "{all} in {ticks} ticks"
-        );
+        assert!(all <= (ticks + 1) * PAGES_PER_TICK, "{all} in {ticks} ticks");
         if ticks == 4 {
-            assert!(
-                peers.iter().all(|peer| pages(peer) >= 2),
-                "none waits for the thousand"
-            );
+            assert!(peers.iter().all(|peer| pages(peer) >= 2), "none waits for the thousand");
         }
     }
     while table.has_work() {
