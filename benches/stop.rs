@@ -85,7 +85,9 @@ fn lost_under_load(
 }
 
 fn lost_by_asking(contestant: &Contestant, rounds: usize) -> String {
-    lost_under_load(contestant, rounds, 64, load::keep_asking)
+    lost_under_load(contestant, rounds, 64, |fate, address| {
+        load::keep_asking(fate, Peer::connect(address));
+    })
 }
 
 fn lost_by_connecting(contestant: &Contestant, rounds: usize) -> String {

@@ -52,8 +52,7 @@ impl Fate {
 }
 
 /// Asks on one connection until that is closed.
-pub(crate) fn keep_asking(fate: &Fate, address: SocketAddr) {
-    let mut peer = Peer::connect(address);
+pub(crate) fn keep_asking(fate: &Fate, mut peer: Peer) {
     while fate.ask(&mut peer, HELLO) {}
 }
 
@@ -91,7 +90,9 @@ fn start<'scope>(
     connecting: usize,
 ) {
     for _ in 0..asking {
-        scope.spawn(move || keep_asking(fate, address));
+        // Connected here: a thread may be so late that the server has exited.
+        let peer = Peer::connect(address);
+        scope.spawn(move || keep_asking(fate, peer));
     }
     for _ in 0..connecting {
         scope.spawn(move || keep_connecting(fate, address));
