@@ -43,7 +43,9 @@ use super::listener::Service;
 use super::observer::{Budget, CloseReason, Observer};
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use super::timers::Timeout;
-use crate::http::{Head, Next, Refusal, Response, Served, Unanswered, UnsentBody, refuse, serve};
+use crate::http::{
+    Head, Next, Refusal, Response, Served, Unanswered, UnsentBody, announce_close, refuse, serve,
+};
 use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, STEPS_PER_RUN};
 
 /// The state of a connection. Data that only one state has is in its variant. What follows a
@@ -290,7 +292,7 @@ impl<S: Socket> Connection<S> {
     /// Sends responses of which the last one announces the close.
     fn send_last<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
         if served.responses > 0 {
-            served.last.announce_close(&mut shared.output.bytes);
+            announce_close(&mut shared.output.bytes, served.last);
         } else {
             self.stream.announce_close();
         }

@@ -26,7 +26,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::observer::Traffic;
-use crate::http::{LastResponse, Next, Routes, Served, UnsentBody};
+use crate::http::{Next, Routes, Served, UnsentBody, announce_close};
 use crate::limits::DEFERRED_MAX;
 
 /// What is needed of a socket, so that a test can play the kernel.
@@ -89,8 +89,8 @@ pub struct Unsent {
     bytes: Vec<u8>,
     /// The body that belongs behind the bytes.
     body: UnsentBody,
-    /// The last response among them, if they are deferred.
-    last: LastResponse,
+    /// Where the last response begins among them, if they are deferred.
+    last: usize,
     /// What comes next on the connection once all of it has been sent.
     pub next: Next,
 }
@@ -213,7 +213,7 @@ impl<S: Socket> Stream<S> {
             let copied = sent.min(unsent.bytes.len());
             unsent.body.advance(sent - copied);
             unsent.bytes.drain(..copied);
-            unsent.last = unsent.last.moved_back(copied);
+            unsent.last = unsent.last.saturating_sub(copied);
         }
         self.unsent = Some(unsent);
         let sent = sent?;
@@ -237,14 +237,14 @@ impl<S: Socket> Stream<S> {
         let (mut last, next) = (served.last, served.next);
         let mut sent = Sent::All;
         if self.unsent_len() + output.len() > DEFERRED_MAX {
-            let (earlier, rest) = output.split_at(last.start());
+            let (earlier, rest) = output.split_at(last);
             sent = self.send(earlier, UnsentBody::NONE, next, routes, traffic)?;
-            (output, last) = (rest, last.moved_back(earlier.len()));
+            (output, last) = (rest, 0);
         }
         let before = self.unsent_len();
         self.keep(output, served.body, next);
         if let Some(unsent) = self.unsent.as_mut().filter(|_| served.responses > 0) {
-            unsent.last = last.moved_by(before);
+            unsent.last = before + last;
         }
         Ok(sent == Sent::All)
     }
@@ -268,7 +268,7 @@ impl<S: Socket> Stream<S> {
     /// Has the last response that is deferred announce the close.
     pub fn announce_close(&mut self) {
         if let Some(unsent) = &mut self.unsent {
-            unsent.last.announce_close(&mut unsent.bytes);
+            announce_close(&mut unsent.bytes, unsent.last);
         }
     }
 
@@ -310,9 +310,9 @@ impl<S: Socket> Stream<S> {
 
     /// Puts output behind what is unsent, which has no body behind it.
     fn keep(&mut self, output: &[u8], body: UnsentBody, next: Next) {
-        let unsent = self.unsent.get_or_insert_with(|| {
-            Box::new(Unsent { bytes: Vec::new(), body, last: LastResponse::default(), next })
-        });
+        let unsent = self
+            .unsent
+            .get_or_insert_with(|| Box::new(Unsent { bytes: Vec::new(), body, last: 0, next }));
         unsent.bytes.extend_from_slice(output);
         (unsent.body, unsent.next) = (body, next);
     }

@@ -11,8 +11,6 @@
 //!        │    Refusal ───────────────────────────────────────────► output, and the close
 //! ```
 
-use std::ops::Range;
-
 use crate::limits::{OUTPUT, PAGE_MAX, PAGE_REQUEST_BODY_MAX, RESPONSE_MAX};
 
 mod body;
@@ -31,7 +29,7 @@ pub use grammar::{Shown, is_plain_path};
 pub use head::{Head, Version};
 pub use refusal::Refusal;
 pub use response::{
-    LastResponse, Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody,
+    Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody, announce_close,
 };
 pub use status::Status;
 pub use target::Resource;
@@ -73,8 +71,8 @@ pub struct Served {
     pub consumed: usize,
     /// Responses appended to the output, errors included.
     pub responses: u32,
-    /// Where the last of them is.
-    pub last: LastResponse,
+    /// Where the last of them begins in the output.
+    pub last: usize,
     /// The body that belongs behind the output, and was too long to be copied there.
     pub body: UnsentBody,
     /// What comes next.
@@ -130,7 +128,7 @@ pub fn serve(
         rest: input,
         output,
         responses: 0,
-        last: LastResponse::default(),
+        last: 0,
         body: UnsentBody::NONE,
     };
     let mut next = serving.step(at);
@@ -157,7 +155,7 @@ struct Serving<'a, H> {
     rest: &'a [u8],
     output: &'a mut Output,
     responses: u32,
-    last: LastResponse,
+    last: usize,
     body: UnsentBody,
 }
 
@@ -232,11 +230,11 @@ impl<H: Handler> Serving<'_, H> {
     #[inline]
     fn respond(&mut self, response: Response) -> Option<Next> {
         let start = self.output.bytes.len();
-        let (status, field) = self.routes.write(response, &mut self.output.bytes);
+        let status = self.routes.write(response, &mut self.output.bytes);
         self.body = self.routes.long_body(response);
         let written = self.output.bytes.len() - start + self.body.len();
         self.handler.on_response(status, written);
-        self.written(start, &field, response.keep_alive)
+        self.written(start, response.keep_alive)
     }
 
     /// Renders a dynamic page. Its head stays in the input until all of the request's body is
@@ -273,7 +271,7 @@ impl<H: Handler> Serving<'_, H> {
         self.output.bytes.extend_from_slice(bytes);
         self.handler.on_response(page.status, bytes.len());
         self.rest = rest;
-        self.written(start, &rendered.connection_field, response.keep_alive)
+        self.written(start, response.keep_alive)
     }
 
     /// Tells a client that waits for it to send the body (RFC 9110, section 15.2.1). Where some of
@@ -290,14 +288,14 @@ impl<H: Handler> Serving<'_, H> {
         let start = self.output.bytes.len();
         let output = &mut self.output.bytes;
         refuse(self.routes, self.handler, why, head_only, self.rest, output);
-        self.written(start, &(0..0), false)
+        self.written(start, false)
     }
 
-    /// A response has been written, which begins at `start` and has its `Connection` field there.
+    /// A response has been written, which begins at `start`.
     #[inline]
-    fn written(&mut self, start: usize, field: &Range<usize>, keep_alive: bool) -> Option<Next> {
+    fn written(&mut self, start: usize, keep_alive: bool) -> Option<Next> {
         self.responses += 1;
-        self.last = LastResponse::new(start, field);
+        self.last = start;
         (!keep_alive).then_some(Next::Close)
     }
 }

@@ -5,8 +5,6 @@
 //! The invariant: every response is as long as its `Content-Length` says, and its `Connection`
 //! field is the last one of its head, so that a close can be put in there later.
 
-use std::ops::Range;
-
 use super::date::{DATE_LEN, imf_fixdate};
 use super::grammar::means;
 use super::{Head, Resource, Status, Version};
@@ -19,6 +17,8 @@ pub const TEXT_NOT_SNIFFED: &str =
     "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
 /// What announces the close (RFC 9112, section 9.6).
 const CLOSE: &[u8] = b"Connection: close\r\n";
+/// What keeps a connection of HTTP/1.0 open.
+const KEEP_ALIVE: &[u8] = b"Connection: keep-alive\r\n";
 
 /// A path and what is served there.
 #[derive(Clone, Debug)]
@@ -107,59 +107,17 @@ impl UnsentBody {
     }
 }
 
-/// Where the last response is in a buffer of responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LastResponse {
-    start: u32,
-    /// The end of its `Connection` field, or the place where that would be.
-    field_end: u32,
-    field_len: u32,
-}
-
-impl LastResponse {
-    pub(super) fn new(start: usize, field: &Range<usize>) -> LastResponse {
-        LastResponse {
-            start: index(start),
-            field_end: index(start + field.end),
-            field_len: index(field.len()),
-        }
-    }
-
-    /// Where it begins.
-    pub fn start(self) -> usize {
-        self.start as usize
-    }
-
-    /// The place of the same response with so many bytes more ahead of it.
-    #[must_use]
-    pub fn moved_by(self, bytes: usize) -> LastResponse {
-        LastResponse {
-            start: self.start + index(bytes),
-            field_end: self.field_end + index(bytes),
-            ..self
-        }
-    }
-
-    /// The place of the same response with so many bytes fewer ahead of it.
-    #[must_use]
-    pub fn moved_back(self, bytes: usize) -> LastResponse {
-        LastResponse {
-            start: self.start.saturating_sub(index(bytes)),
-            field_end: self.field_end.saturating_sub(index(bytes)),
-            ..self
-        }
-    }
-
-    /// Has the response announce the close.
-    pub fn announce_close(self, buffer: &mut Vec<u8>) {
-        let end = self.field_end as usize;
-        buffer.splice(end - self.field_len as usize..end, CLOSE.iter().copied());
-    }
-}
-
-/// An index into a buffer, in half the space.
-fn index(at: usize) -> u32 {
-    u32::try_from(at).expect("a buffer is shorter than 4 GiB")
+/// Has the response that begins at `start` announce the close. Its `Connection` field, if it has
+/// one, is the last of its head.
+///
+/// # Panics
+/// If no response begins there.
+pub fn announce_close(responses: &mut Vec<u8>, start: usize) {
+    let mut ends = responses[start..].windows(4);
+    let end = ends.position(|bytes| bytes == b"\r\n\r\n").expect("a head ends with an empty line");
+    let end = start + end + 2;
+    let field = if responses[..end].ends_with(KEEP_ALIVE) { KEEP_ALIVE.len() } else { 0 };
+    responses.splice(end - field..end, CLOSE.iter().copied());
 }
 
 /// All that one listener serves.
@@ -188,7 +146,7 @@ struct Entry {
 pub(super) struct Rendered {
     bytes: Vec<u8>,
     date_at: usize,
-    pub(super) connection_field: Range<usize>,
+    body_at: usize,
 }
 
 impl Routes {
@@ -243,13 +201,12 @@ impl Routes {
         self.entries[usize::from(route)].is_dynamic
     }
 
-    /// Appends a response without its body if that is long. Says what its status is, and where
-    /// its `Connection` field is from its beginning on.
-    pub(super) fn write(&self, response: Response, output: &mut Vec<u8>) -> (Status, Range<usize>) {
+    /// Appends a response without its body if that is long, and says what its status is.
+    pub(super) fn write(&self, response: Response, output: &mut Vec<u8>) -> Status {
         let entry = &self.entries[usize::from(response.route)];
         let rendered = &entry.responses[variant(response.version, response.keep_alive)];
         output.extend_from_slice(rendered.bytes(response.head_only));
-        (entry.status, rendered.connection_field.clone())
+        entry.status
     }
 
     /// Renders the response with a dynamic page.
@@ -330,24 +287,22 @@ impl Rendered {
         };
         let connection: &[u8] = match (version, keep_alive) {
             (Version::Http11, true) => b"",
-            (Version::Http10, true) => b"Connection: keep-alive\r\n",
+            (Version::Http10, true) => KEEP_ALIVE,
             (_, false) => CLOSE,
         };
         let mut bytes = format!("{protocol} {}\r\n{fields}Date: ", status.line()).into_bytes();
         let date_at = bytes.len();
         bytes.extend_from_slice(&[b' '; DATE_LEN]);
         bytes.extend_from_slice(format!("\r\nContent-Length: {body_len}\r\n").as_bytes());
-        let start = bytes.len();
         bytes.extend_from_slice(connection);
-        let connection_field = start..bytes.len();
         bytes.extend_from_slice(b"\r\n");
-        Rendered { bytes, date_at, connection_field }
+        let body_at = bytes.len();
+        Rendered { bytes, date_at, body_at }
     }
 
     /// The response; for `HEAD` without its body.
     pub(super) fn bytes(&self, head_only: bool) -> &[u8] {
-        let head_end = self.connection_field.end + 2;
-        if head_only { &self.bytes[..head_end] } else { &self.bytes }
+        if head_only { &self.bytes[..self.body_at] } else { &self.bytes }
     }
 
     pub(super) fn set_date(&mut self, date: &[u8; DATE_LEN]) {

@@ -209,11 +209,11 @@ fn the_last_response_can_announce_the_close() {
             assert_eq!((served.responses, served.next), (responses, Next::Head), "{input:?}");
             let before = [ahead.as_bytes(), &output.bytes].concat();
             let mut after = before.clone();
-            let last = served.last.moved_by(ahead.len());
-            last.announce_close(&mut after);
+            let last = served.last + ahead.len();
+            announce_close(&mut after, last);
             let (before, after) =
                 [before, after].map(|bytes| String::from_utf8(bytes).expect("text")).into();
-            let (start, last) = before.split_at(last.start());
+            let (start, last) = before.split_at(last);
             let expected = last.replace("Connection: keep-alive\r\n", "").replacen(
                 "\r\n\r\n",
                 "\r\nConnection: close\r\n\r\n",

@@ -352,9 +352,9 @@ impl Observe {
 
 impl Handler for Observe {
     fn on_request(&mut self, head: &Head, has_route: bool) {
-        let service = self.slots[self.running].service;
         if has_route {
-            info!(target: service.name(), "Request '{}' received", Shown(head.target));
+            let service = || self.slots[self.running].service.name();
+            info!(target: service(), "Request '{}' received", Shown(head.target));
         }
         if let Some(requests) = &mut self.requests {
             requests.begin(self.running, head, self.now);
