@@ -8,28 +8,24 @@ use super::Refusal;
 use super::grammar::{is_field_text, is_tchar};
 use crate::limits::{CHUNK_LINE_MAX, TRAILERS_MAX};
 
-/// The rest of a body.
+/// The rest of a body. A connection keeps it while it reads, so it is packed into 12 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// Bytes left of `Content-Length`; zero if there is no body.
-    Counted(u64),
-    /// Chunks, up to the last one and the trailer section (RFC 9112, section 7.1).
-    Chunked(Chunked),
-}
-
-/// The state of the chunked parser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunked {
-    at: At,
+#[repr(C, packed(4))]
+pub struct Body {
+    /// Bytes left of `Content-Length`, or of the data of the current chunk. Ahead of its data, the
+    /// size of the chunk as far as it has been parsed.
+    left: u64,
     /// Bytes of the current chunk's line, or of the trailer section, that have been parsed.
     spent: u16,
-    /// The size of the current chunk. Inside its data, the bytes left of it.
-    size: u64,
+    at: At,
 }
 
 /// A state of the grammar, named after what is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
+    /// The bytes that `Content-Length` counts. All other states are of chunks (RFC 9112, section
+    /// 7.1).
+    Counted,
     Size,
     SizeRest,
     /// Blanks before a semicolon.
@@ -58,17 +54,27 @@ enum At {
 
 impl Body {
     /// No body.
-    pub const NONE: Body = Body::Counted(0);
+    pub const NONE: Body = Body { left: 0, spent: 0, at: At::Over };
 
-    /// The start of a chunked body.
-    pub const CHUNKED: Body = Body::Chunked(Chunked::NEXT);
+    /// The start of a chunked body, and of each of its chunks.
+    pub const CHUNKED: Body = Body { left: 0, spent: 0, at: At::Size };
+
+    /// A body of so many bytes.
+    pub fn counted(bytes: u64) -> Body {
+        match bytes {
+            0 => Body::NONE,
+            left => Body { left, spent: 0, at: At::Counted },
+        }
+    }
 
     /// Whether the whole body has been skipped.
     pub fn is_over(&self) -> bool {
-        match self {
-            Body::Counted(left) => *left == 0,
-            Body::Chunked(chunked) => chunked.at == At::Over,
-        }
+        self.at == At::Over
+    }
+
+    /// Whether more than so many bytes are left for certain, as `Content-Length` says.
+    pub fn is_longer_than(&self, bytes: usize) -> bool {
+        self.at == At::Counted && self.left > bytes as u64
     }
 
     /// Skips the bytes of `input` that belong to the body, and returns their number. If it is less
@@ -78,38 +84,28 @@ impl Body {
     /// [`Refusal::Chunk`] if a chunk breaks RFC 9112, section 7.1, or a line or the trailer section
     /// is longer than its limit.
     pub fn skip(&mut self, input: &[u8]) -> Result<usize, Refusal> {
-        match self {
-            Body::Counted(left) => Ok(take(left, input.len())),
-            Body::Chunked(chunked) => chunked.skip(input),
-        }
-    }
-}
-
-/// Subtracts `len` from `left`, but not below zero, and returns the difference.
-fn take(left: &mut u64, len: usize) -> usize {
-    let taken = usize::try_from(*left).map_or(len, |left| left.min(len));
-    *left -= taken as u64;
-    taken
-}
-
-impl Chunked {
-    /// The start of a chunk.
-    const NEXT: Chunked = Chunked { at: At::Size, spent: 0, size: 0 };
-
-    fn skip(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let mut skipped = 0;
         while self.at != At::Over && skipped < input.len() {
-            if self.at == At::Data {
-                skipped += take(&mut self.size, input.len() - skipped);
-                if self.size == 0 {
-                    self.at = At::DataCr;
+            match self.at {
+                At::Counted => skipped += self.take(input.len() - skipped, At::Over),
+                At::Data => skipped += self.take(input.len() - skipped, At::DataCr),
+                _ => {
+                    self.step(input[skipped])?;
+                    skipped += 1;
                 }
-            } else {
-                self.step(input[skipped])?;
-                skipped += 1;
             }
         }
         Ok(skipped)
+    }
+
+    /// Takes as many bytes as there are of those that are left. With the last one, `next` follows.
+    fn take(&mut self, bytes: usize, next: At) -> usize {
+        let taken = usize::try_from(self.left).map_or(bytes, |left| left.min(bytes));
+        self.left -= taken as u64;
+        if self.left == 0 {
+            self.at = next;
+        }
+        taken
     }
 
     /// The grammar: one line per transition, and everything else is an error. Parsers disagree on
@@ -152,19 +148,19 @@ impl Chunked {
 
     fn digit(&mut self, byte: u8) -> Result<At, Refusal> {
         let value = char::from(byte).to_digit(16).ok_or(Refusal::Chunk)?;
-        let shifted = self.size.checked_mul(16).ok_or(Refusal::Chunk)?;
-        self.size = shifted | u64::from(value);
+        let shifted = self.left.checked_mul(16).ok_or(Refusal::Chunk)?;
+        self.left = shifted | u64::from(value);
         Ok(At::SizeRest)
     }
 
     /// The state after the line of a chunk: the trailer section if its size is zero, else its data.
     fn enter_data(&mut self) -> At {
         self.spent = 0;
-        if self.size == 0 { At::Line } else { At::Data }
+        if self.left == 0 { At::Line } else { At::Data }
     }
 
     fn enter_chunk(&mut self) -> At {
-        *self = Chunked::NEXT;
+        *self = Body::CHUNKED;
         At::Size
     }
 
@@ -281,13 +277,13 @@ mod tests {
 
     #[test]
     fn counted_bodies_end_by_their_count() {
-        let mut body = Body::Counted(5);
+        let mut body = Body::counted(5);
         assert_eq!(body.skip(b"abc"), Ok(3));
         assert!(!body.is_over());
         assert_eq!(body.skip(b"defgh"), Ok(2));
         assert!(body.is_over());
         assert_eq!(body.skip(b"h"), Ok(0));
-        assert_eq!(Body::Counted(u64::MAX).skip(b"abc"), Ok(3));
+        assert_eq!(Body::counted(u64::MAX).skip(b"abc"), Ok(3));
     }
 
     /// A simple decoder that has the whole input: the length of the chunked body at its start, or
@@ -455,7 +451,7 @@ mod tests {
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         ) {
             let input = "x".repeat(len) + "GET / HTTP/1.1\r\n\r\n";
-            let body = Body::Counted(len as u64);
+            let body = Body::counted(len as u64);
             prop_assert_eq!(skip_pieces(body, input.as_bytes(), &cuts), Some(len));
         }
     }

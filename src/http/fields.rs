@@ -32,11 +32,11 @@ impl Fields {
         for Header { name, value } in fields {
             // The length alone rules out most names.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("Host") => found.host(value)?,
-                6 if name.eq_ignore_ascii_case("Expect") => found.expect(value)?,
-                10 if name.eq_ignore_ascii_case("Connection") => found.connection(value),
-                14 if name.eq_ignore_ascii_case("Content-Length") => found.length(value)?,
-                17 if name.eq_ignore_ascii_case("Transfer-Encoding") => found.coding(value)?,
+                4 if is(name, "Host") => found.host(value)?,
+                6 if is(name, "Expect") => found.expect(value)?,
+                10 if is(name, "Connection") => found.connection(value),
+                14 if is(name, "Content-Length") => found.length(value)?,
+                17 if is(name, "Transfer-Encoding") => found.coding(value)?,
                 _ => {}
             }
         }
@@ -62,7 +62,7 @@ impl Fields {
     /// has probably found another end of it (section 6.1).
     pub(super) fn body(&self, version: Version) -> Result<Body, Refusal> {
         match (self.chunked, self.length) {
-            (false, length) => Ok(Body::Counted(length.unwrap_or(0))),
+            (false, length) => Ok(Body::counted(length.unwrap_or(0))),
             (true, Some(_)) => Err(Refusal::TwoLengths),
             (true, None) if version == Version::Http10 => Err(Refusal::TransferEncoding),
             (true, None) => Ok(Body::CHUNKED),
@@ -147,6 +147,11 @@ impl Fields {
         }
         Err(Refusal::Coding)
     }
+}
+
+/// Whether a field has this name, in any case. Most clients write it as the RFCs do.
+fn is(name: &str, known: &str) -> bool {
+    name == known || name.eq_ignore_ascii_case(known)
 }
 
 /// The members of a comma-separated list, without empty ones, which a recipient has to ignore (RFC

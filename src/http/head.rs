@@ -30,6 +30,8 @@ pub struct Head<'a> {
     pub persists: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// How many bytes the head has.
+    pub len: usize,
 }
 
 /// The supported versions.
@@ -42,13 +44,12 @@ pub enum Version {
 }
 
 impl<'a> Head<'a> {
-    /// Parses the head at the start of `input`, and returns it with its length in bytes, or `None`
-    /// if it is incomplete.
+    /// Parses the head at the start of `input`; `None` if it is incomplete.
     ///
     /// # Errors
     /// A [`Refusal`], as soon as the head is complete, contains a byte that `httparse` rejects, or
     /// reaches [`HEAD_MAX`].
-    pub fn parse(input: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
+    pub fn parse(input: &'a [u8]) -> Result<Option<Head<'a>>, Refusal> {
         let Some(start) = skip_empty_lines(input)? else {
             return Ok(None);
         };
@@ -58,7 +59,7 @@ impl<'a> Head<'a> {
         match request.parse_with_uninit_headers(window, &mut fields) {
             Ok(Status::Complete(len)) => {
                 check_line_ends(&window[..len], request.headers)?;
-                Ok(Some((Head::new(&request)?, start + len)))
+                Head::new(&request, start + len).map(Some)
             }
             Ok(Status::Partial) if window.len() < HEAD_MAX => Ok(None),
             Ok(Status::Partial) => Err(oversize(window)),
@@ -66,19 +67,19 @@ impl<'a> Head<'a> {
             Err(Error::Version) if !window.contains(&b'\n') && window.len() < HEAD_MAX => Ok(None),
             Err(error) => {
                 let found = Head::parse_masked(error, window)?;
-                Ok(found.map(|(head, len)| (head, start + len)))
+                Ok(found.map(|head| Head { len: start + head.len, ..head }))
             }
         }
     }
 
     /// Parses a head again if its only error is a query that is not UTF-8, with a masked query.
     #[cold]
-    fn parse_masked(error: Error, window: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Refusal> {
+    fn parse_masked(error: Error, window: &'a [u8]) -> Result<Option<Head<'a>>, Refusal> {
         let Some(masked) = mask_query(window).filter(|_| error == Error::Token) else {
             return Err(explain(error, window));
         };
         let found = Head::parse(&masked)?;
-        Ok(found.map(|(head, len)| (head.unmask(&masked, window), len)))
+        Ok(found.map(|head| head.unmask(&masked, window)))
     }
 
     /// The same head, with slices of `window` in the place of slices of `masked`.
@@ -100,6 +101,7 @@ impl<'a> Head<'a> {
             body: self.body,
             persists: self.persists,
             expects_continue: self.expects_continue,
+            len: self.len,
         }
     }
 
@@ -115,7 +117,7 @@ impl<'a> Head<'a> {
         matches!(start, Ok(Some(start)) if input[start..].starts_with(b"HEAD "))
     }
 
-    fn new(request: &Request<'_, 'a>) -> Result<Head<'a>, Refusal> {
+    fn new(request: &Request<'_, 'a>, len: usize) -> Result<Head<'a>, Refusal> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             unreachable!("a complete request has a request line");
         };
@@ -130,6 +132,7 @@ impl<'a> Head<'a> {
             body: fields.body(version)?,
             persists: fields.persists(version),
             expects_continue: fields.expects_continue(version),
+            len,
         })
     }
 }

@@ -122,53 +122,43 @@ pub fn serve(
     input: &[u8],
     output: &mut Output,
 ) -> Served {
-    let mut serving = Serving {
-        routes,
-        handler,
-        rest: input,
-        output,
-        responses: 0,
-        last: 0,
-        body: UnsentBody::NONE,
-    };
-    let mut next = serving.step(at);
-    while next.is_none() {
-        next = serving.step(Next::Head);
-    }
-    let next = next.unwrap_or(Next::Close);
-    let left = if next == Next::Close { 0 } else { serving.rest.len() };
-    Served {
-        consumed: input.len() - left,
-        responses: serving.responses,
-        last: serving.last,
-        body: serving.body,
-        next,
-    }
+    let body = UnsentBody::NONE;
+    let (rest, next, responses, last) = (input, at, 0, 0);
+    let mut serving = Serving { routes, handler, rest, output, next, responses, last, body };
+    while serving.step() {}
+    let Serving { rest, next, responses, last, body, .. } = serving;
+    let left = if next == Next::Close { 0 } else { rest.len() };
+    Served { consumed: input.len() - left, responses, last, body, next }
 }
 
-/// One call of [`serve`]. Its methods return what comes next, or `None` to go on with the next
-/// request at once.
+/// One call of [`serve`]. Its methods say whether the next request may follow at once; if it may
+/// not, `next` says why.
 struct Serving<'a, H> {
     routes: &'a Routes,
     handler: &'a mut H,
     /// The input that is not consumed yet.
     rest: &'a [u8],
     output: &'a mut Output,
+    next: Next,
     responses: u32,
     last: usize,
     body: UnsentBody,
 }
 
 impl<H: Handler> Serving<'_, H> {
-    #[inline]
-    fn step(&mut self, at: Next) -> Option<Next> {
-        match at {
+    fn step(&mut self) -> bool {
+        match self.next {
             Next::Body(unanswered) => self.skip_body(unanswered),
             Next::Delayed(response) => self.respond(response),
-            _ if self.rest.is_empty() => Some(Next::Head),
-            _ if !self.has_room() => Some(Next::Full),
+            _ if self.rest.is_empty() => self.end(Next::Head),
+            _ if !self.has_room() => self.end(Next::Full),
             _ => self.begin(),
         }
+    }
+
+    fn end(&mut self, next: Next) -> bool {
+        self.next = next;
+        false
     }
 
     /// Whether another response can be written: there is room for it, and no long body ahead.
@@ -177,11 +167,10 @@ impl<H: Handler> Serving<'_, H> {
     }
 
     /// Takes the next request off the front of the input.
-    #[inline]
-    fn begin(&mut self) -> Option<Next> {
-        let (head, len) = match Head::parse(self.rest) {
-            Ok(Some(parsed)) => parsed,
-            Ok(None) => return Some(Next::Head),
+    fn begin(&mut self) -> bool {
+        let head = match Head::parse(self.rest) {
+            Ok(Some(head)) => head,
+            Ok(None) => return self.end(Next::Head),
             Err(why) => return self.refuse(why, Head::asks_for_fields_only(self.rest)),
         };
         let route = self.routes.find(&head);
@@ -192,10 +181,10 @@ impl<H: Handler> Serving<'_, H> {
             keep_alive: head.persists,
         };
         if self.routes.is_dynamic(route) {
-            return self.begin_page(&head, len, response);
+            return self.begin_page(&head, response);
         }
         self.handler.on_request(&head, self.routes.path(route).is_some());
-        self.rest = &self.rest[len..];
+        self.rest = &self.rest[head.len..];
         if head.body.is_over() {
             return self.respond_in_time(response);
         }
@@ -204,7 +193,7 @@ impl<H: Handler> Serving<'_, H> {
     }
 
     /// Takes as much of a body off the front of the input as there is.
-    fn skip_body(&mut self, mut unanswered: Unanswered) -> Option<Next> {
+    fn skip_body(&mut self, mut unanswered: Unanswered) -> bool {
         match unanswered.body.skip(self.rest) {
             Err(why) => self.refuse(why, unanswered.is_head_only()),
             Ok(skipped) => {
@@ -212,7 +201,7 @@ impl<H: Handler> Serving<'_, H> {
                 if unanswered.body.is_over() {
                     self.respond_in_time(unanswered.response)
                 } else {
-                    Some(Next::Body(unanswered))
+                    self.end(Next::Body(unanswered))
                 }
             }
         }
@@ -220,15 +209,15 @@ impl<H: Handler> Serving<'_, H> {
 
     /// Responds to a whole request, unless the response is delayed.
     #[inline]
-    fn respond_in_time(&mut self, response: Response) -> Option<Next> {
+    fn respond_in_time(&mut self, response: Response) -> bool {
         if self.routes.is_delayed(response) {
-            return Some(Next::Delayed(response));
+            return self.end(Next::Delayed(response));
         }
         self.respond(response)
     }
 
     #[inline]
-    fn respond(&mut self, response: Response) -> Option<Next> {
+    fn respond(&mut self, response: Response) -> bool {
         let start = self.output.bytes.len();
         let status = self.routes.write(response, &mut self.output.bytes);
         self.body = self.routes.long_body(response);
@@ -240,9 +229,9 @@ impl<H: Handler> Serving<'_, H> {
     /// Renders a dynamic page. Its head stays in the input until all of the request's body is
     /// there, which has to be small, and until the page may be rendered.
     #[cold]
-    fn begin_page(&mut self, head: &Head, len: usize, response: Response) -> Option<Next> {
-        let (mut body, mut rest) = (head.body, &self.rest[len..]);
-        let is_long = matches!(body, Body::Counted(len) if len > PAGE_REQUEST_BODY_MAX as u64);
+    fn begin_page(&mut self, head: &Head, response: Response) -> bool {
+        let (mut body, mut rest) = (head.body, &self.rest[head.len..]);
+        let is_long = body.is_longer_than(PAGE_REQUEST_BODY_MAX);
         let window = &rest[..rest.len().min(PAGE_REQUEST_BODY_MAX)];
         match body.skip(window) {
             Ok(_) if is_long => return self.refuse(Refusal::Content, response.head_only),
@@ -252,13 +241,13 @@ impl<H: Handler> Serving<'_, H> {
             }
             Ok(_) => {
                 self.tell_to_go_on(head.expects_continue && rest.is_empty());
-                return Some(Next::PageBody);
+                return self.end(Next::PageBody);
             }
             Err(why) => return self.refuse(why, response.head_only),
         }
         let start = self.output.bytes.len();
         if self.output.pages == 0 || start + PAGE_MAX > OUTPUT - RESPONSE_MAX {
-            return Some(Next::Full);
+            return self.end(Next::Full);
         }
         self.output.pages -= 1;
         self.handler.on_request(head, true);
@@ -284,7 +273,7 @@ impl<H: Handler> Serving<'_, H> {
     }
 
     #[cold]
-    fn refuse(&mut self, why: Refusal, head_only: bool) -> Option<Next> {
+    fn refuse(&mut self, why: Refusal, head_only: bool) -> bool {
         let start = self.output.bytes.len();
         let output = &mut self.output.bytes;
         refuse(self.routes, self.handler, why, head_only, self.rest, output);
@@ -293,10 +282,11 @@ impl<H: Handler> Serving<'_, H> {
 
     /// A response has been written, which begins at `start`.
     #[inline]
-    fn written(&mut self, start: usize, keep_alive: bool) -> Option<Next> {
+    fn written(&mut self, start: usize, keep_alive: bool) -> bool {
         self.responses += 1;
         self.last = start;
-        (!keep_alive).then_some(Next::Close)
+        self.next = if keep_alive { Next::Head } else { Next::Close };
+        keep_alive
     }
 }
 

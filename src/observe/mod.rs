@@ -146,8 +146,9 @@ pub struct Observe {
     now: Instant,
     stage: Stage,
     slots: Slots,
-    /// The slot of the connection that runs.
+    /// The slot of the connection that runs, and its service.
     running: usize,
+    service: Service,
     recorder: Recorder,
     statistics: Statistics,
     services: [Counters; Service::ALL.len()],
@@ -182,6 +183,7 @@ impl Observe {
             stage: Stage::Serving,
             slots: Slots::default(),
             running: 0,
+            service: Service::Main,
             recorder: Recorder::new(),
             statistics: Statistics::new(now, clock::since_1970()),
             services: [Counters::default(); Service::ALL.len()],
@@ -250,7 +252,7 @@ impl Observer for Observe {
     }
 
     fn run_begins(&mut self, slot: usize) {
-        self.running = slot;
+        (self.running, self.service) = (slot, self.slots[slot].service);
         if let Some(requests) = &mut self.requests {
             requests.run_begins(slot, self.slots[slot].state, self.now);
         }
@@ -353,8 +355,7 @@ impl Observe {
 impl Handler for Observe {
     fn on_request(&mut self, head: &Head, has_route: bool) {
         if has_route {
-            let service = || self.slots[self.running].service.name();
-            info!(target: service(), "Request '{}' received", Shown(head.target));
+            info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
         }
         if let Some(requests) = &mut self.requests {
             requests.begin(self.running, head, self.now);
@@ -363,10 +364,9 @@ impl Handler for Observe {
 
     #[inline]
     fn on_response(&mut self, status: Status, bytes: usize) {
-        let facts = &self.slots[self.running];
-        self.services[facts.service as usize].responses[status.index()] += 1;
+        self.services[self.service as usize].responses[status.index()] += 1;
         if let Some(requests) = &mut self.requests {
-            requests.log(self.running, facts, status, bytes);
+            requests.log(self.running, &self.slots[self.running], status, bytes);
         }
     }
 

@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let body = match count {
         0 => Body::CHUNKED,
-        count => Body::Counted(u64::from(*count)),
+        count => Body::counted(u64::from(*count)),
     };
     let whole = skip(body, std::iter::once(input));
     let pieces = skip(body, input.chunks(usize::from(*piece).max(1)));
