@@ -309,13 +309,10 @@ impl<O: Observer> Server<O> {
     fn next_accept(&self) -> Instant {
         let mut next = Instant::NEVER;
         for listener in self.listeners.iter().flatten() {
-            if self.is_full(listener.service()) {
-                continue;
-            }
-            if listener.is_ready() {
-                next = self.now;
-            } else if !self.stays() {
-                next = next.min(self.close_at);
+            let is_ready = listener.is_ready();
+            let may_close = self.close_at < Instant::NEVER && !self.stays();
+            if (is_ready || may_close) && !self.is_full(listener.service()) {
+                next = if is_ready { self.now } else { next.min(self.close_at) };
             }
         }
         next.max(self.paused_until)

@@ -208,8 +208,10 @@ impl Shutdown {
 
     /// When, without any event, there is something to do next.
     pub fn next(&self) -> Instant {
-        if let Stage::LameDuck(since) = self.stage {
-            return since + self.schedule.lame_duck;
+        match self.stage {
+            Stage::Serving => return Instant::NEVER,
+            Stage::LameDuck(since) => return since + self.schedule.lame_duck,
+            Stage::Draining(_) => {}
         }
         let left = (0..ACTIONS.len()).filter(|&at| !self.done[at]);
         left.map(|at| self.due(ACTIONS[at])).min().unwrap_or(Instant::NEVER)
