@@ -44,7 +44,7 @@ use super::observer::{Budget, CloseReason, Observer};
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use super::timers::Timeout;
 use crate::http::{
-    Head, Next, Refusal, Response, Served, Unanswered, UnsentBody, announce_close, refuse, serve,
+    Error, Head, Next, Response, Served, Unanswered, UnsentBody, announce_close, refuse, serve,
 };
 use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, STEPS_PER_RUN};
 
@@ -413,7 +413,7 @@ impl<S: Socket> Connection<S> {
     fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Step {
         let (routes, output) = (&shared.routes[self.service as usize], &mut shared.output.bytes);
         output.clear();
-        let (observer, why) = (&mut shared.observer, Refusal::Timeout);
+        let (observer, why) = (&mut shared.observer, Error::Timeout);
         refuse(routes, observer, why, head_only, &self.unparsed, output);
         shared.traffic.responses += 1;
         self.unparsed = Box::default();

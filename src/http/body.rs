@@ -4,8 +4,8 @@
 //! The invariant: however the input is cut, the same bytes are skipped. So the parser of a chunked
 //! body is a state machine. It takes one byte at a time, and many only inside chunk data.
 
-use super::Refusal;
-use super::grammar::{is_field_text, is_tchar};
+use super::Error;
+use super::syntax::{is_field_text, is_tchar};
 use crate::limits::{CHUNK_LINE_MAX, TRAILERS_MAX};
 
 /// The rest of a body. A connection keeps it while it reads, so it is packed into 12 bytes.
@@ -81,9 +81,9 @@ impl Body {
     /// than `input.len()`, the body is over and the rest belongs to the next request.
     ///
     /// # Errors
-    /// [`Refusal::Chunk`] if a chunk breaks RFC 9112, section 7.1, or a line or the trailer section
+    /// [`Error::Chunk`] if a chunk breaks RFC 9112, section 7.1, or a line or the trailer section
     /// is longer than its limit.
-    pub fn skip(&mut self, input: &[u8]) -> Result<usize, Refusal> {
+    pub fn skip(&mut self, input: &[u8]) -> Result<usize, Error> {
         let mut skipped = 0;
         while self.at != At::Over && skipped < input.len() {
             match self.at {
@@ -111,11 +111,11 @@ impl Body {
     /// The grammar: one line per transition, and everything else is an error. Parsers disagree on
     /// sizes, line ends and blanks that the grammar does not allow, and that makes request
     /// smuggling possible.
-    fn step(&mut self, byte: u8) -> Result<(), Refusal> {
+    fn step(&mut self, byte: u8) -> Result<(), Error> {
         use At::*;
         self.spent += 1;
         if usize::from(self.spent) > self.spent_max() {
-            return Err(Refusal::Chunk);
+            return Err(Error::Chunk);
         }
         self.at = match (self.at, byte) {
             (Size | SizeRest, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
@@ -141,14 +141,14 @@ impl Body {
             (LineLf, b'\n') => Line,
             (Line, b'\r') => LastLf,
             (LastLf, b'\n') => Over,
-            _ => return Err(Refusal::Chunk),
+            _ => return Err(Error::Chunk),
         };
         Ok(())
     }
 
-    fn digit(&mut self, byte: u8) -> Result<At, Refusal> {
-        let value = char::from(byte).to_digit(16).ok_or(Refusal::Chunk)?;
-        let shifted = self.left.checked_mul(16).ok_or(Refusal::Chunk)?;
+    fn digit(&mut self, byte: u8) -> Result<At, Error> {
+        let value = char::from(byte).to_digit(16).ok_or(Error::Chunk)?;
+        let shifted = self.left.checked_mul(16).ok_or(Error::Chunk)?;
         self.left = shifted | u64::from(value);
         Ok(At::SizeRest)
     }

@@ -8,31 +8,25 @@
 //!  input ──► Head::parse ──► Routes::find ──► Body::skip ──► Routes::write ──► output
 //!        │       │  one head      its route       what comes       the response
 //!        │       ▼  or none yet                   behind it
-//!        │    Refusal ───────────────────────────────────────────► output, and the close
+//!        │    Error ───────────────────────────────────────────► output, and the close
 //! ```
 
 use crate::limits::{OUTPUT, PAGE_MAX, PAGE_REQUEST_BODY_MAX, RESPONSE_MAX};
 
 mod body;
-mod date;
-mod fields;
-mod grammar;
-mod head;
-mod refusal;
+mod error;
+mod request;
 mod response;
-mod status;
-mod target;
+mod syntax;
 
 pub use body::Body;
-pub use date::{DATE_LEN, imf_fixdate};
-pub use grammar::{Shown, is_plain_path};
-pub use head::{Head, Version};
-pub use refusal::Refusal;
+pub use error::{Error, Status};
+pub use request::{Head, Resource, Version};
 pub use response::{
-    Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody, announce_close,
+    DATE_LEN, Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody, announce_close,
+    imf_fixdate,
 };
-pub use status::Status;
-pub use target::Resource;
+pub use syntax::{Shown, is_plain_path};
 
 /// What [`serve`] tells while it serves, and what it asks for.
 pub trait Handler {
@@ -44,7 +38,7 @@ pub trait Handler {
 
     /// An error response of so many bytes has been written. The `input` begins with the request,
     /// unless its head had been parsed before.
-    fn on_error(&mut self, _refusal: Refusal, _text: &str, _input: &[u8], _bytes: usize) {}
+    fn on_error(&mut self, _error: Error, _text: &str, _input: &[u8], _bytes: usize) {}
 
     /// Renders the dynamic page at a path.
     fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
@@ -234,10 +228,10 @@ impl<H: Handler> Serving<'_, H> {
         let is_long = body.is_longer_than(PAGE_REQUEST_BODY_MAX);
         let window = &rest[..rest.len().min(PAGE_REQUEST_BODY_MAX)];
         match body.skip(window) {
-            Ok(_) if is_long => return self.refuse(Refusal::Content, response.head_only),
+            Ok(_) if is_long => return self.refuse(Error::Content, response.head_only),
             Ok(skipped) if body.is_over() => rest = &rest[skipped..],
             Ok(_) if window.len() == PAGE_REQUEST_BODY_MAX => {
-                return self.refuse(Refusal::Content, response.head_only);
+                return self.refuse(Error::Content, response.head_only);
             }
             Ok(_) => {
                 self.tell_to_go_on(head.expects_continue && rest.is_empty());
@@ -273,7 +267,7 @@ impl<H: Handler> Serving<'_, H> {
     }
 
     #[cold]
-    fn refuse(&mut self, why: Refusal, head_only: bool) -> bool {
+    fn refuse(&mut self, why: Error, head_only: bool) -> bool {
         let start = self.output.bytes.len();
         let output = &mut self.output.bytes;
         refuse(self.routes, self.handler, why, head_only, self.rest, output);
@@ -295,7 +289,7 @@ impl<H: Handler> Serving<'_, H> {
 pub fn refuse(
     routes: &Routes,
     handler: &mut impl Handler,
-    why: Refusal,
+    why: Error,
     head_only: bool,
     input: &[u8],
     output: &mut Vec<u8>,

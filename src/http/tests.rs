@@ -484,8 +484,8 @@ impl Handler for Pages {
         self.responses[status.index()] += 1;
     }
 
-    fn on_error(&mut self, refusal: Refusal, _text: &str, _input: &[u8], _bytes: usize) {
-        self.responses[refusal.status().index()] += 1;
+    fn on_error(&mut self, error: Error, _text: &str, _input: &[u8], _bytes: usize) {
+        self.responses[error.status().index()] += 1;
     }
 
     fn render(&mut self, path: &str, query: &[u8]) -> Page {

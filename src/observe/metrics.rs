@@ -12,7 +12,7 @@ use crate::event_loop::listener::Service;
 use crate::event_loop::observer::{Budget, Step};
 use crate::event_loop::shutdown::Stage;
 use crate::event_loop::timers::Timeout;
-use crate::http::{Refusal, Status};
+use crate::http::{Error, Status};
 use crate::observe::histogram::Histogram;
 use crate::observe::units::Seconds;
 
@@ -44,7 +44,7 @@ impl Observe {
             "Error responses, by listener and reason; they are among the responses.",
         );
         page.by_listener_and(&errors, "reason", |service| {
-            let reasons = Refusal::ALL.map(Refusal::name).into_iter();
+            let reasons = Error::all().map(Error::name);
             reasons.zip(self.services[service as usize].errors).collect()
         });
         let service = histogram(

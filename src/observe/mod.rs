@@ -95,7 +95,7 @@ use crate::event_loop::listener::Service;
 use crate::event_loop::observer::{Budget, CloseReason, Observer, Step, Traffic};
 use crate::event_loop::shutdown::Stage;
 use crate::event_loop::timers::Timeout;
-use crate::http::{Handler, Head, Page, Refusal, Route, Shown, Status, TEXT, TEXT_NOT_SNIFFED};
+use crate::http::{Error, Handler, Head, Page, Route, Shown, Status, TEXT, TEXT_NOT_SNIFFED};
 use crate::limits::TRACE_LOG_LINES_MAX;
 
 mod exposition;
@@ -165,7 +165,7 @@ struct Counters {
     /// Responses by their status, at its index.
     responses: [u64; Status::COUNT],
     /// Error responses, which are among the responses, by their reason, at its index.
-    errors: [u64; Refusal::ALL.len()],
+    errors: [u64; Error::COUNT],
     received: u64,
     sent: u64,
     partial_writes: u64,
@@ -370,20 +370,13 @@ impl Handler for Observe {
         }
     }
 
-    fn on_error(&mut self, refusal: Refusal, text: &str, input: &[u8], bytes: usize) {
+    fn on_error(&mut self, error: Error, text: &str, input: &[u8], bytes: usize) {
         let facts = &self.slots[self.running];
         let counters = &mut self.services[facts.service as usize];
-        counters.responses[refusal.status().index()] += 1;
-        counters.errors[refusal as usize] += 1;
+        counters.responses[error.status().index()] += 1;
+        counters.errors[error as usize] += 1;
         if let Some(requests) = &mut self.requests {
-            requests.log_error(
-                self.running,
-                facts,
-                (refusal.status(), bytes),
-                input,
-                text,
-                self.now,
-            );
+            requests.log_error(self.running, facts, (error.status(), bytes), input, text, self.now);
         }
     }
 
