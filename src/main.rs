@@ -8,9 +8,10 @@ use std::time::Duration;
 use log::{Level, error, log_enabled, warn};
 use onepoll::cli::options::Options;
 use onepoll::cli::{Command, probe};
-use onepoll::event_loop::listener::{Listener, Reach, Service};
+use onepoll::event_loop::listener::{Listener, Reach};
+use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::shutdown::Outcome;
-use onepoll::event_loop::{Config, Server, descriptors, signals};
+use onepoll::event_loop::{Config, Server, resources, signals};
 use onepoll::limits::LOG_PAUSE;
 use onepoll::log::Output;
 use onepoll::observe::{Hooks, Observe};
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> u8 {
-    descriptors::raise_limit();
+    resources::raise_limit();
     // First of all, while the supervisor's descriptors are the only ones.
     let inherited = systemd::sockets();
     let output = match Output::open(options.log) {

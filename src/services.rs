@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::http::{Route, Routes};
 use crate::limits::{DELAY, VERSION_MAX};
 use crate::observe;

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::debug;
 
-use crate::event_loop::listener::{Listener, Service};
+use crate::event_loop::listener::Listener;
+use crate::event_loop::listeners::Service;
 use crate::limits::NOTIFY_TIMEOUT;
 
 /// The inherited sockets, each at the index of its service.

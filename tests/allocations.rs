@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use onepoll::event_loop::listener::{Listener, Service};
+use onepoll::event_loop::listener::Listener;
+use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::shutdown::Outcome;
 use onepoll::event_loop::{Config, Server};
 use onepoll::observe::{Hooks, Observe};

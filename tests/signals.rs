@@ -13,7 +13,8 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use onepoll::event_loop::listener::{Listener, Service};
+use onepoll::event_loop::listener::Listener;
+use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::{Config, Server};
 use onepoll::http::Routes;
 use onepoll::limits::SIGNAL_REPEAT;

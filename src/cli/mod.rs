@@ -255,7 +255,7 @@ mod tests {
 
     use super::*;
     use crate::cli::address::Address;
-    use crate::event_loop::listener::Service;
+    use crate::event_loop::listeners::Service;
     use crate::event_loop::shutdown::Schedule;
     use crate::event_loop::timers::Timeouts;
     use crate::services::{Content, default_port};

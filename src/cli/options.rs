@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::cli::address::{ADDRESSES, Address};
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::shutdown::Schedule;
 use crate::event_loop::timers::Timeouts;
 use crate::http::is_plain_path;

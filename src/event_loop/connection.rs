@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use super::clock::Instant;
 use super::connections::Shared;
-use super::listener::Service;
+use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use super::timers::Timeout;

@@ -34,7 +34,7 @@ use slab::Slab;
 
 use super::clock::Instant;
 use super::connection::{Connection, Run};
-use super::listener::Service;
+use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
 use super::stream::{Readiness, Socket};
 use super::timers::{Timeout, Timeouts, Timers};

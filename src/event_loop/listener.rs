@@ -17,37 +17,8 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
+use super::listeners::Service;
 use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
-
-/// What a listener is for. Diagnostics starts, accepts and exits first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Tells whether the server is ready, and shows the loop.
-    Diag,
-    /// What the server is for.
-    Main,
-}
-
-impl Service {
-    /// Both services. Each is at the index that it converts to.
-    pub const ALL: [Service; 2] = [Service::Diag, Service::Main];
-
-    /// Its name in messages.
-    pub fn title(self) -> &'static str {
-        match self {
-            Service::Diag => "Diagnostics Server",
-            Service::Main => "Server",
-        }
-    }
-
-    /// The target of its log lines, and its label in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Service::Diag => "diag",
-            Service::Main => "main",
-        }
-    }
-}
 
 /// The listening socket of a service.
 #[derive(Debug)]

@@ -31,9 +31,10 @@
 pub mod clock;
 pub mod connection;
 pub mod connections;
-pub mod descriptors;
 pub mod listener;
+pub mod listeners;
 pub mod observer;
+pub mod resources;
 pub mod shutdown;
 pub mod signals;
 pub mod stream;
@@ -43,22 +44,20 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use self::clock::Instant;
 use self::connections::Connections;
-use self::listener::{Accepted, Listener, Service};
+use self::listener::{Accepted, Listener};
+use self::listeners::{Listeners, Service};
 use self::observer::{Budget, Observer, Step};
 use self::shutdown::{Action, Effect, Outcome, Schedule, Shutdown, Stage};
 use self::signals::Signals;
 use self::timers::Timeouts;
 use crate::http::Routes;
-use crate::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK, HANDSHAKE_TIME,
-    START_MEMORY,
-};
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK};
 
 /// A connection has its slot for a token, so all other tokens are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
@@ -94,8 +93,7 @@ impl Default for Config {
 pub struct Server<O> {
     poll: Poll,
     signals: Signals,
-    /// The listener of each service, at its index, until it is closed.
-    listeners: [Option<Listener>; Service::ALL.len()],
+    listeners: Listeners,
     connections: Connections<TcpStream, O>,
     /// How many connections main may have.
     connections_max: usize,
@@ -107,13 +105,6 @@ pub struct Server<O> {
     ended: Instant,
     /// When the date in the responses is no longer true.
     date_due: Instant,
-    /// Until when accepting pauses, as the process was out of descriptors or memory. That concerns
-    /// all listeners.
-    paused_until: Instant,
-    /// That accepting pauses has been logged; true until the queues are empty.
-    warned: bool,
-    /// From when on a listener closes once its queue is empty.
-    close_at: Instant,
     /// Responses that had been given when the shutdown began.
     responses_before: u64,
 }
@@ -131,31 +122,25 @@ impl<O: Observer> Server<O> {
         observer: O,
     ) -> io::Result<Server<O>> {
         let cannot = |what| move |error| cannot(what, &error);
-        require_memory().map_err(cannot("allocate buffers"))?;
+        resources::require_memory().map_err(cannot("allocate buffers"))?;
         let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
         let poll = Poll::new().map_err(cannot("make a poll"))?;
         let registered = signals.register(poll.registry(), SIGNALS);
         registered.map_err(cannot("watch for signals"))?;
         // What may fail comes ahead of listening, as clients connect from then on.
-        let connections_max = descriptors::connections_max(config.max_connections)
+        let connections_max = resources::connections_max(config.max_connections)
             .map_err(cannot("keep descriptors for connections"))?;
         let mut routes = Service::ALL.map(|_| Routes::new(Vec::new()));
-        let mut open = Service::ALL.map(|_| None);
-        for (mut listener, served) in listeners {
-            let service = listener.service() as usize;
-            listener.listen(poll.registry(), Token(LISTENERS + service))?;
-            (open[service], routes[service]) = (Some(listener), served);
-        }
-        for listener in open.iter().flatten() {
-            let (service, address) = (listener.service(), listener.address());
-            let origin = if listener.is_inherited() { ", inherited" } else { "" };
-            info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
-        }
+        let listeners = listeners.into_iter().map(|(listener, served)| {
+            routes[listener.service() as usize] = served;
+            listener
+        });
+        let listeners = Listeners::open(listeners, poll.registry(), LISTENERS)?;
         let now = Instant::now();
         Ok(Server {
             poll,
             signals,
-            listeners: open,
+            listeners,
             connections: Connections::new(routes, &config.timeouts, config.delay, observer),
             connections_max,
             shutdown: Shutdown::new(config.schedule),
@@ -163,9 +148,6 @@ impl<O: Observer> Server<O> {
             now,
             ended: now,
             date_due: now,
-            paused_until: now,
-            warned: false,
-            close_at: Instant::NEVER,
             responses_before: 0,
         })
     }
@@ -253,9 +235,7 @@ impl<O: Observer> Server<O> {
                 }
                 Token(token) => {
                     let service = Service::ALL[token - LISTENERS];
-                    if let Some(listener) = &mut self.listeners[service as usize] {
-                        listener.set_ready();
-                    }
+                    self.listeners.set_ready(service);
                     if self.is_full(service) {
                         self.warn_full(service);
                     }
@@ -276,7 +256,7 @@ impl<O: Observer> Server<O> {
     fn accept(&mut self) {
         // A descriptor that is free again ends a pause.
         if self.connections.take_freed() {
-            self.paused_until = self.now;
+            self.listeners.resume();
         }
         if self.next_accept() > self.now {
             return;
@@ -305,17 +285,8 @@ impl<O: Observer> Server<O> {
         self.took(Step::Timers, start);
     }
 
-    /// When the next attempt to accept makes sense.
     fn next_accept(&self) -> Instant {
-        let mut next = Instant::NEVER;
-        for listener in self.listeners.iter().flatten() {
-            let is_ready = listener.is_ready();
-            let may_close = self.close_at < Instant::NEVER && !self.stays();
-            if (is_ready || may_close) && !self.is_full(listener.service()) {
-                next = if is_ready { self.now } else { next.min(self.close_at) };
-            }
-        }
-        next.max(self.paused_until)
+        self.listeners.next(self.now, self.stays(), |service| self.is_full(service))
     }
 
     /// Whether the process stays for a connection, so that the listeners may as well.
@@ -330,54 +301,26 @@ impl<O: Observer> Server<O> {
     }
 
     fn warn_full(&mut self, service: Service) {
-        let listener = self.listeners[service as usize].as_ref();
-        if !self.warned && listener.is_some_and(Listener::has_waiting) {
-            let (title, count) = (service.title(), self.connections.count(service));
-            warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
-            self.warned = true;
-        }
+        self.listeners.warn_full(service, self.connections.count(service));
     }
 
-    /// Accepts a connection to a service. Says whether there may be another one. A listener that
-    /// is to close does so when its queue is empty.
+    /// Accepts a connection to a service. Says whether there may be another one.
     fn accept_one(&mut self, service: Service) -> bool {
-        let closes = self.now >= self.close_at && !self.stays();
-        if self.now < self.paused_until {
-            return false;
-        }
         if self.is_full(service) {
             self.warn_full(service);
             return false;
         }
-        let slot = &mut self.listeners[service as usize];
-        let Some(listener) = slot.as_mut().filter(|it| it.is_ready() || closes) else {
-            return false;
-        };
-        match listener.accept() {
-            Accepted::Stream(stream, peer) => {
-                self.add(service, stream, peer);
-                return true;
-            }
-            Accepted::Lost => return true,
-            Accepted::Empty => {
-                if closes {
-                    *slot = None;
-                }
-                self.warned &= self.listeners.iter().flatten().any(Listener::is_ready);
-            }
-            Accepted::OutOfDescriptors(error) => {
-                if !self.warned {
-                    warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
-                }
-                (self.warned, self.paused_until) = (true, self.now + ACCEPT_PAUSE);
-            }
+        match self.listeners.accept(service, self.now, self.stays()) {
+            Accepted::Stream(stream, peer) => self.add(service, stream, peer),
+            Accepted::Lost => {}
+            Accepted::Empty | Accepted::OutOfDescriptors(_) => return false,
             Accepted::Failed => {
-                *slot = None;
                 self.shutdown.on_failure(self.now);
                 self.act_ahead_of_events();
+                return false;
             }
         }
-        false
+        true
     }
 
     fn add(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
@@ -409,34 +352,11 @@ impl<O: Observer> Server<O> {
                 }
                 self.connections.announce_close(service);
             }
-            Action::CloseListeners => self.close_listeners(),
+            Action::CloseListeners => self.listeners.close(self.poll.registry(), self.now),
             Action::CloseIdle(service) => self.connections.close_idle(service),
             Action::Abort => {
                 self.connections.abort();
-                let listeners = self.listeners.iter_mut().filter_map(Option::take);
-                let rejected: usize = listeners.map(Listener::reject_backlog).sum();
-                self.connections.aborted += rejected;
-            }
-        }
-    }
-
-    /// Has the listeners close once their queues are empty: a client that the kernel has let in is
-    /// served, and one that it has begun to let in has [`HANDSHAKE_TIME`] to arrive, or longer if
-    /// the process stays for others. An inherited socket is left at once: the clients in its queue
-    /// belong to the processes that hold it, too.
-    fn close_listeners(&mut self) {
-        self.close_at = self.now + HANDSHAKE_TIME;
-        for slot in &mut self.listeners {
-            let Some(listener) = slot else { continue };
-            let service = listener.service();
-            let done = if listener.is_inherited() {
-                let leave = |listener: Listener| listener.leave(self.poll.registry());
-                slot.take().map_or(Ok(()), leave)
-            } else {
-                listener.ignore_syns()
-            };
-            if let Err(error) = done {
-                debug!(target: service.name(), "{} closes roughly: {error}", service.title());
+                self.connections.aborted += self.listeners.reject_backlog();
             }
         }
     }
@@ -450,8 +370,8 @@ impl<O: Observer> Server<O> {
     }
 
     fn is_over(&self) -> bool {
-        let are_closed = self.listeners.iter().all(Option::is_none);
-        self.shutdown.is_draining() && are_closed && self.connections.is_empty()
+        let is_closed = self.listeners.are_closed();
+        self.shutdown.is_draining() && is_closed && self.connections.is_empty()
     }
 
     /// Logs what the shutdown came to, once it is over.
@@ -489,16 +409,6 @@ impl<O: Observer> Server<O> {
 /// How long a wait that begins now may last; `None` for ever.
 fn time_left(until: Instant, now: Instant) -> Option<Duration> {
     (until < Instant::NEVER).then(|| until - now)
-}
-
-/// Makes sure that there is [`START_MEMORY`], in pieces: once a large one has been freed, glibc
-/// takes larger ones than before from its heap, which then has holes (mallopt(3),
-/// `M_MMAP_THRESHOLD`).
-fn require_memory() -> io::Result<()> {
-    let mut pieces: [Vec<u8>; 16] = Default::default();
-    let size = START_MEMORY / pieces.len();
-    let reserved = pieces.iter_mut().try_for_each(|piece| piece.try_reserve_exact(size));
-    reserved.map_err(|_| ErrorKind::OutOfMemory.into())
 }
 
 /// Says what could not be done, ahead of what the kernel says.

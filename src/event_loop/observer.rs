@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::clock::Instant;
-use super::listener::Service;
+use super::listeners::Service;
 use super::shutdown::Stage;
 use super::timers::Timeout;
 use crate::http::Handler;

@@ -36,7 +36,7 @@
 use std::time::Duration;
 
 use super::clock::Instant;
-use super::listener::Service;
+use super::listeners::Service;
 use super::signals::Signal;
 use crate::limits::{self, SIGNAL_REPEAT};
 

@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 
 /// A page in the making.
 pub(super) struct Exposition(pub(super) String);

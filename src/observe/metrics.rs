@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Observe;
 use super::exposition::{Exposition, counter, gauge, histogram};
 use super::process::Process;
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::{Budget, Step};
 use crate::event_loop::shutdown::Stage;
 use crate::event_loop::timers::Timeout;

@@ -91,7 +91,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use crate::event_loop::clock::{self, Instant};
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::{Budget, CloseReason, Observer, Step, Traffic};
 use crate::event_loop::shutdown::Stage;
 use crate::event_loop::timers::Timeout;

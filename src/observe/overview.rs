@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Observe;
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::Budget;
 use crate::event_loop::shutdown::Stage;
 use crate::event_loop::timers::Timeout;

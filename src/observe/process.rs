@@ -10,7 +10,7 @@ use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::event_loop::descriptors;
+use crate::event_loop::resources;
 
 /// Figures of the process.
 pub(super) struct Process {
@@ -31,7 +31,7 @@ impl Process {
         Process {
             cpu: cpu.try_into().unwrap_or_default(),
             memory: memory(),
-            descriptors: descriptors::open(),
+            descriptors: resources::open(),
             descriptors_max: getrlimit(Resource::Nofile).current,
         }
     }

@@ -20,7 +20,7 @@ use log::trace;
 
 use super::units::{Bytes, Span};
 use crate::event_loop::clock::Instant;
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::CloseReason;
 use crate::event_loop::timers::Timeout;
 use crate::limits::RECORDS_MAX;

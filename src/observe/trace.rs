@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::{Observe, found, nothing};
-use crate::event_loop::listener::Service;
+use crate::event_loop::listeners::Service;
 use crate::event_loop::timers::Timeout;
 use crate::http::{Page, Status, TEXT};
 use crate::limits::{MAP_SLOTS_MAX, RECORDS_MAX, TRACE_LATEST_MAX, TRACE_LINES_MAX};

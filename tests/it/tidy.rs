@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onepoll::event_loop::listener::Service;
+use onepoll::event_loop::listeners::Service;
 use onepoll::limits::*;
 use onepoll::services::default_port;
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use onepoll::event_loop::connection::{Connection, Run};
 use onepoll::event_loop::connections::Shared;
-use onepoll::event_loop::listener::Service;
+use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::stream::{Readiness, Socket};
 use onepoll::event_loop::timers::Timeout;
 use onepoll::http::{Next, Output, Route, Routes, serve};

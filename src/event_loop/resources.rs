@@ -1,10 +1,11 @@
-//! The limit on open descriptors, and the share of it that connections to main may use.
+//! What the process may use: the limit on open descriptors with the share of it that connections
+//! to main may use, and the memory that it needs at least.
 //!
 //! The invariant: main leaves descriptors free, so that diagnostics still accepts connections when
 //! main has reached its maximum.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
 use log::warn;
@@ -12,7 +13,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::stderr;
 
-use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
+use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED, START_MEMORY};
 
 /// Raises the soft limit on descriptors to the hard one (`RLIMIT_NOFILE`, getrlimit(2)). The soft
 /// limit is for programs that use select(2).
@@ -63,6 +64,19 @@ pub fn open() -> Option<u64> {
         0 => Some(fs::read_dir(directory).ok()?.count() as u64 - 1),
         count => Some(count),
     }
+}
+
+/// Makes sure that there is [`START_MEMORY`], in pieces: once a large one has been freed, glibc
+/// takes larger ones than before from its heap, which then has holes (mallopt(3),
+/// `M_MMAP_THRESHOLD`).
+///
+/// # Errors
+/// `OutOfMemory` if there is not as much.
+pub fn require_memory() -> io::Result<()> {
+    let mut pieces: [Vec<u8>; 16] = Default::default();
+    let size = START_MEMORY / pieces.len();
+    let reserved = pieces.iter_mut().try_for_each(|piece| piece.try_reserve_exact(size));
+    reserved.map_err(|_| ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(test)]

@@ -1,0 +1,235 @@
+//! Both listeners, when the next attempt to accept makes sense, and how they close in a drain.
+//!
+//! The invariant: a lack of descriptors or memory concerns the whole process. So both listeners
+//! pause together, one warning tells of it, and it is over when their queues are empty.
+
+use std::io;
+
+use log::{debug, info, warn};
+use mio::{Registry, Token};
+
+use super::clock::Instant;
+use super::listener::{Accepted, Listener};
+use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIME};
+
+/// What a listener is for. Diagnostics starts, accepts and exits first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Tells whether the server is ready, and shows the loop.
+    Diag,
+    /// What the server is for.
+    Main,
+}
+
+impl Service {
+    /// Both services. Each is at the index that it converts to.
+    pub const ALL: [Service; 2] = [Service::Diag, Service::Main];
+
+    /// Its name in messages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Service::Diag => "Diagnostics Server",
+            Service::Main => "Server",
+        }
+    }
+
+    /// The target of its log lines, and its label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Diag => "diag",
+            Service::Main => "main",
+        }
+    }
+}
+
+/// The listener of each service, at its index, until it is closed.
+#[derive(Debug)]
+pub struct Listeners {
+    open: [Option<Listener>; Service::ALL.len()],
+    /// Until when accepting pauses.
+    paused_until: Instant,
+    /// That accepting pauses has been logged.
+    warned: bool,
+    /// From when on a listener closes once its queue is empty.
+    close_at: Instant,
+}
+
+impl Listeners {
+    /// Lets clients connect. The token of each listener is `first` and its index.
+    ///
+    /// # Errors
+    /// What the kernel says; the message names the service and the address.
+    pub fn open(
+        listeners: impl Iterator<Item = Listener>,
+        registry: &Registry,
+        first: usize,
+    ) -> io::Result<Listeners> {
+        let mut open = Service::ALL.map(|_| None);
+        for mut listener in listeners {
+            let at = listener.service() as usize;
+            listener.listen(registry, Token(first + at))?;
+            open[at] = Some(listener);
+        }
+        for listener in open.iter().flatten() {
+            let (service, address) = (listener.service(), listener.address());
+            let origin = if listener.is_inherited() { ", inherited" } else { "" };
+            info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
+        }
+        let (paused_until, close_at) = (Instant::FIRST, Instant::NEVER);
+        Ok(Listeners { open, paused_until, warned: false, close_at })
+    }
+
+    /// An event has told that a connection is in the queue of a service.
+    pub fn set_ready(&mut self, service: Service) {
+        if let Some(listener) = &mut self.open[service as usize] {
+            listener.set_ready();
+        }
+    }
+
+    /// Ends a pause early, as a descriptor is free again.
+    pub fn resume(&mut self) {
+        self.paused_until = Instant::FIRST;
+    }
+
+    /// When the next attempt to accept makes sense: a connection may be in a queue, or a listener
+    /// is to close. It does not close while the process `stays` for a connection. A service that is
+    /// full does neither.
+    pub fn next(&self, now: Instant, stays: bool, is_full: impl Fn(Service) -> bool) -> Instant {
+        let may_close = self.close_at < Instant::NEVER && !stays;
+        let mut next = Instant::NEVER;
+        for listener in self.open.iter().flatten() {
+            let is_ready = listener.is_ready();
+            if (is_ready || may_close) && !is_full(listener.service()) {
+                next = if is_ready { now } else { next.min(self.close_at) };
+            }
+        }
+        next.max(self.paused_until)
+    }
+
+    /// Warns, once until the queues are empty, that a service has all the connections that it may
+    /// have while more wait.
+    pub fn warn_full(&mut self, service: Service, count: usize) {
+        let listener = self.open[service as usize].as_ref();
+        if !self.warned && listener.is_some_and(Listener::has_waiting) {
+            let title = service.title();
+            warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
+            self.warned = true;
+        }
+    }
+
+    /// Accepts a connection, if one may be in the queue and this is no pause. A listener that is
+    /// to close does so when its queue is empty, but not while the process `stays`.
+    pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
+        let closes = now >= self.close_at && !stays;
+        let slot = &mut self.open[service as usize];
+        let asks = |listener: &&mut Listener| listener.is_ready() || closes;
+        let Some(listener) = slot.as_mut().filter(asks).filter(|_| now >= self.paused_until) else {
+            return Accepted::Empty;
+        };
+        let accepted = listener.accept();
+        match &accepted {
+            Accepted::Stream(..) | Accepted::Lost => {}
+            Accepted::Empty => {
+                if closes {
+                    *slot = None;
+                }
+                self.warned &= self.open.iter().flatten().any(Listener::is_ready);
+            }
+            Accepted::OutOfDescriptors(error) => {
+                if !self.warned {
+                    warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
+                }
+                (self.warned, self.paused_until) = (true, now + ACCEPT_PAUSE);
+            }
+            Accepted::Failed => *slot = None,
+        }
+        accepted
+    }
+
+    /// Has the listeners close once their queues are empty: a client that the kernel has let in is
+    /// served, and one that it has begun to let in has [`HANDSHAKE_TIME`] to arrive, or longer if
+    /// the process stays for others. An inherited socket is left at once: the clients in its queue
+    /// belong to the processes that hold it, too.
+    pub fn close(&mut self, registry: &Registry, now: Instant) {
+        self.close_at = now + HANDSHAKE_TIME;
+        for slot in &mut self.open {
+            let Some(listener) = slot.take() else { continue };
+            let service = listener.service();
+            let done = if listener.is_inherited() {
+                listener.leave(registry)
+            } else {
+                slot.insert(listener).ignore_syns()
+            };
+            if let Err(error) = done {
+                debug!(target: service.name(), "{} closes roughly: {error}", service.title());
+            }
+        }
+    }
+
+    /// Closes them at once, and says how many connections were still in their queues.
+    pub fn reject_backlog(&mut self) -> usize {
+        self.open.iter_mut().filter_map(Option::take).map(Listener::reject_backlog).sum()
+    }
+
+    /// Whether all of them are closed.
+    pub fn are_closed(&self) -> bool {
+        self.open.iter().all(Option::is_none)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use mio::Poll;
+
+    use super::*;
+
+    /// Both listeners on ports of their own, and the address of main.
+    fn open() -> (Listeners, SocketAddr, Poll) {
+        let loopback = [([127, 0, 0, 1], 0).into()];
+        let bind = |service| Listener::bind(service, &loopback, false).expect("a free port");
+        let [diag, main] = Service::ALL.map(bind);
+        let (address, poll) = (main.address(), Poll::new().expect("a poll"));
+        let listeners = Listeners::open([diag, main].into_iter(), poll.registry(), 0);
+        (listeners.expect("they listen"), address, poll)
+    }
+
+    /// Whether each listener is closed after an attempt to accept.
+    fn closed(listeners: &mut Listeners, now: Instant, stays: bool) -> [bool; 2] {
+        Service::ALL.map(|service| {
+            assert!(matches!(listeners.accept(service, now, stays), Accepted::Empty));
+            listeners.open[service as usize].is_none()
+        })
+    }
+
+    #[test]
+    fn listeners_close_when_clients_on_their_way_have_had_their_time() {
+        let ((mut listeners, _, poll), start) = (open(), Instant::now());
+        let next = |listeners: &Listeners, stays| listeners.next(start, stays, |_| false);
+        assert_eq!(next(&listeners, false), start, "nothing is known of the queues");
+        assert_eq!(closed(&mut listeners, start, false), [false; 2]);
+        assert_eq!(next(&listeners, false), Instant::NEVER, "the queues are empty");
+        listeners.close(poll.registry(), start);
+        let end = start + HANDSHAKE_TIME;
+        assert_eq!(next(&listeners, false), end);
+        assert_eq!(next(&listeners, true), Instant::NEVER, "a connection stays");
+        assert_eq!(closed(&mut listeners, end - HANDSHAKE_TIME / 2, false), [false; 2]);
+        assert_eq!(closed(&mut listeners, end, true), [false; 2]);
+        assert_eq!(closed(&mut listeners, end, false), [true; 2]);
+        assert!(listeners.are_closed());
+        assert_eq!(next(&listeners, false), Instant::NEVER);
+    }
+
+    #[test]
+    fn listeners_let_in_the_clients_in_their_queues_before_they_close() {
+        let ((mut listeners, address, poll), start) = (open(), Instant::now());
+        assert_eq!(closed(&mut listeners, start, false), [false; 2]);
+        let _client = std::net::TcpStream::connect(address).expect("it is open");
+        listeners.close(poll.registry(), start);
+        let end = start + HANDSHAKE_TIME;
+        let accepted = listeners.accept(Service::Main, end, false);
+        assert!(matches!(accepted, Accepted::Stream(..)), "no event has told of it");
+        assert_eq!(closed(&mut listeners, end, false), [true; 2]);
+    }
+}
