@@ -1,38 +1,8 @@
-//! One connection: its state, and every transition from one state to the next. It knows no poll
-//! and asks no clock. It borrows the buffers for a run, and keeps what it could not finish.
+//! One connection: what leads from one [state](super::state) to the next. It knows no poll and asks
+//! no clock. It borrows the buffers for a run, and keeps what it could not finish.
 //!
 //! The invariant: between runs a connection owns no memory but itself, unless a request has come
 //! in part or a response could not be sent.
-//!
-//! ```text
-//!            ┌───────────────── read, serve, send ─────────────────┐
-//!  accepted ─┴► idle ──────► head, body, delayed, deferred ◄──────►│
-//!                │  ▲                                              │
-//!                │  └──────────── all requests answered ───────────┤
-//!                │                                                 ▼
-//!   idle grace   │               ┌──── all sent, go on ──────── writing
-//!                ▼               ▼                                 │
-//!           idle closed         (any)              last response sent, or at once
-//!                │                                                 ▼
-//!                └─────────► closed ◄──── the peer's FIN ──── half-closed
-//! ```
-//!
-//! [`TRANSITIONS`] has all of them as data. Every state leads to closed: by the peer, by an error
-//! of the socket, by a timeout or at the drain's deadline.
-//!
-//! # Try it
-//!
-//! Half a request, then the other half: the connection goes from idle to head and back.
-//!
-//! ```sh
-//! onepoll --log trace & server=$!
-//! (printf 'GET /hello HTTP/1.1\r\n'; sleep 1; printf 'Host: a\r\n\r\n'; sleep 1) |
-//!     curl -m3 -s telnet://localhost:8080 & sleep 0.5
-//! curl -s 'http://localhost:8081/trace?conn=1' # look for: the beginning of a head has come
-//! sleep 1
-//! curl -s 'http://localhost:8081/trace?conn=1' # look for: a request is answered
-//! wait %1; kill $server
-//! ```
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -41,54 +11,11 @@ use super::clock::Instant;
 use super::connections::Shared;
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
+use super::state::State;
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use super::timers::Timeout;
-use crate::http::{
-    Error, Head, Next, Response, Served, Unanswered, UnsentBody, announce_close, refuse, serve,
-};
+use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
 use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, STEPS_PER_RUN};
-
-/// The state of a connection. Data that only one state has is in its variant. What follows a
-/// response that is unsent, [`Unsent`] has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing of a request has come.
-    Idle,
-    /// Part of a head has come.
-    Head,
-    /// A head has come, and part of its body is still to come. If that is for a dynamic page, the
-    /// request stays unparsed until all of it has come.
-    Body {
-        request: Option<Unanswered>,
-        /// When the body is too slow, unless more of it comes.
-        due: Instant,
-    },
-    /// The response to a whole request waits for its delay.
-    Delayed(Response),
-    /// Whole requests have come. They wait for the output to be sent, or for a page.
-    Queued,
-    /// In a shutdown, the responses to a client that pipelines are kept back until no more
-    /// requests follow: only the very last one may announce the close.
-    Deferred,
-    /// Output waits for room in the kernel. Nothing is read until it is sent: a client that does
-    /// not take its responses has to wait before it can ask for more.
-    Writing,
-    /// The last response and a FIN are sent. Closing at once could destroy that response: the
-    /// kernel meets input that is not read with an RST, which overtakes what the peer has not read
-    /// yet (RFC 9112, section 9.6).
-    HalfClosed {
-        /// The peer has sent something since the timeout began.
-        heard: bool,
-        /// How often the timeout may still begin anew.
-        rounds: u8,
-    },
-    /// A FIN is sent, and no response is at stake.
-    IdleClosed,
-}
-
-/// Every transition from one state to another, or by answering requests to the same. A test
-/// proves that all of them happen, and no others.
-pub const TRANSITIONS: &[(Timeout, &[Timeout])] = &[];
 
 /// One connection.
 #[derive(Debug)]
@@ -143,16 +70,7 @@ impl<S: Socket> Connection<S> {
 
     /// What the connection waits for, and so the name of its state.
     pub fn timeout(&self) -> Timeout {
-        match self.state {
-            State::Idle => Timeout::Idle,
-            State::Head => Timeout::Head,
-            State::Body { .. } => Timeout::Body,
-            State::Delayed(_) => Timeout::Delayed,
-            State::Deferred => Timeout::Deferred,
-            State::Queued | State::Writing => Timeout::Writing,
-            State::HalfClosed { .. } => Timeout::HalfClosed,
-            State::IdleClosed => Timeout::IdleClosed,
-        }
+        self.state.timeout()
     }
 
     /// Whether the peer has sent something that was not read, as far as is known.
@@ -244,7 +162,7 @@ impl<S: Socket> Connection<S> {
                 Ok(false)
             }
             (Next::Body(_) | Next::PageBody, State::Body { due, .. }) if served.responses == 0 => {
-                self.state = body(served.next, due + time_for(len));
+                self.state = State::body(served.next, due + time_for(len));
                 Ok(true)
             }
             _ => {
@@ -334,7 +252,7 @@ impl<S: Socket> Connection<S> {
             (Sent::Some | Sent::None, _) => State::Writing,
             (Sent::All, Next::Head) if !self.begins(next) => State::Idle,
             (Sent::All, Next::Head) => State::Head,
-            (Sent::All, Next::Body(_) | Next::PageBody) => body(next, now + BODY_GRACE),
+            (Sent::All, Next::Body(_) | Next::PageBody) => State::body(next, now + BODY_GRACE),
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
             (Sent::All, Next::Full) => State::Queued,
             (Sent::All, Next::Close) => {
@@ -475,15 +393,6 @@ impl<S: Socket> Connection<S> {
         let routes = &shared.routes[self.service as usize];
         let _ = self.stream.flush(routes, &mut shared.traffic);
     }
-}
-
-/// The state in which a body is read.
-fn body(next: Next, due: Instant) -> State {
-    let request = match next {
-        Next::Body(request) => Some(request),
-        _ => None,
-    };
-    State::Body { request, due }
 }
 
 /// How long a part of a body may take at [`BODY_RATE_MIN`].

@@ -36,6 +36,7 @@ use super::clock::Instant;
 use super::connection::{Connection, Run};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
+use super::state;
 use super::stream::{Readiness, Socket};
 use super::timers::{Timeout, Timeouts, Timers};
 use crate::http::{Output, Routes};
@@ -282,6 +283,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         }
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
         let after = connection.timeout();
+        debug_assert!(state::is_allowed(before, after), "{before:?} to {after:?}");
         let changed = before != after || traffic.responses > 0;
         let moved = traffic.received > 0 || traffic.sent > 0;
         let renewed = changed || moved && after.is_renewed_by_traffic();

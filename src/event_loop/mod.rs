@@ -37,6 +37,7 @@ pub mod observer;
 pub mod resources;
 pub mod shutdown;
 pub mod signals;
+pub mod state;
 pub mod stream;
 pub mod timers;
 

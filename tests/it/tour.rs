@@ -76,7 +76,7 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
     for name in [
         "event_loop/mod.rs",
         "event_loop/stream.rs",
-        "event_loop/connection.rs",
+        "event_loop/state.rs",
         "event_loop/connections.rs",
         "event_loop/timers.rs",
         "event_loop/shutdown.rs",
