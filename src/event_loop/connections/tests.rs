@@ -1,6 +1,7 @@
 //! What happens to connections whose kernel is a script, in a time of our own.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::rc::Rc;
 
@@ -18,6 +19,7 @@ const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 /// An observer that keeps what it is told.
 #[derive(Default)]
 struct Told {
+    transitions: BTreeSet<(usize, usize)>,
     timeouts: [u64; Timeout::ALL.len()],
     received: u64,
     closed: Vec<CloseReason>,
@@ -34,7 +36,8 @@ impl Observer for Told {
         self.received += u64::from(traffic.received);
     }
 
-    fn state_changed(&mut self, _slot: usize, _from: Timeout, _to: Timeout, traffic: Traffic) {
+    fn state_changed(&mut self, _slot: usize, from: Timeout, to: Timeout, traffic: Traffic) {
+        self.transitions.insert((from as usize, to as usize));
         self.received += u64::from(traffic.received);
     }
 
@@ -475,4 +478,71 @@ fn pages_are_rendered_in_turn_and_no_more_than_the_budget_in_a_tick() {
         assert!(pages(&peers[0]) - before <= PAGES_PER_TICK);
     }
     assert_eq!(pages(&peers[0]), 1000);
+}
+
+/// Numbers that look random, and are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % end as u64).expect("it is below a usize")
+    }
+}
+
+/// Lets everything happen to a connection, in an order that the numbers choose, until it is closed.
+fn live(table: &mut Table, numbers: &mut Numbers) {
+    let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let late = HELLO.replace("/hello", "/late");
+    let last = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let requests = [HELLO, post, &late, HELLO, post, &last];
+    let input: String = (0..12).map(|_| requests[numbers.below(requests.len())]).collect();
+    let (mut now, mut rest) = (table.shared.now, &*input);
+    let peer = Peer::connect(table, now);
+    let opened = table.shared.observer.closed.len();
+    while table.shared.observer.closed.len() == opened {
+        match numbers.below(12) {
+            0 => now += Duration::from_secs(100),
+            1 => now += Duration::from_millis(250),
+            2 => peer.take(&[[1, 0, 0], [0, 0, 0], [100, 0, 0]][numbers.below(3)]),
+            3 => table.announce_close(Service::Main),
+            4 if numbers.below(8) == 0 => table.close_idle(Service::Main),
+            5 if numbers.below(20) == 0 => table.abort(),
+            6 if rest.is_empty() => peer.kernel.borrow_mut().reads.push_back(Act::Eof),
+            _ => {
+                let (piece, left) = rest.split_at(numbers.below(100).min(rest.len()));
+                peer.send(piece);
+                rest = left;
+            }
+        }
+        event(table, &peer, now);
+        table.run_again();
+        expire(table, now);
+    }
+}
+
+#[test]
+fn exactly_the_transitions_of_the_table_happen() {
+    let mut seen = BTreeSet::new();
+    let mut numbers = Numbers(7);
+    for _ in 0..3000 {
+        let late = Route { is_delayed: true, ..Route::new("/late", "Late.") };
+        let main = Routes::new(vec![Route::new("/hello", "Hello world."), late]);
+        let (diag, delay) = (Routes::new(Vec::new()), Duration::from_millis(200));
+        let told = Told::default();
+        let mut table = Connections::new([diag, main], &Timeouts::default(), delay, told);
+        live(&mut table, &mut numbers);
+        seen.append(&mut table.shared.observer.transitions);
+    }
+    let expected = state::TRANSITIONS
+        .iter()
+        .flat_map(|(from, to)| to.iter().map(|to| (*from as usize, *to as usize)));
+    let name = |&(from, to): &(usize, usize)| {
+        format!("{} to {}", Timeout::ALL[from].name(), Timeout::ALL[to].name())
+    };
+    let expected: BTreeSet<_> = expected.collect();
+    let missing: Vec<String> = expected.difference(&seen).map(name).collect();
+    let more: Vec<String> = seen.difference(&expected).map(name).collect();
+    assert_eq!((missing, more), (vec![], vec![]));
 }
