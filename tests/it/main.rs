@@ -2,6 +2,7 @@
 //! bytes, for the end of a stream, for a log line or for the process to exit.
 
 mod browser;
+mod core;
 mod harness;
 mod hostile;
 mod inherited;
