@@ -26,7 +26,7 @@ pub struct Content {
     /// How many bytes of it, up to [`BODY_SIZE_MAX`](crate::limits::BODY_SIZE_MAX); `None` for
     /// the text, once.
     pub body_size: Option<usize>,
-    /// How long the answer is waited for.
+    /// How long the response is delayed.
     pub delay: Duration,
 }
 

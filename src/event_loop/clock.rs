@@ -1,31 +1,31 @@
-//! The clocks. That by which the loop goes is read into one word, nanoseconds since the system's
-//! start: a connection keeps two of these, and every tick compares some, so they are half as
-//! long as an `Instant` and compared in one instruction.
+//! The clocks. The loop's own is read into one word, nanoseconds since the system's start. Every
+//! timer keeps one and every tick compares some, so an instant is half as long as that of the
+//! standard library, and compared in one instruction.
 //!
-//! The invariant: moments only come from the clock, or from others by adding to them.
+//! The invariant: an instant comes from the clock, or from another one by adding to it.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A moment. Later ones are greater.
+/// An instant. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// Earlier than every other moment.
+    /// Earlier than every other instant.
     pub const FIRST: Instant = Instant(0);
 
-    /// Later than every other moment.
+    /// Later than every other instant.
     pub const NEVER: Instant = Instant(u64::MAX);
 
-    /// How many nanoseconds later this moment is; none if it is earlier.
+    /// How many nanoseconds later this instant is; none if it is earlier.
     pub fn nanos_since(self, earlier: Instant) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The present one, by the clock that nobody sets (`CLOCK_MONOTONIC`, time(7)).
+    /// The present instant, by the clock that cannot be set (`CLOCK_MONOTONIC`, time(7)).
     pub fn now() -> Instant {
         let time = clock_gettime(ClockId::Monotonic);
         let (seconds, nanos) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
@@ -36,8 +36,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Instant;
 
-    /// `NEVER` stays as it is. Other moments do not get there: they and what is added to them
-    /// are far below the five hundred years that would take.
+    /// `NEVER` stays as it is. No other instant gets there: that would take five hundred years.
     fn add(self, time: Duration) -> Instant {
         Instant(self.0.saturating_add(nanos(time)))
     }
@@ -60,14 +59,14 @@ impl AddAssign<Duration> for Instant {
 impl Sub for Instant {
     type Output = Duration;
 
-    /// How much later this moment is; nothing if it is earlier.
+    /// How much later this instant is; nothing if it is earlier.
     fn sub(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 }
 
-/// The time since 1970. Unlike a [`Instant`], it may be set by somebody (`CLOCK_REALTIME`,
-/// time(7)).
+/// The time since 1970. Unlike an [`Instant`], it follows a clock that can be set
+/// (`CLOCK_REALTIME`, time(7)).
 pub fn since_1970() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default()
 }
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_counted_in_nanoseconds() {
+    fn instants_are_counted_in_nanoseconds() {
         let now = Instant::now();
         let later = now + Duration::new(3, 7);
         assert!(now < later && later < Instant::NEVER);

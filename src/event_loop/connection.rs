@@ -273,7 +273,8 @@ impl<S: Socket> Connection<S> {
         matches!(next, Next::Body(_) | Next::Delayed(_)) || Head::begins_in(&self.unparsed)
     }
 
-    /// The peer's FIN has come. A half-close is answered before the other half is closed.
+    /// The peer's FIN has come. A peer that half-closes gets its responses before the other
+    /// half is closed.
     fn end<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
         match self.state {
             State::Idle => Err(CloseReason::Finished),

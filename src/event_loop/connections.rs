@@ -6,7 +6,7 @@
 //!
 //! # Try it
 //!
-//! A client that sends sixteen requests at once is read and answered sixteen at a time, so as many
+//! A client that sends sixteen requests at once is read and served sixteen at a time, so as many
 //! ticks serve many times as many requests. Compare what wrk reports, and the traces.
 //!
 //! ```sh
@@ -148,7 +148,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.counts[service as usize]
     }
 
-    /// Whether a connection has been closed, and a descriptor freed, since the last call.
+    /// Whether a connection has been closed, and a descriptor freed, since this was last asked.
     pub fn take_freed(&mut self) -> bool {
         mem::take(&mut self.freed)
     }
@@ -369,8 +369,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.shared.closing[service as usize] = true;
     }
 
-    /// Closes the connections to `service` that are idle, now and from now on. Closing a socket
-    /// that holds a request would answer that with an RST, so each of them is read once more.
+    /// Closes the connections to `service` that are idle, now and from now on. The kernel
+    /// meets a request in a socket that is closed with an RST, so each of them is read once more.
     pub fn close_idle(&mut self, service: Service) {
         self.closes_idle[service as usize] = true;
         for slot in 0..self.slots.capacity() {

@@ -387,7 +387,7 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr
 
 /// Sets what each listening socket needs.
 fn set_up(socket: &Socket) -> io::Result<()> {
-    // Accepted sockets inherit this. An answer is one write, which Nagle can only delay.
+    // Accepted sockets inherit this. A response is one write, which Nagle can only delay.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)
 }
@@ -520,13 +520,13 @@ mod tests {
         let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
         listener.set_ready();
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
-        assert!(listener.is_ready(), "nobody has said that it is empty");
+        assert!(listener.is_ready(), "the kernel has not said that it is empty");
         assert!(matches!(listener.accept(), Accepted::Empty));
         assert!(!listener.is_ready());
     }
 
     #[test]
-    fn newcomers_are_shut_out_and_those_who_have_come_are_not() {
+    fn syns_are_ignored_and_connections_in_the_queue_are_not() {
         for loopback in ["127.0.0.1:0", "[::1]:0"] {
             let Some((mut listener, address)) = listener_on(loopback) else {
                 assert_eq!(loopback, "[::1]:0", "not every host has IPv6");
@@ -535,9 +535,9 @@ mod tests {
             let mut early = std::net::TcpStream::connect(address).expect("it listens");
             listener.ignore_syns().expect("there are filters");
             let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-            let error = late.expect_err("nobody answers");
+            let error = late.expect_err("its SYN is ignored");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "on {address}");
-            early.write_all(b"x").expect("whoever was in is in");
+            early.write_all(b"x").expect("it is connected");
             let Accepted::Stream(mut stream, _) = listener.accept() else {
                 panic!("a client is in the queue of {address}");
             };

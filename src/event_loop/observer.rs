@@ -1,5 +1,5 @@
 //! What the loop tells an observer: a method for each thing that happens, which does nothing by
-//! default. The loop calls nobody by name. Statistics, the recorder, the pages and the log hang on
+//! default. The loop calls no other part by name. Statistics, the recorder, the pages and the log hang on
 //! this trait; the loop runs without any of them.
 //!
 //! The invariant: an observer changes nothing of what the loop does. It is told after the fact,
@@ -38,8 +38,8 @@ pub trait Observer: Handler {
     /// The connection has run, which moved so much and left its state as it was.
     fn run_ends(&mut self, _slot: usize, _traffic: Traffic) {}
 
-    /// The connection has run, which moved so much. It has another state, or it has answered
-    /// requests and has the same state again.
+    /// The connection has run, which moved so much. It has another state, or it has
+    /// responded and has the same state again.
     fn state_changed(&mut self, _slot: usize, _from: Timeout, _to: Timeout, _traffic: Traffic) {}
 
     /// A timeout of the connection has passed. It runs once more because of that.

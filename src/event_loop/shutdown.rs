@@ -273,7 +273,7 @@ impl Shutdown {
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every request that had begun was answered.
+    /// Every request that had begun got its response.
     Drained,
     /// The drain's deadline passed, and connections were aborted.
     Aborted,

@@ -27,7 +27,7 @@
 //!     curl -m3 -s telnet://localhost:8080 & sleep 0.5
 //! curl -s 'http://localhost:8081/trace?conn=1' # look for: the beginning of a head has come
 //! sleep 1
-//! curl -s 'http://localhost:8081/trace?conn=1' # look for: a request is answered
+//! curl -s 'http://localhost:8081/trace?conn=1' # look for: a response is sent
 //! wait %1; kill $server
 //! ```
 

@@ -1,29 +1,29 @@
-//! Who is waiting, and until when. Every lane has one fixed patience, so the order of
-//! arming is the order of expiry, and the head of a lane is due first: no heap, no wheel
-//! and no timer per connection. Reads no clock; callers say what time it is.
+//! The timeouts of all connections. Each class of timeout has one fixed length, so the order in
+//! which its timers are armed is the order in which they expire: no heap and no wheel, and nothing
+//! has to be sorted. It reads no clock; the caller says what time it is.
 //!
-//! Each lane is a ring of links that runs through an anchor of its own. All links lie in one
+//! Each class is a ring of links that runs through an anchor of its own. All links lie in one
 //! vector, the anchors first, and refer to each other by index:
 //!
 //! ```text
-//!            ┌────────────────────────────────────────────────────┐
-//!            └─► anchor of Idle ◄──► key 7 ◄──► key 2 ◄──► key 9 ◄─┘
-//!                                    due first             just armed
+//!            ┌───────────────────────────────────────────────────────┐
+//!            └─► anchor of Idle ◄──► slot 7 ◄──► slot 2 ◄──► slot 9 ◄─┘
+//!                                    due first               just armed
 //! ```
 //!
-//! The invariant: a key is in one ring at most; one that is in none is a ring by itself, so
-//! that unlinking needs no case for it. And nothing is due before `soonest`, so that most
-//! ticks look at that alone.
+//! The invariant: a slot is in one ring at most. One that is in none is a ring by itself, so that
+//! unlinking needs no case for it. Nothing is due before `soonest`, so that most ticks look at that
+//! alone.
 //!
 //! # Try it
 //!
-//! Two clients that say nothing, one after the other, are due in the same order.
+//! Two clients that send nothing, one after the other: the first one is idle for longest.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!
 //! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
 //! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
-//! curl -s http://localhost:8081/loop # look for: next due in
+//! curl -s http://localhost:8081/loop # look for: longest for
 //! kill $server; kill %1 %2
 //! ```
 
@@ -32,7 +32,7 @@ use std::time::Duration;
 use super::clock::Instant;
 use crate::limits::{self, TIMEOUT_PRECISION};
 
-/// What a connection waits for, and so for how long it may.
+/// A class of timeout: what a connection waits for, and so for how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
     /// The first byte of a request.
@@ -41,20 +41,20 @@ pub enum Timeout {
     Head,
     /// The rest of a body.
     Body,
-    /// The moment at which its answer is given.
+    /// The end of the delay of its response.
     Delayed,
-    /// Another request, before the answer to the last one announces the close.
+    /// In a shutdown, another request: the response to the last one announces the close.
     Deferred,
-    /// Room for an answer in the kernel's buffer.
+    /// Room for output in the kernel's buffer.
     Writing,
-    /// The peer's FIN after ours, which followed the last answer.
+    /// The peer's FIN, after the last response and a FIN were sent.
     HalfClosed,
-    /// The peer's FIN after ours, which came at the end of the idle grace and followed nothing.
+    /// The peer's FIN, after a FIN was sent at the end of the idle grace.
     IdleClosed,
 }
 
 impl Timeout {
-    /// All lanes. Each is at the index that it converts to.
+    /// All classes. Each is at the index that it converts to.
     pub const ALL: [Timeout; 8] = [
         Timeout::Idle,
         Timeout::Head,
@@ -66,7 +66,7 @@ impl Timeout {
         Timeout::IdleClosed,
     ];
 
-    /// Its name in messages.
+    /// The name in messages and in metrics, which is that of the connection's state.
     pub const fn name(self) -> &'static str {
         match self {
             Timeout::Idle => "idle",
@@ -100,7 +100,7 @@ pub struct Timeouts {
     pub header: Duration,
     /// For more of a body.
     pub body: Duration,
-    /// For room for an answer in the kernel's buffer.
+    /// For room for output in the kernel's buffer.
     pub write: Duration,
 }
 
@@ -115,13 +115,13 @@ impl Default for Timeouts {
     }
 }
 
-/// The timers of all connections, at most one for each key.
+/// The timers, at most one for each slot.
 #[derive(Debug)]
 pub struct Timers {
     links: Vec<Link>,
-    /// No deadline is earlier; the earliest may be later, as those who leave do not say so.
+    /// No timer is due earlier. The earliest may be later, as a timer is disarmed without a look.
     soonest: Instant,
-    /// The least and the most time until a deadline, by lane. They differ where timeouts are
+    /// The least and the most time until a timer is due, by class. They differ where timers are
     /// renewed.
     least: [Duration; Timeout::ALL.len()],
     most: [Duration; Timeout::ALL.len()],
@@ -131,7 +131,7 @@ pub struct Timers {
 struct Link {
     prev: u32,
     next: u32,
-    /// When the patience ends; without meaning in an anchor.
+    /// When the timer is due; without meaning in an anchor.
     due: Instant,
 }
 
@@ -142,13 +142,13 @@ impl Link {
     }
 }
 
-/// The anchors take the places before the first key's.
+/// The anchors have the places ahead of that of the first slot.
 const ANCHORS: usize = Timeout::ALL.len();
 
 impl Timers {
-    /// No timers yet. An answer that is delayed is due after `delay`.
+    /// No timers yet. A delayed response is due after `delay`.
     pub fn new(timeouts: &Timeouts, delay: Duration) -> Timers {
-        let least = Timeout::ALL.map(|lane| match lane {
+        let least = Timeout::ALL.map(|timeout| match timeout {
             Timeout::Idle => timeouts.idle,
             Timeout::Head => timeouts.header,
             Timeout::Body => timeouts.body,
@@ -158,57 +158,57 @@ impl Timers {
             Timeout::HalfClosed => limits::HALF_CLOSED_TIMEOUT,
             Timeout::IdleClosed => limits::IDLE_CLOSED_TIMEOUT,
         });
-        let most = Timeout::ALL.map(|lane| {
-            let least = least[lane as usize];
-            if lane.is_renewed() { least + least / TIMEOUT_PRECISION } else { least }
+        let most = Timeout::ALL.map(|timeout| {
+            let least = least[timeout as usize];
+            if timeout.is_renewed() { least + least / TIMEOUT_PRECISION } else { least }
         });
         let mut timers = Timers { links: Vec::new(), soonest: Instant::NEVER, least, most };
         timers.grow(ANCHORS);
         timers
     }
 
-    /// Gives `key` the deadline of `lane`, in place of the one that it may have.
-    pub fn arm(&mut self, key: usize, lane: Timeout, now: Instant) {
-        let at = key + ANCHORS;
+    /// Arms the timer of a slot, in place of the one that it may have.
+    pub fn arm(&mut self, slot: usize, timeout: Timeout, now: Instant) {
+        let at = slot + ANCHORS;
         if at >= self.links.len() {
             self.grow(at + 1);
         }
         self.unlink(at);
-        let due = now + self.most[lane as usize];
-        let (anchor, last) = (lane as usize, self.links[lane as usize].prev);
+        let due = now + self.most[timeout as usize];
+        let (anchor, last) = (timeout as usize, self.links[timeout as usize].prev);
         self.links[at] = Link { prev: last, next: index(anchor), due };
         self.links[last as usize].next = index(at);
         self.links[anchor].prev = index(at);
         self.soonest = self.soonest.min(due);
     }
 
-    /// Has the timeout of `key`, which is in `lane`, begin anew. To move the deadline for every
-    /// request would be most of what it costs, so each is set late by one of
-    /// [`TIMEOUT_PRECISION`] parts, and stays where it is for as long as that is not early.
-    pub fn renew(&mut self, key: usize, lane: Timeout, now: Instant) {
-        if now + self.least[lane as usize] > self.links[key + ANCHORS].due {
-            self.arm(key, lane, now);
+    /// Has the timer of a slot begin anew in the same class. To move it for every request would be
+    /// most of what it costs, so each is set late by one of [`TIMEOUT_PRECISION`] parts, and stays
+    /// where it is for as long as that is not early.
+    pub fn renew(&mut self, slot: usize, timeout: Timeout, now: Instant) {
+        if now + self.least[timeout as usize] > self.links[slot + ANCHORS].due {
+            self.arm(slot, timeout, now);
         }
     }
 
-    /// Takes away the deadline of `key`, if it has one.
-    pub fn disarm(&mut self, key: usize) {
-        if key + ANCHORS < self.links.len() {
-            self.unlink(key + ANCHORS);
+    /// Disarms the timer of a slot, if it has one.
+    pub fn disarm(&mut self, slot: usize) {
+        if slot + ANCHORS < self.links.len() {
+            self.unlink(slot + ANCHORS);
         }
     }
 
-    /// A moment before which none is due.
+    /// No timer is due before this instant.
     pub fn next(&self) -> Instant {
         self.soonest
     }
 
-    /// Takes away a deadline that has passed and returns its key; `None` once there is none.
+    /// Disarms a timer that is due, and returns its slot; `None` once there is none.
     pub fn expired(&mut self, now: Instant) -> Option<usize> {
         if now < self.soonest {
             return None;
         }
-        let first = |&lane: &Timeout| self.first(lane);
+        let first = |&timeout: &Timeout| self.first(timeout);
         let due = Timeout::ALL.iter().filter_map(first);
         let Some(at) = due.min_by_key(|&at| self.links[at].due) else {
             self.soonest = Instant::NEVER;
@@ -222,21 +222,8 @@ impl Timers {
         Some(at - ANCHORS)
     }
 
-    /// Takes away the earliest deadline in `lane`, passed or not, and returns its key.
-    pub fn pop(&mut self, lane: Timeout) -> Option<usize> {
-        let at = self.first(lane)?;
-        self.unlink(at);
-        Some(at - ANCHORS)
-    }
-
-    /// The key that is due first in a lane, and when that is.
-    pub fn earliest(&self, lane: Timeout) -> Option<(usize, Instant)> {
-        let at = self.first(lane)?;
-        Some((at - ANCHORS, self.links[at].due))
-    }
-
-    fn first(&self, lane: Timeout) -> Option<usize> {
-        let anchor = lane as usize;
+    fn first(&self, timeout: Timeout) -> Option<usize> {
+        let anchor = timeout as usize;
         let first = self.links[anchor].next as usize;
         (first != anchor).then_some(first)
     }
@@ -255,7 +242,7 @@ impl Timers {
 
 /// Links refer to each other in half the bytes that a `usize` would take.
 fn index(at: usize) -> u32 {
-    u32::try_from(at).expect("keys are below CONNECTIONS_MAX")
+    u32::try_from(at).expect("slots are below CONNECTIONS_MAX")
 }
 
 #[cfg(test)]
@@ -265,23 +252,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_expire_in_the_order_of_their_patience() {
+    fn classes_expire_in_the_order_of_their_lengths() {
         let start = Instant::now();
         let mut timers = Timers::new(&Timeouts::default(), Duration::from_secs(3));
-        for (key, lane) in Timeout::ALL.into_iter().enumerate() {
-            timers.arm(key, lane, start);
+        for (slot, timeout) in Timeout::ALL.into_iter().enumerate() {
+            timers.arm(slot, timeout, start);
         }
         let mut order = Vec::new();
         while timers.next() < Instant::NEVER {
             order.extend(timers.expired(timers.next()));
         }
-        let mut lanes = Timeout::ALL;
-        lanes.sort_by_key(|&lane| timers.most[lane as usize]);
-        assert_eq!(order, lanes.map(|lane| lane as usize));
+        let mut classes = Timeout::ALL;
+        classes.sort_by_key(|&timeout| timers.most[timeout as usize]);
+        assert_eq!(order, classes.map(|timeout| timeout as usize));
     }
 
     #[test]
-    fn a_deadline_is_due_at_its_moment_and_not_before() {
+    fn a_timer_is_due_at_its_instant_and_not_before() {
         let start = Instant::now();
         let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
         timers.arm(3, Timeout::Head, start);
@@ -313,16 +300,14 @@ mod tests {
     enum Act {
         Arm(usize, Timeout),
         Disarm(usize),
-        Pop(Timeout),
         Wait(u64),
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let lane = || prop::sample::select(&Timeout::ALL[..]);
+        let timeout = || prop::sample::select(&Timeout::ALL[..]);
         let act = prop_oneof![
-            4 => (0..12_usize, lane()).prop_map(|(key, lane)| Act::Arm(key, lane)),
+            4 => (0..12_usize, timeout()).prop_map(|(slot, timeout)| Act::Arm(slot, timeout)),
             2 => (0..12_usize).prop_map(Act::Disarm),
-            1 => lane().prop_map(Act::Pop),
             2 => (0..20_000_u64).prop_map(Act::Wait),
         ];
         prop::collection::vec(act, 0..80)
@@ -336,29 +321,24 @@ mod tests {
             let mut model: Vec<(usize, Timeout, Instant)> = Vec::new();
             for act in acts {
                 match act {
-                    Act::Arm(key, lane) => {
-                        timers.arm(key, lane, now);
-                        model.retain(|(armed, ..)| *armed != key);
-                        model.push((key, lane, now + timers.most[lane as usize]));
+                    Act::Arm(slot, timeout) => {
+                        timers.arm(slot, timeout, now);
+                        model.retain(|(armed, ..)| *armed != slot);
+                        model.push((slot, timeout, now + timers.most[timeout as usize]));
                     }
-                    Act::Disarm(key) => {
-                        timers.disarm(key);
-                        model.retain(|(armed, ..)| *armed != key);
-                    }
-                    Act::Pop(lane) => {
-                        let first = model.iter().position(|(_, armed, _)| *armed == lane);
-                        let first = first.map(|at| model.remove(at).0);
-                        prop_assert_eq!(timers.pop(lane), first);
+                    Act::Disarm(slot) => {
+                        timers.disarm(slot);
+                        model.retain(|(armed, ..)| *armed != slot);
                     }
                     Act::Wait(millis) => {
                         now += Duration::from_millis(millis);
-                        while let Some(key) = timers.expired(now) {
-                            let armed = model.iter().position(|(armed, ..)| *armed == key);
+                        while let Some(slot) = timers.expired(now) {
+                            let armed = model.iter().position(|(armed, ..)| *armed == slot);
                             let due = armed.map(|at| model.remove(at).2);
                             prop_assert!(due.is_some_and(|due| due <= now));
                         }
                         prop_assert!(model.iter().all(|(_, _, due)| *due > now));
-                        prop_assert!(timers.next() > now, "nobody is woken for nothing");
+                        prop_assert!(timers.next() > now, "the loop is not woken for nothing");
                     }
                 }
                 prop_assert!(model.iter().all(|(_, _, due)| *due >= timers.next()));

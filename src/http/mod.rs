@@ -90,8 +90,8 @@ pub enum Next {
     Close,
 }
 
-/// A request whose head has been parsed, and whose body has not ended. It is answered at its end:
-/// until then it may turn out to be malformed.
+/// A request whose head has been parsed, and whose body has not ended. The response is sent
+/// at its end: until then it may turn out to be malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     body: Body,
@@ -106,7 +106,7 @@ impl Unanswered {
 }
 
 /// Appends the response to every request that `input` completes, in order, to the output, for as
-/// long as that has room. It goes on where the last call ended: `at` is what came next then.
+/// long as that has room. It goes on where the call before ended: `at` is what came next then.
 /// Whether the connection closes behind the last response is another matter: in a shutdown the
 /// caller puts an announcement into it.
 pub fn serve(

@@ -336,9 +336,9 @@ const LATEST: u64 = 253_402_300_799;
 /// Formats seconds since 1970 as in `Sun, 06 Nov 1994 08:49:37 GMT`, without an allocation. A time
 /// after the year 9999 becomes its last second.
 pub fn imf_fixdate(unix_seconds: u64) -> [u8; DATE_LEN] {
-    let moment = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LATEST));
+    let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LATEST));
     let mut date = Fixed { bytes: [b' '; DATE_LEN], len: 0 };
-    write!(date, "{}", HttpDate::from(moment)).expect("an IMF-fixdate has 29 bytes");
+    write!(date, "{}", HttpDate::from(time)).expect("an IMF-fixdate has 29 bytes");
     date.bytes
 }
 
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_moment_has_its_29_bytes() {
+    fn every_date_has_its_29_bytes() {
         for (seconds, text) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The invariant: buckets only say how many. So histograms can be added and subtracted, and what
-//! happened since some moment is the difference of two.
+//! happened since some instant is the difference of two.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::event_loop::resources;
 
-/// Figures of the process.
+/// What is known of the process.
 pub(super) struct Process {
     /// The processor time that it has taken.
     pub(super) cpu: Duration,

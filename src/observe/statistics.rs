@@ -175,7 +175,7 @@ impl Statistics {
     }
 
     /// Lets time pass: it is another second since 1970 by now, so that the one before becomes the
-    /// last. If somebody has set the clock back, it goes on until then.
+    /// last. If the clock has been set back, it goes on until then.
     pub fn pass(&mut self, now: u64) {
         let passed = now.saturating_sub(self.second);
         if passed == 0 {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_a_part_of_the_time_that_an_answer_takes() {
+    fn a_delay_is_a_part_of_the_time_that_a_response_takes() {
         let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
         let delay = Duration::from_millis(50);
         statistics.delay(2, delay);

@@ -1,4 +1,4 @@
-//! How figures are written, for people and for programs.
+//! How numbers are written, for people and for programs.
 //!
 //! The invariant: a figure has its unit, and what is cut off of it is less than its last digit.
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_units_and_are_aligned() {
+    fn numbers_have_units_and_are_aligned() {
         let nanos = Duration::from_nanos;
         for (written, expected) in [
             (Seconds(nanos(1_000_000_041)).to_string(), "1.000000041"),
