@@ -1,6 +1,6 @@
 //! What the loop tells an observer: a method for each thing that happens, which does nothing by
-//! default. The loop calls no other part by name. Statistics, the recorder, the pages and the log hang on
-//! this trait; the loop runs without any of them.
+//! default. The loop calls no other part by name. Statistics, the recorder, the pages and the log
+//! hang on this trait; the loop runs without any of them.
 //!
 //! The invariant: an observer changes nothing of what the loop does. It is told after the fact,
 //! and asked for two things only: to render a page, and when to be called again.
