@@ -112,11 +112,11 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Body, between two reads that return some of it; the default of `--body-timeout`.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lowest rate of a body in bytes per second, on average since its first byte. Without it, a client
-/// that sends single bytes could keep its connection for ever.
+/// Lowest rate of a body in bytes per second: each of them extends its time by as much. Without it,
+/// a client that sends single bytes could keep its connection for ever.
 pub const BODY_RATE_MIN: u64 = 240;
 
-/// Time from the first byte of a body after which [`BODY_RATE_MIN`] applies.
+/// Time that a body has beside what [`BODY_RATE_MIN`] allows it.
 pub const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Delayed, from a request to its response; the default of `--delay`.

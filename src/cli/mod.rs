@@ -14,8 +14,8 @@
 //! A `DURATION` is `5s`, `250ms` or `2m`, up to a day. A switch such as `--reuse-port` is `true`,
 //! `yes`, `on` or `1`, or the opposite, in any case.
 //!
-//! `--body-timeout` is not the only deadline of a request body: once 5 s of it have passed, the
-//! body has to come at 240 bytes a second on average since its beginning.
+//! `--body-timeout` is not the only deadline of a request body: it may take 5 s, and a second more
+//! for each 240 bytes of it.
 //!
 //! `--write-timeout` counts what the kernel takes, and the kernel takes large steps. So a timeout
 //! of a second or two may close a slow reader that never pauses, and a client that stops reading is
