@@ -1,4 +1,4 @@
-//! A socket for tests: the kernel behind it follows a script, and notes what it is asked.
+//! A socket for tests. The kernel behind it follows a script and records the calls.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::stream::Socket;
 
-/// What the kernel does when it is asked once.
+/// What the kernel does in one call.
 pub(crate) enum Act {
     Give(Vec<u8>),
     Take(usize),
@@ -15,8 +15,8 @@ pub(crate) enum Act {
     Fail(ErrorKind),
 }
 
-/// A kernel that follows a script. Without further orders it has nothing to read and
-/// takes whatever is written.
+/// A kernel that follows a script. At the end of the script it has nothing to read and takes every
+/// write.
 #[derive(Default)]
 pub(crate) struct Kernel {
     pub(crate) reads: VecDeque<Act>,

@@ -20,7 +20,7 @@ impl Rule {
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
-        says: "requests are answered in order, once they are whole (RFC 9112, 9.3.2)",
+        says: "requests are served in order, once they are whole (RFC 9112, 9.3.2)",
         start: b"",
         samples: &[
             (b"", ""),

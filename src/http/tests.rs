@@ -61,14 +61,14 @@ fn converse_with(routes: &Routes, handler: &mut impl Handler, pieces: &[&[u8]]) 
     (String::from_utf8(sent).expect("responses are ASCII"), next)
 }
 
-fn replies(input: &str) -> String {
+fn responses_to(input: &str) -> String {
     converse(&[input.as_bytes()]).0
 }
 
-/// The status codes of the answers to `input`, and an `x` if the connection ends with them.
+/// The status codes of the responses to `input`, and an `x` if the connection ends with them.
 fn statuses(input: &[u8]) -> String {
     let (out, next) = converse(&[input]);
-    // Every answer has one date, and nothing like a status line between that and its own.
+    // Every response has one date, and nothing like a status line between its own and the date.
     let heads = out.match_indices("\r\nDate: ").map(|(at, _)| &out[..at]);
     let codes = heads.filter_map(|head| head.rfind("HTTP/1.").map(|at| &head[at + 9..at + 12]));
     let end = (next == Next::Close).then_some("x");
@@ -76,7 +76,7 @@ fn statuses(input: &[u8]) -> String {
 }
 
 #[test]
-fn answers_are_whole_to_the_byte() {
+fn responses_are_whole_to_the_byte() {
     let ok = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nDate: {DATE}\r\n\
          Content-Length: 12\r\n\r\nHello world."
@@ -88,7 +88,7 @@ fn answers_are_whole_to_the_byte() {
          X-Content-Type-Options: nosniff\r\nDate: {DATE}\r\nContent-Length: 19\r\n\r\n\
          404 page not found\n"
     );
-    for (request, reply) in [
+    for (request, response) in [
         (HELLO, &ok),
         ("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &closing),
         ("GET /hello HTTP/1.0\r\n\r\n", &closing.replace("HTTP/1.1", "HTTP/1.0")),
@@ -113,12 +113,12 @@ fn answers_are_whole_to_the_byte() {
             ),
         ),
     ] {
-        assert_eq!(&replies(request), reply, "{request:?}");
+        assert_eq!(&responses_to(request), response, "{request:?}");
     }
 }
 
 #[test]
-fn refusals_of_head_requests_have_no_body_either() {
+fn error_responses_to_head_requests_have_no_body_either() {
     let body = "POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
     for (request, ends_with) in [
         ("HEAD /hello HTTP/1.1\r\n\r\n", "\r\n\r\n"),
@@ -126,7 +126,7 @@ fn refusals_of_head_requests_have_no_body_either() {
         (&body.replace("POST", "HEAD"), "\r\n\r\n"),
         (body, "\r\n\r\nmalformed chunked body\n"),
     ] {
-        assert!(replies(request).ends_with(ends_with), "{request:?}");
+        assert!(responses_to(request).ends_with(ends_with), "{request:?}");
     }
 }
 
@@ -182,7 +182,7 @@ fn where_the_input_is_cut_changes_nothing() {
                 let pieces = [first, second, third];
                 let sample = input.escape_ascii();
                 let (sent, next) = converse(&pieces);
-                // Whether a client waits for this is a matter of where its input ends.
+                // Whether a client waits for this depends on where its input ends.
                 let sent = sent.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
                 assert_eq!((sent, next), whole, "{sample} as {pieces:?}");
             }
@@ -437,19 +437,20 @@ fn do_damage(input: &mut Vec<u8>, at: prop::sample::Index, damage: &Damage) {
 
 proptest! {
     #[test]
-    fn requests_in_any_cut_get_an_answer_each(
+    fn requests_in_any_cut_get_a_response_each(
         requests in prop::collection::vec(request(), 1..6),
         at in cuts(),
     ) {
         let input = requests.concat().into_bytes();
         let (out, next) = converse(&cut(&input, &at));
-        prop_assert_eq!(&out, &requests.iter().map(|request| replies(request)).collect::<String>());
+        let expected: String = requests.iter().map(|request| responses_to(request)).collect();
+        prop_assert_eq!(&out, &expected);
         prop_assert_eq!(out.matches("\r\nDate: ").count(), requests.len());
         prop_assert_eq!(next, Next::Head);
     }
 
     #[test]
-    fn whatever_is_damaged_has_one_meaning(
+    fn damaged_input_has_one_meaning(
         requests in prop::collection::vec(request(), 1..4),
         damages in prop::collection::vec(damage(), 1..4),
         at in cuts(),
@@ -463,11 +464,11 @@ proptest! {
         let out = output.bytes;
         prop_assert!(served.consumed <= input.len());
         prop_assert!(served.next != Next::Close || served.consumed == input.len());
-        // One answer for each request line, and one for what is none.
-        let answers = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
-        prop_assert_eq!(answers, served.responses as usize);
+        // One response for each request line, and one for the input that is none.
+        let responses = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
+        prop_assert_eq!(responses, served.responses as usize);
         let lines = String::from_utf8_lossy(&input).matches(" HTTP/1.").count();
-        prop_assert!(answers <= lines + 1, "{answers} answers to {lines} requests");
+        prop_assert!(responses <= lines + 1, "{responses} responses to {lines} requests");
         prop_assert_eq!(converse(&cut(&input, &at)), converse(&[&input]));
     }
 }
@@ -557,7 +558,7 @@ fn a_dynamic_page_takes_a_small_body_and_no_other() {
 }
 
 #[test]
-fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
+fn a_client_that_waits_for_the_interim_response_gets_it_once() {
     let field = "Content-Length: 3\r\nExpect: 100-continue";
     let head = HELLO.replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"));
     let interim = |pieces: &[&str]| {
@@ -568,7 +569,7 @@ fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
         sent.matches("HTTP/1.1 100 Continue\r\n\r\n").count()
     };
     assert_eq!(interim(&[&head, "a", "bc"]), 1, "it waits");
-    assert_eq!(interim(&[HELLO, &head, "abc", HELLO]), 1, "in the order of the answers");
+    assert_eq!(interim(&[HELLO, &head, "abc", HELLO]), 1, "in the order of the responses");
     assert_eq!(interim(&[&head, "abc", &head, "abc"]), 2, "each time");
     assert_eq!(interim(&[&[&*head, "abc"].concat()]), 0, "it does not wait");
     assert_eq!(interim(&[&head.replace(": 3", ": 0")]), 0, "there is no body");
@@ -577,7 +578,7 @@ fn a_client_that_waits_for_the_interim_answer_gets_it_once() {
 }
 
 #[test]
-fn a_refusal_of_a_target_says_which_byte() {
+fn the_error_response_to_a_target_names_the_byte() {
     for (target, says) in [
         ("/hello?a#b", "a request target holds no # here; it is written %23"),
         ("/[x]", "a request target holds no [ here; it is written %5B"),
@@ -588,7 +589,7 @@ fn a_refusal_of_a_target_says_which_byte() {
         ("/%zz", "in a request target, two hexadecimal digits follow a percent sign"),
         ("hello", "not a request target that goes with the method"),
     ] {
-        let sent = replies(&HELLO.replace("/hello", target));
+        let sent = responses_to(&HELLO.replace("/hello", target));
         assert!(sent.starts_with("HTTP/1.1 400 "), "{target:?}");
         assert!(sent.ends_with(&format!("\r\n\r\n{says}\n")), "{target:?}: {sent}");
     }

@@ -1,4 +1,4 @@
-//! What a connection does when bytes, time and the shutdown come as a test wants them.
+//! One connection on a scripted socket, with input, timeouts and a shutdown in any order.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -13,14 +13,14 @@ use crate::limits::{DEFERRED_MAX, INPUT};
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
 
-/// A connection to which events and time come as a test wants them.
+/// A connection with the kernel behind its socket and the state that connections share.
 struct Stage {
     connection: Connection<Script>,
     kernel: Rc<RefCell<Kernel>>,
     shared: Shared<()>,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// Nothing has changed.
@@ -41,7 +41,7 @@ impl Stage {
         Stage::with_writes([])
     }
 
-    /// A stage on which the first writes go as `acts` say.
+    /// A stage whose first writes follow `acts`.
     fn with_writes<const N: usize>(acts: [Act; N]) -> Stage {
         let kernel = Rc::new(RefCell::new(Kernel { writes: acts.into(), ..Kernel::default() }));
         let routes = || Routes::new(vec![Route::new("/hello", "Hello world.")]);
@@ -52,7 +52,7 @@ impl Stage {
         }
     }
 
-    /// A readable event, behind which `acts` are waiting.
+    /// A readable event, after which `acts` are waiting.
     fn event<const N: usize>(&mut self, acts: [Act; N]) {
         self.kernel.borrow_mut().reads.extend(acts);
         self.connection.set_ready(Readiness::READABLE);
@@ -131,12 +131,12 @@ fn a_batch_takes_one_read_and_one_write() {
         assert_eq!(stage.calls(), "recv send", "depth {depth}");
         assert_eq!(stage.responses(), depth);
         assert_eq!(stage.run(), Still);
-        assert_eq!(stage.calls(), "", "nothing is asked that is known");
+        assert_eq!(stage.calls(), "", "the kernel is not asked for what is known");
     }
 }
 
 #[test]
-fn a_new_connection_costs_nothing_until_it_speaks() {
+fn a_new_connection_costs_nothing_until_it_sends() {
     let mut stage = Stage::new();
     assert_eq!(stage.run(), Still);
     assert_eq!(stage.calls(), "");
@@ -145,7 +145,7 @@ fn a_new_connection_costs_nothing_until_it_speaks() {
 }
 
 #[test]
-fn a_fin_on_the_same_edge_is_met_behind_the_answer() {
+fn a_fin_on_the_same_event_is_read_after_the_response() {
     let mut stage = Stage::new();
     let end = stage.readable_with_fin([give(HELLO), Act::Eof]);
     assert_eq!(end, Closed(CloseReason::Finished));
@@ -214,7 +214,7 @@ fn what_can_be_no_head_is_refused_wherever_it_was_cut() {
 }
 
 #[test]
-fn answering_a_request_gives_the_next_one_a_deadline_of_its_own() {
+fn a_response_gives_the_next_request_a_deadline_of_its_own() {
     let mut stage = Stage::new();
     assert_eq!(stage.readable([give("GET")]), Entered(Timeout::Head));
     let rest = [&HELLO[3..], "GET"].concat();
@@ -247,7 +247,7 @@ fn bodies_are_skipped_and_each_read_of_one_is_progress() {
 }
 
 #[test]
-fn who_does_not_take_answers_is_not_asked_for_more() {
+fn a_client_that_does_not_take_responses_is_not_read() {
     let mut stage = Stage::with_writes([Act::Take(3), full()]);
     let end = stage.readable_with_fin([give(HELLO), give(HELLO), Act::Eof]);
     assert_eq!(end, Entered(Timeout::Writing));
@@ -256,9 +256,9 @@ fn who_does_not_take_answers_is_not_asked_for_more() {
 
     stage.kernel.borrow_mut().writes.push_back(full());
     assert_eq!(stage.run(), Still);
-    assert_eq!(stage.calls(), "send", "nothing is read while answers are unsent");
+    assert_eq!(stage.calls(), "send", "nothing is read while responses are unsent");
 
-    // With everything sent, the memory of the edge leads on through the conversation.
+    // Once everything is sent, the remembered readiness leads on to the next read.
     assert_eq!(stage.run(), Closed(CloseReason::Finished));
     assert_eq!(stage.calls(), "send recv send recv");
     assert_eq!(stage.responses(), 2);
@@ -266,7 +266,7 @@ fn who_does_not_take_answers_is_not_asked_for_more() {
 }
 
 #[test]
-fn a_last_answer_that_is_stuck_is_still_the_last() {
+fn a_last_response_that_is_stuck_is_still_the_last() {
     let mut stage = Stage::with_writes([Act::Take(9), full()]);
     let request = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(stage.readable([give(&request)]), Entered(Timeout::Writing));
@@ -276,12 +276,12 @@ fn a_last_answer_that_is_stuck_is_still_the_last() {
 }
 
 #[test]
-fn after_the_last_answer_input_is_thrown_away_until_the_fin() {
+fn after_the_last_response_input_is_discarded_until_the_fin() {
     let mut stage = Stage::new();
     assert_eq!(stage.readable([give("nonsense\r\n\r\n")]), Entered(Timeout::HalfClosed));
     assert_eq!(stage.calls(), "recv send shutdown");
     assert_eq!(stage.readable([give(HELLO)]), Still);
-    assert_eq!(stage.calls(), "recv", "nothing is answered any more");
+    assert_eq!(stage.calls(), "recv", "nothing is served any more");
     assert_eq!(stage.readable([Act::Eof]), Closed(CloseReason::Finished));
 }
 
@@ -296,7 +296,7 @@ fn an_eager_client_gets_no_more_than_a_run() {
     assert_eq!(stage.responses(), eager.len() / HELLO.len());
 }
 
-/// Whether one answer of all that were sent announces the close, and which one that is.
+/// The number of sent responses that announce the close, and whether the last one does.
 fn closes(stage: &Stage) -> (usize, bool) {
     let sent = stage.sent();
     let last = sent.rfind("Connection: close") > sent.rfind("Date: ");
@@ -304,13 +304,13 @@ fn closes(stage: &Stage) -> (usize, bool) {
 }
 
 #[test]
-fn in_a_stop_a_client_that_waits_for_its_answer_is_told_at_once() {
+fn in_a_stop_a_client_that_waits_for_its_response_gets_the_close_at_once() {
     let mut stage = Stage::new();
     stage.event([give(HELLO)]);
     assert_eq!(stage.run_in_shutdown(), Entered(Timeout::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (1, (1, true)));
 
-    // What was begun before is finished now.
+    // A request that has begun before is finished.
     let mut stage = Stage::new();
     assert_eq!(stage.readable([give(&HELLO[..9])]), Entered(Timeout::Head));
     stage.event([give(&HELLO[9..])]);
@@ -318,8 +318,8 @@ fn in_a_stop_a_client_that_waits_for_its_answer_is_told_at_once() {
     assert_eq!((stage.responses(), closes(&stage)), (1, (1, true)));
 }
 
-/// A stage in a stop, where the answers to a batch are withheld.
-fn held(depth: usize) -> Stage {
+/// A stage in a stop, with deferred responses to a batch.
+fn deferred(depth: usize) -> Stage {
     let mut stage = Stage::new();
     stage.event([give(&HELLO.repeat(depth))]);
     assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
@@ -334,26 +334,26 @@ fn stays_deferred(end: &End) -> bool {
 
 #[test]
 fn in_a_stop_a_batch_waits_for_more_of_it() {
-    // Nothing more comes, and its time ends.
-    let mut stage = held(300);
+    // Nothing more comes, and the timeout ends.
+    let mut stage = deferred(300);
     assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (300, (1, true)));
     assert_eq!(stage.connection.stream.unsent_len(), 0);
-    // The peer says that nothing more will come.
-    let mut stage = held(300);
+    // The peer's FIN says that nothing more will come.
+    let mut stage = deferred(300);
     let end = stage.readable_with_fin([Act::Eof, Act::Eof]);
     assert_eq!(end, Closed(CloseReason::Finished));
     assert_eq!((stage.responses(), closes(&stage)), (300, (1, true)));
-    // A client that has a number of requests on their way, and sends another one with each
-    // answer, must not be kept going: neither by whole requests nor by parts of them.
-    let mut stage = held(3);
+    // A client may keep a number of requests on their way and send another one for each response.
+    // Neither whole requests nor parts of them release a response, which would keep it going.
+    let mut stage = deferred(3);
     let post = POST.to_owned() + "123456789";
     let (first, second) = post.split_at(POST.len() + 4);
     for piece in [HELLO, &HELLO[..9], &HELLO[9..], first, second, &HELLO[..9]] {
         assert!(stays_deferred(&stage.readable([give(piece)])), "{piece:?}");
         assert_eq!(stage.responses(), 0, "{piece:?}");
     }
-    // It stops in the middle of a request, and so it may be waiting for answers.
+    // It stops in the middle of a request, so it may be waiting for responses.
     assert_eq!(stage.time_out(), HasWork(Timeout::Head));
     assert_eq!((stage.responses(), closes(&stage).0), (6, 0));
     stage.shared.force_close = true;
@@ -363,8 +363,8 @@ fn in_a_stop_a_batch_waits_for_more_of_it() {
 }
 
 #[test]
-fn in_a_stop_the_peers_end_in_a_request_is_no_reason_to_withhold_the_others() {
-    let mut stage = held(3);
+fn in_a_stop_a_fin_within_a_request_releases_the_deferred_responses() {
+    let mut stage = deferred(3);
     assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
     let end = stage.readable_with_fin([Act::Eof, Act::Eof]);
     assert_eq!(end, Closed(CloseReason::Finished));
@@ -372,9 +372,9 @@ fn in_a_stop_the_peers_end_in_a_request_is_no_reason_to_withhold_the_others() {
 }
 
 #[test]
-fn in_a_stop_who_is_hurried_is_told_with_the_last_whole_request() {
+fn in_a_stop_a_forced_close_comes_with_the_last_whole_request() {
     for rest in ["", &HELLO[..9], &POST[..9], "\r\n"] {
-        let mut stage = held(3);
+        let mut stage = deferred(3);
         assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
         stage.shared.force_close = true;
         let input = [&HELLO[9..], HELLO, rest].concat();
@@ -399,7 +399,7 @@ fn in_a_stop_one_request_and_part_of_another_are_a_batch() {
 }
 
 #[test]
-fn in_a_stop_a_batch_that_fills_the_inbox_to_the_byte_is_told_too() {
+fn in_a_stop_a_batch_that_fills_the_read_buffer_gets_the_close_too() {
     let mut stage = Stage::new();
     let depth = INPUT / HELLO.len();
     stage.event([give(&HELLO.repeat(depth))]);
@@ -409,8 +409,8 @@ fn in_a_stop_a_batch_that_fills_the_inbox_to_the_byte_is_told_too() {
 }
 
 #[test]
-fn in_a_stop_who_does_not_take_what_was_withheld_is_waited_for_as_ever() {
-    let mut stage = held(3);
+fn in_a_stop_deferred_responses_wait_for_room_as_others_do() {
+    let mut stage = deferred(3);
     assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
     let writes = [Act::Take(9), full()];
     stage.kernel.borrow_mut().writes.extend(writes);
@@ -421,7 +421,7 @@ fn in_a_stop_who_does_not_take_what_was_withheld_is_waited_for_as_ever() {
 }
 
 #[test]
-fn in_a_stop_a_batch_that_leaves_no_room_is_sent_and_only_its_last_answer_held() {
+fn in_a_stop_of_a_batch_that_leaves_no_room_only_the_last_response_is_deferred() {
     let mut stage = Stage::new();
     let depth = INPUT / HELLO.len();
     stage.event([give(&HELLO.repeat(depth))]);
@@ -436,7 +436,7 @@ fn in_a_stop_a_batch_that_leaves_no_room_is_sent_and_only_its_last_answer_held()
 }
 
 #[test]
-fn in_a_stop_no_more_is_withheld_than_there_is_room_for() {
+fn in_a_stop_no_more_is_deferred_than_there_is_room_for() {
     let depth = 7 * INPUT / HELLO.len();
     let mut stage = Stage::new();
     stage.event([give(&HELLO.repeat(depth))]);
@@ -451,7 +451,7 @@ fn in_a_stop_no_more_is_withheld_than_there_is_room_for() {
 }
 
 #[test]
-fn who_is_dismissed_is_half_closed_and_not_answered_any_more() {
+fn a_closed_idle_connection_is_half_closed_and_not_served_any_more() {
     let mut stage = Stage::new();
     assert_eq!(stage.connection.close_idle(), Run::Waits);
     assert_eq!(stage.connection.timeout(), Timeout::IdleClosed);
@@ -461,7 +461,7 @@ fn who_is_dismissed_is_half_closed_and_not_answered_any_more() {
 }
 
 #[test]
-fn each_part_of_an_answer_that_is_taken_renews_the_timeout() {
+fn each_part_of_a_response_that_is_taken_renews_the_timeout() {
     let mut stage = Stage::with_writes([Act::Take(3), full()]);
     assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
     let slow = [Act::Take(1), full(), full()];
@@ -472,7 +472,7 @@ fn each_part_of_an_answer_that_is_taken_renews_the_timeout() {
 }
 
 #[test]
-fn an_overdue_answer_to_head_has_no_body_and_leaves_nothing_behind() {
+fn a_408_to_a_head_request_has_no_body_and_leaves_no_input() {
     for (input, rest) in [
         ("HEAD /hel", "\r\n\r\n"),
         ("GET /hel", "did not arrive in time\n"),
@@ -488,7 +488,7 @@ fn an_overdue_answer_to_head_has_no_body_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn each_round_of_lingering_has_to_hear_something_new() {
+fn each_half_closed_round_needs_new_input() {
     let mut stage = Stage::new();
     stage.readable([give("nonsense\r\n\r\n")]);
     assert!(!stage.connection.renew_half_closed(), "nothing has come");
@@ -498,7 +498,7 @@ fn each_round_of_lingering_has_to_hear_something_new() {
 }
 
 #[test]
-fn overdue_requests_are_told_and_others_are_closed() {
+fn requests_that_time_out_get_a_408_and_other_connections_are_closed() {
     assert_eq!(Stage::new().time_out(), Closed(CloseReason::TimedOut));
     for part in [&HELLO[..9], POST] {
         let mut stage = Stage::new();
@@ -506,14 +506,14 @@ fn overdue_requests_are_told_and_others_are_closed() {
         assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed), "{part:?}");
         assert!(stage.sent().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
         let end = stage.time_out();
-        assert_eq!(end, Closed(CloseReason::TimedOut), "lingering ends, too");
+        assert_eq!(end, Closed(CloseReason::TimedOut), "the half-closed state ends, too");
     }
     let mut stage = Stage::with_writes([Act::Take(1), full()]);
     assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
     assert_eq!(stage.time_out(), Closed(CloseReason::TimedOut));
 }
 
-/// A stage where `/hello` has such a page.
+/// A stage that serves one route.
 fn stage_with(route: Route) -> Stage {
     let mut stage = Stage::new();
     stage.shared.routes[Service::Main as usize] = Routes::new(vec![route]);
@@ -526,7 +526,7 @@ fn a_long_body_is_sent_from_where_it_is_as_the_kernel_takes_it() {
     let mut stage = stage_with(Route::new("/hello", body.clone()));
     let head = HELLO.replace("GET", "HEAD");
     let input = [HELLO, &head, HELLO].concat();
-    // In the first head, between it and its body, and in the body.
+    // The writes end in the first head, between it and its body, and in the body.
     let acts = [Act::Take(9), full(), Act::Take(100), full(), Act::Take(100), full()];
     stage.kernel.borrow_mut().writes.extend(acts);
     assert_eq!(stage.readable([give(&input)]), Entered(Timeout::Writing));
@@ -536,7 +536,7 @@ fn a_long_body_is_sent_from_where_it_is_as_the_kernel_takes_it() {
     assert!(stage.connection.stream.unsent_len() < 100, "no body is copied");
     assert_eq!(stage.calls(), "recv writev writev writev writev writev writev");
     assert_eq!(stage.run(), Entered(Timeout::Idle));
-    assert_eq!(stage.calls(), "writev writev", "the answer to HEAD goes with the last");
+    assert_eq!(stage.calls(), "writev writev", "the response to HEAD goes with the last");
     let sent = stage.sent();
     assert_eq!((sent.matches("HTTP/1.1 200").count(), sent.matches(&body).count()), (3, 2));
     assert!(sent.ends_with(&body));
@@ -554,7 +554,7 @@ fn a_write_may_end_in_a_long_body_at_once() {
 }
 
 #[test]
-fn in_a_stop_a_long_body_comes_behind_what_was_withheld() {
+fn in_a_stop_a_long_body_comes_after_the_deferred_responses() {
     let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
     let other = HELLO.replace("/hello", "/other");
     stage.event([give(&[&other, &other, HELLO].concat())]);
@@ -566,8 +566,8 @@ fn in_a_stop_a_long_body_comes_behind_what_was_withheld() {
 }
 
 #[test]
-fn who_resets_is_not_waited_for_with_an_answer() {
-    for (edge, expected) in [
+fn a_reset_ends_a_delayed_connection_and_a_fin_does_not() {
+    for (readiness, expected) in [
         (Readiness::EOF, Still),
         (
             Readiness { failed: true, ..Readiness::READABLE },
@@ -577,7 +577,7 @@ fn who_resets_is_not_waited_for_with_an_answer() {
         let mut stage =
             stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
         assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Delayed));
-        stage.connection.set_ready(edge);
+        stage.connection.set_ready(readiness);
         assert_eq!(stage.run(), expected);
     }
 }
@@ -595,7 +595,7 @@ fn long_bodies_for_a_deep_batch_take_several_runs() {
 }
 
 #[test]
-fn delayed_answers_come_when_their_time_does_and_in_their_order() {
+fn delayed_responses_come_at_their_time_and_in_their_order() {
     let mut stage = stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
     let other = HELLO.replace("/hello", "/other");
     let input = [HELLO, &other, HELLO].concat();
@@ -604,10 +604,10 @@ fn delayed_answers_come_when_their_time_does_and_in_their_order() {
     assert_eq!((stage.calls(), stage.sent()), ("recv".to_owned(), String::new()));
     assert_eq!(stage.time_out(), HasWork(Timeout::Delayed));
     assert_eq!(stage.sent().matches("HTTP/1.1 ").count(), 2);
-    // In a stop, the one that is read last is the last.
+    // In a stop, the request that is read last is the last.
     assert_eq!(stage.run_in_shutdown(), Still);
     assert_eq!(stage.time_out(), HasWork(Timeout::Delayed), "one has come meanwhile");
-    assert_eq!(stage.responses(), 1, "and more may come, but not for an answer");
+    assert_eq!(stage.responses(), 1, "more requests may come, but do not wait for a response");
     assert_eq!(stage.time_out(), HasWork(Timeout::Deferred));
     assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (3, (1, true)));

@@ -1,4 +1,4 @@
-//! What happens to connections whose kernel is a script, in a time of our own.
+//! Connections on scripted sockets, at times that a test chooses.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::limits::{
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// An observer that keeps what it is told.
+/// An observer that records what it is told.
 #[derive(Default)]
 struct Told {
     transitions: BTreeSet<(usize, usize)>,
@@ -64,7 +64,7 @@ fn connections_with(body: Vec<u8>, timeouts: &Timeouts) -> Table {
     Connections::new([Routes::new(diag), main], timeouts, DELAY, Told::default())
 }
 
-/// The kernel behind one connection, and the key of that.
+/// The kernel behind one connection, and its slot.
 struct Peer {
     slot: usize,
     kernel: Rc<RefCell<Kernel>>,
@@ -89,7 +89,7 @@ impl Peer {
         String::from_utf8(self.kernel.borrow().sent.clone()).expect("text")
     }
 
-    /// Sends something that no event has told of yet.
+    /// Sends a text, without an event.
     fn send(&self, text: &str) {
         let bytes = text.as_bytes().to_vec();
         self.kernel.borrow_mut().reads.push_back(Act::Give(bytes));
@@ -123,7 +123,7 @@ fn expire(table: &mut Table, now: Instant) {
 }
 
 #[test]
-fn who_sends_on_and_on_gets_no_more_turns_than_others() {
+fn a_client_that_keeps_sending_gets_no_more_runs_than_others() {
     let now = Instant::now();
     let mut table = connections();
     let peer = Peer::connect(&mut table, now);
@@ -132,14 +132,14 @@ fn who_sends_on_and_on_gets_no_more_turns_than_others() {
     for tick in 0..8 {
         event(&mut table, &peer, now);
         table.run_again();
-        let (calls, turns) = (peer.calls().len(), if tick == 0 { 2 } else { 1 });
-        assert_eq!(calls, turns * STEPS_PER_RUN, "in tick {tick}");
+        let (calls, runs) = (peer.calls().len(), if tick == 0 { 2 } else { 1 });
+        assert_eq!(calls, runs * STEPS_PER_RUN, "in tick {tick}");
         assert_eq!(table.run_again, [peer.slot], "in tick {tick}");
     }
 }
 
 #[test]
-fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
+fn a_run_that_is_left_over_is_forgotten_with_its_connection() {
     let now = Instant::now();
     let mut table = connections();
     let peer = Peer::connect(&mut table, now);
@@ -152,7 +152,7 @@ fn a_turn_that_is_left_over_is_forgotten_with_its_connection() {
 }
 
 #[test]
-fn patience_ends_in_every_phase_and_is_counted() {
+fn every_phase_times_out_and_is_counted() {
     let start = Instant::now();
     let mut table = connections();
     let [_silent, halfway, posting, deaf, told] =
@@ -167,9 +167,9 @@ fn patience_ends_in_every_phase_and_is_counted() {
         peer.send(text);
         event(&mut table, peer, start);
     }
-    for (wait, present, overdue) in [
+    for (wait, present, expected) in [
         (HALF_CLOSED_TIMEOUT, 4, "half_closed 1"),
-        // Two of them get a 408 and linger.
+        // Two of them get a 408 and are half-closed.
         (HEADER_TIMEOUT, 4, "head 1, half_closed 1"),
         (at_the_latest(BODY_TIMEOUT), 4, "head 1, body 1, half_closed 1"),
         (at_the_latest(BODY_TIMEOUT) + HALF_CLOSED_TIMEOUT, 2, "head 1, body 1, half_closed 3"),
@@ -177,11 +177,11 @@ fn patience_ends_in_every_phase_and_is_counted() {
         (at_the_latest(IDLE_TIMEOUT), 0, "idle 1, head 1, body 1, writing 1, half_closed 3"),
     ] {
         expire(&mut table, start + wait - Duration::from_nanos(1));
-        assert_ne!(timed_out(&table).as_deref(), Some(overdue), "not before {wait:?}");
+        assert_ne!(timed_out(&table).as_deref(), Some(expected), "not before {wait:?}");
         expire(&mut table, start + wait);
         assert_eq!(
             (table.len(), timed_out(&table).as_deref()),
-            (present, Some(overdue)),
+            (present, Some(expected)),
             "{wait:?}"
         );
     }
@@ -190,7 +190,7 @@ fn patience_ends_in_every_phase_and_is_counted() {
     }
 }
 
-/// The timeouts that have been told.
+/// The timeouts that the observer has counted.
 fn timed_out(table: &Table) -> Option<String> {
     let counts = Timeout::ALL.into_iter().zip(table.shared.observer.timeouts);
     let counts = counts.filter(|&(_, count)| count > 0);
@@ -199,7 +199,7 @@ fn timed_out(table: &Table) -> Option<String> {
     (!counts.is_empty()).then(|| counts.join(", "))
 }
 
-/// How long a timeout that may be renewed takes at most.
+/// The longest time that a renewable timeout takes.
 fn at_the_latest(timeout: Duration) -> Duration {
     timeout + timeout / TIMEOUT_PRECISION
 }
@@ -270,7 +270,7 @@ fn each_timeout_is_the_one_that_was_set() {
 }
 
 #[test]
-fn who_has_left_is_not_waited_for() {
+fn a_client_that_has_left_is_not_waited_for() {
     let start = Instant::now();
     let mut table = connections();
     for text in ["", &HELLO[..9], HELLO] {
@@ -286,7 +286,7 @@ fn who_has_left_is_not_waited_for() {
 }
 
 #[test]
-fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
+fn a_half_closed_peer_that_keeps_sending_gets_a_limited_number_of_rounds() {
     let start = Instant::now();
     let mut table = connections();
     let peer = Peer::connect(&mut table, start);
@@ -307,24 +307,24 @@ fn a_peer_that_goes_on_sending_is_lingered_for_and_not_for_ever() {
     peer.send("nonsense\r\n\r\nand then silence");
     event(&mut table, &peer, now);
     expire(&mut table, now + HALF_CLOSED_TIMEOUT);
-    assert!(table.is_empty(), "nothing has come behind the answer");
+    assert!(table.is_empty(), "nothing has come after the response");
 }
 
 #[test]
-fn what_comes_while_somebody_lingers_is_booked_at_once() {
+fn input_on_a_half_closed_connection_is_counted_at_once() {
     let start = Instant::now();
     let mut table = connections();
     let peer = Peer::connect(&mut table, start);
     peer.send("nonsense\r\n\r\n");
     event(&mut table, &peer, start);
-    // No event tells of this; its deadline finds it, and is put off.
+    // No event announces this. The timeout finds it, and is renewed.
     peer.send("more of it");
     expire(&mut table, start + HALF_CLOSED_TIMEOUT);
     assert_eq!(table.shared.observer.received, 12 + 10);
 }
 
 #[test]
-fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
+fn input_in_time_prevents_the_timeout_even_without_an_event() {
     let start = Instant::now();
     let mut table = connections();
     let [idle, halfway] = [(); 2].map(|()| Peer::connect(&mut table, start));
@@ -342,7 +342,7 @@ fn who_has_sent_in_time_is_not_overdue_although_no_event_told() {
 }
 
 #[test]
-fn long_bodies_keep_nobody_here_for_long() {
+fn a_client_that_keeps_requesting_long_bodies_is_closed_too() {
     let mut now = Instant::now();
     let mut table = connections_with(vec![b'x'; 5000], &Timeouts::default());
     let peer = Peer::connect(&mut table, now);
@@ -350,7 +350,7 @@ fn long_bodies_keep_nobody_here_for_long() {
     event(&mut table, &peer, now);
     table.run_again();
     table.announce_close(Service::Main);
-    // It asks for two more whenever it has had two.
+    // The client requests two more whenever it has got two.
     for _ in 0..20 {
         peer.send(&HELLO.repeat(2));
         now += Duration::from_millis(100);
@@ -359,13 +359,13 @@ fn long_bodies_keep_nobody_here_for_long() {
     }
     let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
     let closes = sent.matches("Connection: close").count();
-    let answers = sent.matches("HTTP/1.1 200").count();
-    assert!(closes == 1 && answers > 10 && answers < 30, "{closes}, {answers}");
+    let responses = sent.matches("HTTP/1.1 200").count();
+    assert!(closes == 1 && responses > 10 && responses < 30, "{closes}, {responses}");
 }
 
 #[test]
-fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
-    for (batches, cut) in [(1, 0), (STEPS_PER_RUN + 2, 1)] {
+fn a_client_with_more_on_its_way_than_is_read_is_aborted() {
+    for (batches, aborted) in [(1, 0), (STEPS_PER_RUN + 2, 1)] {
         let now = Instant::now();
         let mut table = connections();
         let peer = Peer::connect(&mut table, now);
@@ -378,12 +378,12 @@ fn at_the_cut_who_has_more_on_its_way_than_is_read_loses() {
         table.abort();
         let sent = String::from_utf8(peer.kernel.borrow().sent.clone()).expect("text");
         assert_eq!(sent.matches("Connection: close").count(), 1);
-        assert_eq!((table.aborted, table.len()), (cut, 0), "{batches}");
+        assert_eq!((table.aborted, table.len()), (aborted, 0), "{batches}");
     }
 }
 
 #[test]
-fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
+fn at_the_idle_grace_idle_connections_are_closed_and_no_others() {
     let now = Instant::now();
     let mut table = connections();
     let [silent, idle, asking, halfway] = [(); 4].map(|()| Peer::connect(&mut table, now));
@@ -401,25 +401,29 @@ fn at_the_idle_grace_the_idle_are_dismissed_and_nobody_else() {
     assert_eq!((table.closed_idle, table.len()), (2, 4));
     assert_eq!(silent.calls(), ["recv", "shutdown"]);
     assert_eq!(idle.calls(), ["recv", "shutdown"]);
-    assert_eq!(asking.calls(), ["recv", "send", "shutdown"], "it gets its answer first");
+    assert_eq!(asking.calls(), ["recv", "send", "shutdown"], "it gets its response first");
     assert_eq!(halfway.calls(), [""; 0], "it may go on");
     table.close_idle(Service::Main);
     assert_eq!(table.closed_idle, 2, "once is enough");
 
     expire(&mut table, now + IDLE_CLOSED_TIMEOUT);
-    assert_eq!(table.len(), 2, "the dismissed are not waited for any longer");
+    assert_eq!(table.len(), 2, "closed idle connections are not waited for any longer");
     table.abort();
-    assert_eq!((table.aborted, table.len()), (1, 0), "who has an answer is not cut");
+    assert_eq!(
+        (table.aborted, table.len()),
+        (1, 0),
+        "a connection with its last response is not aborted"
+    );
 }
 
 #[test]
-fn who_watches_until_the_cut_is_answered_and_not_cut() {
+fn a_diagnostics_client_at_the_deadline_is_served_and_not_aborted() {
     let now = Instant::now();
     let mut table = connections();
     let [silent, asking] = [(); 2].map(|()| Peer::connect_to(Service::Diag, &mut table, now));
     asking.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
     table.close_idle(Service::Main);
-    assert_eq!((silent.calls(), asking.calls()), (vec![], vec![]), "not theirs");
+    assert_eq!((silent.calls(), asking.calls()), (vec![], vec![]), "diagnostics is not concerned");
     table.announce_close(Service::Diag);
     table.close_idle(Service::Diag);
     table.abort();
@@ -432,7 +436,7 @@ fn a_page_comes_behind_long_responses_and_ahead_of_others() {
     let now = Instant::now();
     let mut table = connections();
     let ask = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    // Behind so many long responses the run is out of steps, as it may be ahead of the page.
+    // After so many long responses the run is out of steps, perhaps just ahead of the page.
     for long in [0, 3, 8, 12] {
         let peer = Peer::connect_to(Service::Diag, &mut table, now);
         peer.send(&[ask("/").repeat(long), ask("/loop?x"), ask("/other")].concat());
@@ -450,7 +454,7 @@ fn a_page_comes_behind_long_responses_and_ahead_of_others() {
 }
 
 #[test]
-fn pages_are_rendered_in_turn_and_no_more_than_the_budget_in_a_tick() {
+fn pages_are_rendered_round_robin_and_within_the_budget_of_a_tick() {
     let now = Instant::now();
     let mut table = connections();
     let peers: Vec<Peer> =
@@ -491,7 +495,7 @@ impl Numbers {
     }
 }
 
-/// Lets everything happen to a connection, in an order that the numbers choose, until it is closed.
+/// Drives one connection with events in an order that the numbers choose, until it is closed.
 fn live(table: &mut Table, numbers: &mut Numbers) {
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     let late = HELLO.replace("/hello", "/late");
