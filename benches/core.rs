@@ -31,10 +31,10 @@ fn main() {
         ("small, 16 deep", SMALL.repeat(16), 16, "200", Next::Head),
         ("browser", BROWSER.to_owned(), 1, "200", Next::Head),
         ("not found", SMALL.replace("/hello", "/other"), 1, "404", Next::Head),
-        ("refusal", SMALL.replace("Host", "Hose"), 1, "400", Next::Close),
+        ("error response", SMALL.replace("Host", "Hose"), 1, "400", Next::Close),
         ("chunked body", CHUNKED.to_owned(), 1, "200", Next::Head),
     ] {
-        // A benchmark of a wrong answer would be worth nothing.
+        // A benchmark of a wrong response would be worth nothing.
         let served = serve(&routes, &mut (), Next::Head, input.as_bytes(), &mut output);
         assert_eq!((served.responses, served.next), (responses, next), "{name}");
         assert_eq!(&output.bytes[9..12], status.as_bytes(), "{name}");

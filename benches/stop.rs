@@ -1,5 +1,5 @@
-//! What a stop does to those who are connected. Run it with `cargo bench --bench stop`; other
-//! servers are named behind it, with places for their two ports:
+//! What a stop costs the clients. Run it with `cargo bench --bench stop`. Other servers are named
+//! behind that, with places for their two ports:
 //! `cargo bench --bench stop -- 'go=/path/to/server {port} {diag}'`.
 
 #[allow(dead_code)]
@@ -17,28 +17,28 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use contestant::Contestant;
-use harness::{HELLO, PATIENCE, Peer, Process, READY, Signal};
+use harness::{HELLO, Peer, Process, READY, Signal, TIMEOUT};
 use load::Fate;
 
-/// What is measured: what it is called, and how it is done so many times over.
+/// A measurement: its label, and the function that takes it in so many rounds.
 type Measure = (&'static str, fn(&Contestant, usize) -> String);
 
 const MEASURES: [Measure; 11] = [
-    ("64 clients that ask again and again: requests lost", lost_by_asking),
+    ("64 clients that send request after request: requests lost", lost_by_asking),
     ("8 clients that connect for each request: requests lost", lost_by_connecting),
     ("200 requests in the queue of a paused process: lost", lost_in_the_queue),
     ("1,000 requests at once, ahead of the signal: lost", lost_of_a_batch),
-    ("nobody connected: time to the exit", |server, rounds| time_to_exit(server, rounds, |_| ())),
+    ("no connection: time to the exit", |server, rounds| time_to_exit(server, rounds, |_| ())),
     ("a silent connection: time to the exit", |server, rounds| {
         time_to_exit(server, rounds, Process::connect)
     }),
     ("an idle connection: time to the exit", |server, rounds| time_to_exit(server, rounds, idle)),
-    ("half a request on diagnostics: main lets in for", main_lets_in_for),
+    ("half a request on diagnostics: main accepts for", main_accepts_for),
     ("half a request, at the deadline: exit status", |server, rounds| {
         status_at_the_deadline(server, rounds, half_a_request)
     }),
-    ("answers that nobody reads, at the deadline: exit status", |server, rounds| {
-        status_at_the_deadline(server, rounds, unread_answers)
+    ("responses that the client does not read, at the deadline: exit status", |server, rounds| {
+        status_at_the_deadline(server, rounds, unread_responses)
     }),
     ("half a request, and a SIGINT after 150 ms: time to the exit", time_to_exit_at_the_second),
 ];
@@ -59,14 +59,14 @@ fn main() {
     }
 }
 
-/// Stops a server while clients go on, and says what it lost of all that they asked.
+/// Stops a server under load; returns how many of all requests were lost.
 fn lost_under_load(
     contestant: &Contestant,
     rounds: usize,
     clients: usize,
     client: fn(&Fate, SocketAddr),
 ) -> String {
-    let (mut lost, mut answered) = (0, 0);
+    let (mut lost, mut served) = (0, 0);
     for _ in 0..rounds {
         let fate = Fate::default();
         let server = contestant.start("");
@@ -78,10 +78,10 @@ fn lost_under_load(
             server.signal(Signal::TERM);
         });
         lost += fate.lost();
-        answered += fate.answered();
+        served += fate.served();
         server.wait();
     }
-    format!("{lost} of {}", answered + lost)
+    format!("{lost} of {}", served + lost)
 }
 
 fn lost_by_asking(contestant: &Contestant, rounds: usize) -> String {
@@ -99,8 +99,8 @@ fn lost_in_the_queue(contestant: &Contestant, rounds: usize) -> String {
     for _ in 0..rounds {
         let server = contestant.start("");
         let mut peers = server.terminate_with_a_queue();
-        let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
-        lost += answers.filter(Result::is_err).count();
+        let responses = peers.iter_mut().map(|peer| peer.try_response(false));
+        lost += responses.filter(Result::is_err).count();
         drop(peers);
         server.wait();
     }
@@ -114,14 +114,14 @@ fn lost_of_a_batch(contestant: &Contestant, rounds: usize) -> String {
         let mut peer = idle(&server);
         peer.send(&HELLO.repeat(1000));
         server.signal(Signal::TERM);
-        lost += (0..1000).filter(|_| peer.try_answer(false).is_err()).count();
+        lost += (0..1000).filter(|_| peer.try_response(false).is_err()).count();
         drop(peer);
         server.wait();
     }
     format!("{lost} of {}", 1000 * rounds)
 }
 
-/// The longest time that a stop took, with somebody connected in some way.
+/// The longest time that a stop took, with a client that `connect` makes.
 fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process) -> T) -> String {
     let times = (0..rounds).map(|_| {
         let server = contestant.start("");
@@ -132,21 +132,21 @@ fn time_to_exit<T>(contestant: &Contestant, rounds: usize, connect: fn(&Process)
     millis(times.max().unwrap_or_default())
 }
 
-/// The longest time from a SIGINT that follows a SIGTERM to the exit, with half a request to wait
-/// for.
+/// The longest time from a SIGINT that follows a SIGTERM to the exit, with half a request open.
 fn time_to_exit_at_the_second(contestant: &Contestant, rounds: usize) -> String {
     let times = (0..rounds).map(|_| {
         let server = contestant.start("");
         let _half = half_a_request(&server);
         server.signal(Signal::TERM);
-        // Signals of one kind that come too close are one (signal(7)).
+        // onepoll ignores an interrupt that follows sooner.
         thread::sleep(Duration::from_millis(150));
         server.stop(Signal::INT).1
     });
     millis(times.max().unwrap_or_default())
 }
 
-/// Asks on a connection that is then closed; whoever connected before has been met by then.
+/// Sends a request on a connection that is then closed. The server has accepted all earlier
+/// connections by then.
 fn ask(address: SocketAddr, request: &str) {
     let mut peer = Peer::connect(address);
     peer.send(&request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
@@ -156,11 +156,11 @@ fn ask(address: SocketAddr, request: &str) {
 fn idle(server: &Process) -> Peer {
     let mut peer = server.connect();
     peer.send(HELLO);
-    peer.answer();
+    peer.response();
     peer
 }
 
-fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
+fn main_accepts_for(contestant: &Contestant, rounds: usize) -> String {
     let times = (0..rounds).map(|_| {
         let server = contestant.start("");
         let mut half = Peer::connect(server.diag);
@@ -169,7 +169,7 @@ fn main_lets_in_for(contestant: &Contestant, rounds: usize) -> String {
         let start = Instant::now();
         server.signal(Signal::TERM);
         let mut last = Duration::ZERO;
-        while TcpStream::connect_timeout(&server.main, PATIENCE).is_ok() {
+        while TcpStream::connect_timeout(&server.main, TIMEOUT).is_ok() {
             last = start.elapsed();
         }
         last
@@ -184,9 +184,9 @@ fn half_a_request(server: &Process) -> Peer {
     half
 }
 
-fn unread_answers(server: &Process) -> Peer {
+fn unread_responses(server: &Process) -> Peer {
     let mut deaf = server.connect_with_little_room();
-    deaf.send_until_held_back();
+    deaf.send_until_blocked();
     deaf
 }
 

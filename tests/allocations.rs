@@ -1,5 +1,5 @@
-//! The whole server serves without allocating. A test binary of its own, as it brings an
-//! allocator that counts, and as the server takes over the signals of its process.
+//! The whole server serves without allocating. The test has a binary of its own, because it
+//! installs an allocator that counts, and because the server takes over the signals of its process.
 
 // Only an unsafe trait can count allocations; this is the one exception to the lint.
 #![allow(unsafe_code)]
@@ -21,7 +21,7 @@ use onepoll::services::{self, Content};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 
-/// The system's allocator, counting what the server's thread asks of it.
+/// The system's allocator, which counts the allocations of the server's thread.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -70,14 +70,14 @@ fn serving_allocates_nothing() {
 
     let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned();
-    // The last but one is answered in more than one run.
+    // The last but one is served in more than one run.
     let inputs =
         [hello.repeat(16), hello.replace("/hello", "/other"), post, hello.repeat(4096), hello];
     let mut client = Client {
         stream: TcpStream::connect(address).expect("it is listening"),
-        answers: vec![0; 1 << 20],
+        responses: vec![0; 1 << 20],
     };
-    // Whatever has to grow does so the first time.
+    // All buffers grow in the first round.
     inputs.iter().for_each(|input| client.ask(input));
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     assert!(before > 0, "the count works");
@@ -94,21 +94,21 @@ fn serving_allocates_nothing() {
 
 struct Client {
     stream: TcpStream,
-    answers: Vec<u8>,
+    responses: Vec<u8>,
 }
 
 impl Client {
-    /// Sends `input` and waits for the end of the last answer.
+    /// Sends `input` and waits for the end of the last response.
     fn ask(&mut self, input: &str) {
         self.stream.write_all(input.as_bytes()).expect("the server reads");
-        let (mut received, mut answered) = (0, 0);
-        while answered < input.matches("HTTP/1.1").count() {
-            let len = self.stream.read(&mut self.answers[received..]).expect("the server answers");
+        let (mut received, mut served) = (0, 0);
+        while served < input.matches("HTTP/1.1").count() {
+            let len =
+                self.stream.read(&mut self.responses[received..]).expect("the server responds");
             assert!(len > 0, "the server keeps the connection");
             received += len;
-            let text = String::from_utf8_lossy(&self.answers[..received]);
-            answered =
-                text.matches("Hello world.").count() + text.matches("page not found").count();
+            let text = String::from_utf8_lossy(&self.responses[..received]);
+            served = text.matches("Hello world.").count() + text.matches("page not found").count();
         }
     }
 }

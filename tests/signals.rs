@@ -1,5 +1,5 @@
-//! What signals do where there is no loop to take them. A test binary of its own, as it looks
-//! at the handlers of its own process.
+//! What signals do without a running loop. The tests have a binary of their own, because they look
+//! at the signal handlers of their process.
 
 #[allow(dead_code)]
 #[path = "it/harness.rs"]
@@ -53,7 +53,7 @@ fn bits() -> u64 {
 }
 
 #[test]
-fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
+fn a_later_interrupt_ends_the_process_even_if_the_loop_is_stuck() {
     if env::var_os(STUCK).is_some() {
         be_stuck();
     }
@@ -61,7 +61,7 @@ fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
         let mut stuck = Stuck::start();
         let pid = Pid::from_child(&stuck.0);
         kill_process(pid, first).expect("it is there");
-        // Until it has been taken, a second signal could overtake the first one.
+        // A second signal could overtake a pending first one.
         while pending(pid) != 0 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -74,7 +74,7 @@ fn a_later_interrupt_leaves_even_if_the_loop_is_stuck() {
         thread::sleep(SIGNAL_REPEAT);
         kill_process(pid, Signal::TERM).expect("it is there");
         let ended = stuck.0.try_wait().expect("a child");
-        // A machine that stands still for longer than that between two lines may end it here.
+        // A machine that stalls for longer than that between two lines may end the process here.
         assert!(ended.is_none_or(|status| status.code() == Some(130)), "{ended:?}");
         if ended.is_none() {
             kill_process(pid, Signal::INT).expect("it is there");
@@ -99,7 +99,11 @@ struct Stuck(Child);
 impl Stuck {
     fn start() -> Stuck {
         let mut child = with_default_signals(env::current_exe().expect("this binary"))
-            .args(["--exact", "--nocapture", "a_later_interrupt_leaves_even_if_the_loop_is_stuck"])
+            .args([
+                "--exact",
+                "--nocapture",
+                "a_later_interrupt_ends_the_process_even_if_the_loop_is_stuck",
+            ])
             .env(STUCK, "1")
             .stdout(Stdio::piped())
             .spawn()

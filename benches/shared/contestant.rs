@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use crate::harness::{PATIENCE, Process};
+use crate::harness::{Process, TIMEOUT};
 
 /// A server, and how to start it.
 pub(crate) struct Contestant {
@@ -20,7 +20,7 @@ impl Contestant {
         Contestant { name: "onepoll".to_owned(), command: None }
     }
 
-    /// Another one, as the caller names it: `NAME=COMMAND`.
+    /// Another one, in the form `NAME=COMMAND`.
     pub(crate) fn parse(text: &str) -> Contestant {
         let (name, command) = text.split_once('=').expect("NAME=COMMAND");
         Contestant::other(name, command)
@@ -53,7 +53,7 @@ impl Contestant {
         let start = Instant::now();
         for address in listens.into_iter().flatten() {
             while TcpStream::connect(address).is_err() {
-                assert!(start.elapsed() < PATIENCE, "{command:?} does not listen");
+                assert!(start.elapsed() < TIMEOUT, "{command:?} does not listen");
                 thread::yield_now();
             }
         }
@@ -61,7 +61,7 @@ impl Contestant {
     }
 }
 
-/// Two addresses that nobody listens on at the moment.
+/// Two addresses that are free just now.
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("an address"))

@@ -1,13 +1,13 @@
-//! Servers side by side under wrk. Run it with `cargo bench --bench wire`; whoever else is to
-//! take part is named behind it, with a place for the port:
+//! Servers side by side under wrk. Run it with `cargo bench --bench wire`. Other servers are named
+//! behind that, with a place for the port:
 //! `cargo bench --bench wire -- 'limit=/path/to/limit {port}'`, or in the environment:
 //! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. An nginx takes part if there
 //! is one. Words without an equals sign choose cases: `cargo bench --bench wire -- idle`.
 //!
-//! Each server has one core, and wrk another. They take turns, round by round, so that whatever
-//! else the machine does falls on all of them; what is shown are medians. The figure to trust is
-//! the processor time per request, from the kernel's own accounting: it does not depend on
-//! whether wrk keeps up.
+//! Each server has one core, and wrk another. The servers alternate, round by round, so that other
+//! load on the machine falls on all of them. The results are medians. The most reliable one is the
+//! processor time per request, from the kernel's accounting: it does not depend on whether wrk
+//! keeps up.
 
 #[allow(dead_code)]
 #[path = "../shared/contestant.rs"]
@@ -30,7 +30,7 @@ use report::Report;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// What wrk does, and who else is connected meanwhile.
+/// What wrk does, and how many idle connections there are beside it.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     connections: usize,
@@ -46,17 +46,17 @@ const CASES: [Case; 5] = [
     Case { name: "64 connections beside 9000 idle ones", connections: 64, depth: 1, idle: 9000 },
 ];
 
-/// What one run showed.
+/// The result of one run.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
     /// Requests in a second.
     pub(crate) rate: f64,
     /// Nanoseconds of a processor, the server's share, for a request.
     pub(crate) cpu: f64,
-    /// Microseconds until half of all answers, and nearly all, had come.
+    /// Microseconds until half of all responses, and nearly all, had come.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Answers that were none.
+    /// Lines in which wrk reports errors.
     pub(crate) errors: u64,
 }
 
@@ -106,7 +106,7 @@ fn main() {
     println!("The tables are in {0}/wire.md, a chart in {0}/wire.svg.", target.display());
 }
 
-/// Allows as many descriptors as we may have, to us and to those that we start.
+/// Raises the limit of descriptors as far as possible, for this process and its children.
 fn raise_descriptors() -> u64 {
     let limits = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limits.maximum, ..limits };
@@ -114,7 +114,7 @@ fn raise_descriptors() -> u64 {
     limits.maximum.unwrap_or(u64::MAX)
 }
 
-/// Ours, those that the caller names, and nginx if it is here.
+/// Our own, the servers that the caller names, and nginx if it is here.
 fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     let mut all = vec![Contestant::ours()];
     let named = words.iter().filter(|word| !word.starts_with("--") && word.contains('='));
@@ -131,7 +131,7 @@ fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     all
 }
 
-/// One worker that answers by itself. It needs a folder of its own.
+/// A single worker without a master process. It needs a folder of its own.
 fn nginx(folder: &Path) -> Contestant {
     let script = folder.join("nginx.sh");
     fs::write(&script, NGINX).expect("a file");
@@ -159,7 +159,7 @@ fn cores() -> [usize; 2] {
     [first, cores.next().unwrap_or(first)]
 }
 
-/// Has wrk ask one server for a while.
+/// Runs wrk against one server.
 fn measure(server: &Process, case: &Case, time: Duration, core: usize, folder: &Path) -> Run {
     let idle: Vec<Peer> = (0..case.idle).map(|_| connect(server.main)).collect();
     let script = folder.join("batch.lua");
@@ -173,11 +173,11 @@ fn measure(server: &Process, case: &Case, time: Duration, core: usize, folder: &
     run
 }
 
-/// Connects, and has had an answer, whatever that is.
+/// Connects, and waits for a response of any kind.
 fn connect(address: SocketAddr) -> Peer {
     let mut peer = Peer::connect(address);
     peer.send(HELLO);
-    let len = peer.stream.read(&mut [0; 4096]).expect("an answer");
+    let len = peer.stream.read(&mut [0; 4096]).expect("a response");
     assert!(len > 0, "the server has closed the connection");
     peer
 }

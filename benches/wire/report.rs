@@ -1,4 +1,4 @@
-//! What the runs come to: tables in Markdown and a chart in SVG.
+//! The report on all runs: tables in Markdown and a chart in SVG.
 
 use std::fmt::Write;
 
@@ -46,7 +46,7 @@ impl Report {
         Report { names: names.collect(), rows: Vec::new() }
     }
 
-    /// Adds all runs of a case, server by server, and prints what they come to.
+    /// Adds all runs of a case, server by server, and prints their medians.
     pub(crate) fn add(&mut self, case: &Case, runs: &[Vec<Run>]) {
         let medians = runs.iter().map(|runs| Run {
             rate: median(runs, |run| run.rate),
@@ -132,8 +132,8 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-fn median(runs: &[Run], figure: fn(&Run) -> f64) -> f64 {
-    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+fn median(runs: &[Run], value: fn(&Run) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

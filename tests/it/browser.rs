@@ -1,5 +1,4 @@
-//! A browser, told what to do by way of `WebDriver`: plain HTTP, with JSON that is read as the YAML
-//! that it is.
+//! A browser, controlled by `WebDriver`: plain HTTP, with JSON that is read as the YAML that it is.
 
 use std::env;
 use std::fs;
@@ -12,13 +11,13 @@ use std::process::{self, Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::harness::{PATIENCE, wait_for};
+use crate::harness::{TIMEOUT, wait_for};
 
 /// What headless Chromium is started with: as little as possible that is not ours.
 const ARGUMENTS: &str = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
     --disable-background-networking --disable-component-update --disable-sync";
 
-/// Chromium, with the driver that it is told by.
+/// Chromium, with the driver that controls it.
 pub(crate) struct Browser {
     driver: Child,
     port: u16,
@@ -63,17 +62,17 @@ impl Browser {
     /// Sends a command and returns its value.
     fn ask(&self, method: &str, path: &str, body: &str) -> Yaml {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver listens");
-        stream.set_read_timeout(Some(2 * PATIENCE)).expect("a socket option");
+        stream.set_read_timeout(Some(2 * TIMEOUT)).expect("a socket option");
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
         );
         stream.write_all((head + body).as_bytes()).expect("the driver reads");
-        let (mut answer, mut space) = (Vec::new(), vec![0; 1 << 16]);
-        let answer = loop {
-            let len = stream.read(&mut space).expect("the driver answers");
-            answer.extend_from_slice(&space[..len]);
-            let text = String::from_utf8_lossy(&answer);
+        let (mut response, mut space) = (Vec::new(), vec![0; 1 << 16]);
+        let response = loop {
+            let len = stream.read(&mut space).expect("the driver responds");
+            response.extend_from_slice(&space[..len]);
+            let text = String::from_utf8_lossy(&response);
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let lower = head.to_lowercase();
                 let (_, length) = lower.split_once("content-length:").expect("a length");
@@ -84,7 +83,7 @@ impl Browser {
             }
             assert!(len > 0, "{text}");
         };
-        let document = YamlLoader::load_from_str(&answer).expect("JSON").remove(0);
+        let document = YamlLoader::load_from_str(&response).expect("JSON").remove(0);
         let value = document["value"].clone();
         assert!(value["error"].is_badvalue(), "{path} {body}: {value:?}");
         value
@@ -134,7 +133,7 @@ impl Browser {
         self.tell("goog/cdp/execute", &body)
     }
 
-    /// Has the page look as on a screen of this size, for somebody with these preferences.
+    /// Shows the page as on a screen of this size, for a reader with these preferences.
     pub(crate) fn look(&self, (width, height): (u32, u32), scheme: &str, motion: &str) {
         let size = format!("\"width\":{width},\"height\":{height}");
         let size = format!("{{{size},\"deviceScaleFactor\":1,\"mobile\":false}}");
@@ -163,7 +162,7 @@ impl Browser {
         }
     }
 
-    /// What the console has said since the last call.
+    /// The messages on the console since the previous look at it.
     pub(crate) fn console(&self) -> Vec<Yaml> {
         self.tell("se/log", "{\"type\":\"browser\"}").into_vec().expect("a list")
     }
@@ -181,7 +180,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // There is nobody to tell about an error.
+        // The driver may have ended, so an error is of no interest.
         let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
         let _ = self.driver.wait();
         let _ = fs::remove_dir_all(&self.profile);

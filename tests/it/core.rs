@@ -36,9 +36,9 @@ fn an_example_serves_with_the_core_alone() {
     let address = line.trim().strip_prefix("http://").and_then(|url| url.strip_suffix("/hello"));
     let mut peer = Peer::connect(address.and_then(|address| address.parse().ok()).expect("a URL"));
     peer.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
-    let answer = peer.answer();
-    assert_eq!(status(&answer), 200);
-    assert!(answer.ends_with("\r\n\r\nHello world."), "{answer}");
+    let response = peer.response();
+    assert_eq!(status(&response), 200);
+    assert!(response.ends_with("\r\n\r\nHello world."), "{response}");
     kill_process(Pid::from_child(&child.0), Signal::TERM).expect("it is there");
     assert!(child.0.wait().expect("a child").success(), "it drains");
 }

@@ -21,8 +21,8 @@ use rustix::process::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// What takes longer than this has failed, on whatever machine; nothing takes nearly as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Every wait of a test fails after this time. Nothing takes nearly as long on any machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 pub(crate) const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -34,8 +34,8 @@ pub(crate) fn onepoll() -> Command {
     command
 }
 
-/// A command that ignores neither SIGINT nor SIGHUP, even if the tests do: a script starts what it
-/// leaves in the background with SIGINT ignored, and nohup ignores SIGHUP; children inherit both.
+/// A command that ignores neither SIGINT nor SIGHUP, even if the tests do. A script starts its
+/// background jobs with SIGINT ignored, nohup ignores SIGHUP, and children inherit both.
 pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
     let both = 1 << (Signal::INT.as_raw() - 1) | 1 << (Signal::HUP.as_raw() - 1);
     if signals("SigIgn") & both == 0 {
@@ -53,7 +53,7 @@ pub(crate) fn signals(line: &str) -> u64 {
     u64::from_str_radix(bits.expect("a line"), 16).expect("a number")
 }
 
-/// Limits that no test runs into, however slow its machine is; a test of one sets it for itself.
+/// Limits that no test reaches on any machine. A test of a limit sets its own.
 const GENEROUS: [&str; 5] = [
     "--idle-timeout=10m",
     "--header-timeout=10m",
@@ -81,7 +81,7 @@ pub(crate) struct Exited {
 }
 
 impl Process {
-    /// Starts a server on ports that are free, patient unless the options say otherwise, and
+    /// Starts a server on free ports, with generous limits unless the options say otherwise, and
     /// waits until it is ready.
     pub(crate) fn start(options: &[&str]) -> Process {
         let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
@@ -91,7 +91,7 @@ impl Process {
     /// Starts `command`, which runs a server, and waits until it is ready.
     pub(crate) fn spawn(command: &mut Command) -> Process {
         let mut server = Process::spawn_unready(command);
-        let Ok(ready) = server.stdout.recv_timeout(PATIENCE) else {
+        let Ok(ready) = server.stdout.recv_timeout(TIMEOUT) else {
             let exited = server.wait();
             panic!("no ready line, but {:?} and {:#?}", exited.status, exited.log);
         };
@@ -110,7 +110,7 @@ impl Process {
         Process::spawn_with_stdout(command.stdout(Stdio::piped()))
     }
 
-    /// The same, with whatever the command has been given for a standard output.
+    /// The same, with the standard output that the command already has.
     pub(crate) fn spawn_with_stdout(command: &mut Command) -> Process {
         let mut child = command.spawn().expect("the binary can be run");
         let stdout = child.stdout.take().map_or_else(|| lines(io::empty()), lines);
@@ -129,10 +129,10 @@ impl Process {
 
     /// Whether it says that it is ready, instead of exiting.
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.stdout.recv_timeout(PATIENCE).is_ok()
+        self.stdout.recv_timeout(TIMEOUT).is_ok()
     }
 
-    /// Waits until a server listens that cannot say so.
+    /// Waits until a server listens that prints no ready line.
     pub(crate) fn found_by_its_sockets(mut self) -> Process {
         // The sockets are made in this order.
         (self.diag, self.main) = wait_for("it listens", || match self.listening_sockets()[..] {
@@ -168,8 +168,8 @@ impl Process {
         waitpid(Some(self.pid()), WaitOptions::UNTRACED).expect("the process is there");
     }
 
-    /// Has 200 requests wait when SIGTERM comes, each on a connection that nobody has accepted:
-    /// a stopped process accepts nobody, and the kernel takes connections and requests for it.
+    /// Sends SIGTERM with 200 requests waiting, each on a connection in the accept queue. A paused
+    /// process accepts no connection, but the kernel takes connections and requests for it.
     pub(crate) fn terminate_with_a_queue(&self) -> Vec<Peer> {
         self.pause();
         let mut peers: Vec<Peer> = (0..200).map(|_| self.connect()).collect();
@@ -196,7 +196,7 @@ impl Process {
         Peer::connect(self.main)
     }
 
-    /// Connects to the main listener with a socket that takes little, in either direction.
+    /// Connects to the main listener with a socket whose buffers are small.
     pub(crate) fn connect_with_little_room(&self) -> Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket option");
@@ -208,10 +208,10 @@ impl Process {
 
     /// Waits until a line that contains `text` has been logged.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
-        // Each line is looked at once, however many there are.
+        // Each line is looked at once.
         let mut found = self.logged.iter().any(|line| line.contains(text));
         while !found {
-            match self.log.recv_timeout(PATIENCE) {
+            match self.log.recv_timeout(TIMEOUT) {
                 Ok(line) => {
                     found = line.contains(text);
                     self.logged.push(line);
@@ -221,7 +221,7 @@ impl Process {
         }
     }
 
-    /// What has been logged so far, as far as a test has waited for it.
+    /// The lines that a test has waited for so far.
     pub(crate) fn logged(&self) -> &[String] {
         &self.logged
     }
@@ -232,16 +232,16 @@ impl Process {
     }
 
     /// Whether the process exits by itself before so much time has passed.
-    pub(crate) fn exits_within(&self, patience: Duration) -> bool {
+    pub(crate) fn exits_within(&self, timeout: Duration) -> bool {
         let process = pidfd_open(self.pid(), PidfdFlags::empty()).expect("the process is there");
-        let patience = patience.try_into().expect("a short time");
+        let timeout = timeout.try_into().expect("a short time");
         let mut exit = [PollFd::new(&process, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut exit, Some(&patience))).expect("a descriptor") == 1
+        retry_on_intr(|| poll(&mut exit, Some(&timeout))).expect("a descriptor") == 1
     }
 
     /// Waits until the process has exited by itself.
     pub(crate) fn wait(mut self) -> Exited {
-        let exited = self.exits_within(PATIENCE);
+        let exited = self.exits_within(TIMEOUT);
         self.logged.extend(self.log.try_iter());
         assert!(exited, "still running: {:#?}", self.logged);
         let status = self.child.wait().expect("it can be waited for");
@@ -249,7 +249,7 @@ impl Process {
         Exited { status, log: mem::take(&mut self.logged) }
     }
 
-    /// Sends a signal and waits for the exit; also says how long that took.
+    /// Sends a signal and waits for the exit; also returns how long that took.
     pub(crate) fn stop(self, signal: Signal) -> (Exited, Duration) {
         let start = Instant::now();
         self.signal(signal);
@@ -259,7 +259,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have exited; there is nobody to tell about an error.
+        // The process may have exited, so an error is of no interest.
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
@@ -278,15 +278,15 @@ impl Exited {
     }
 }
 
-/// Looks until something is there that nothing else tells of.
+/// Polls for something that no event announces.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
-        // Long enough to leave the processor to what is waited for.
+        assert!(start.elapsed() < TIMEOUT, "never: {what}");
+        // The pause leaves the processor to the process that is waited for.
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -323,13 +323,13 @@ impl Peer {
     }
 
     pub(crate) fn try_connect(address: SocketAddr) -> Result<Peer, ErrorKind> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE);
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT);
         stream.map(Peer::new).map_err(|error| error.kind())
     }
 
     pub(crate) fn new(stream: TcpStream) -> Peer {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a socket option");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
         Peer { stream, received: Vec::new() }
     }
@@ -343,11 +343,11 @@ impl Peer {
         sent.map_err(|error| error.kind())
     }
 
-    /// Asks on and on without reading any answer, until the buffers on the way are full and the
-    /// server has stopped reading; says how many bytes that took.
-    pub(crate) fn send_until_held_back(&mut self) -> usize {
-        let patience = |time| self.stream.set_write_timeout(Some(time));
-        patience(Duration::from_millis(300)).expect("a socket option");
+    /// Sends requests and reads no response, until all buffers are full and the server has stopped
+    /// reading; returns the number of bytes sent.
+    pub(crate) fn send_until_blocked(&mut self) -> usize {
+        let set_timeout = |time| self.stream.set_write_timeout(Some(time));
+        set_timeout(Duration::from_millis(300)).expect("a socket option");
         let batch = HELLO.repeat(1000);
         let mut sent = 0;
         loop {
@@ -357,56 +357,63 @@ impl Peer {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("after {sent} bytes: {error}"),
             }
-            assert!(sent < 1 << 30, "nothing holds the client back");
+            assert!(sent < 1 << 30, "the client is never blocked");
         }
-        patience(PATIENCE).expect("a socket option");
+        set_timeout(TIMEOUT).expect("a socket option");
         sent
     }
 
-    /// Makes room for more than a peer has that was made
-    /// [with little](Process::connect_with_little_room).
+    /// Enlarges the receive buffer of a peer from
+    /// [`connect_with_little_room`](Process::connect_with_little_room).
     pub(crate) fn make_room(&self) {
         let socket = SockRef::from(&self.stream);
         socket.set_recv_buffer_size(1 << 20).expect("a socket option");
     }
 
-    /// Sends our FIN and goes on listening.
+    /// Sends a FIN and goes on reading.
     pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("the socket is open");
     }
 
-    /// Whether nothing has come when so much time has passed.
+    /// Closes the connection with an RST (socket(7)).
+    pub(crate) fn reset(self) {
+        let socket = SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
+    }
+
+    /// Whether nothing comes within this time.
     pub(crate) fn has_nothing_for(&mut self, time: Duration) -> bool {
-        let patience = |time| self.stream.set_read_timeout(Some(time));
-        patience(time).expect("a socket option");
+        let set_timeout = |time| self.stream.set_read_timeout(Some(time));
+        set_timeout(time).expect("a socket option");
         let came = uninterrupted(|| self.stream.peek(&mut [0]));
-        patience(PATIENCE).expect("a socket option");
+        set_timeout(TIMEOUT).expect("a socket option");
         matches!(came, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// The next answer, whole; to a `HEAD` request, its fields alone.
-    pub(crate) fn answer(&mut self) -> String {
-        self.try_answer(false).expect("an answer")
+    /// The next whole response.
+    pub(crate) fn response(&mut self) -> String {
+        self.try_response(false).expect("a response")
     }
 
-    /// The next interim answer, which is a head without a date.
+    /// The next interim response, which is a head without a date.
     pub(crate) fn interim(&mut self) -> String {
         loop {
             let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
             if let Some(end) = end {
                 let head: Vec<u8> = self.received.drain(..end + 4).collect();
-                return String::from_utf8(head).expect("answers are ASCII");
+                return String::from_utf8(head).expect("responses are ASCII");
             }
-            self.receive().expect("an interim answer");
+            self.receive().expect("an interim response");
         }
     }
 
-    pub(crate) fn answer_to_head(&mut self) -> String {
-        self.try_answer(true).expect("an answer")
+    /// The next response to a `HEAD` request, which has no body.
+    pub(crate) fn response_to_head(&mut self) -> String {
+        self.try_response(true).expect("a response")
     }
 
-    /// The next answer, or what came instead: a clean end of the stream is `UnexpectedEof`.
-    pub(crate) fn try_answer(&mut self, fields_only: bool) -> Result<String, ErrorKind> {
+    /// The next response, or the error instead of it: a clean end of the stream is `UnexpectedEof`.
+    pub(crate) fn try_response(&mut self, fields_only: bool) -> Result<String, ErrorKind> {
         loop {
             let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
             if let Some(end) = end.map(|at| at + 4) {
@@ -416,15 +423,15 @@ impl Peer {
                 let whole = end + if fields_only { 0 } else { length };
                 if self.received.len() >= whole {
                     let rest = self.received.split_off(whole);
-                    let answer = mem::replace(&mut self.received, rest);
-                    return Ok(String::from_utf8(answer).expect("answers are ASCII"));
+                    let response = mem::replace(&mut self.received, rest);
+                    return Ok(String::from_utf8(response).expect("responses are ASCII"));
                 }
             }
             self.receive()?;
         }
     }
 
-    /// Whether `text` is in what has come behind the last answer that was taken.
+    /// Whether `text` is in the bytes that follow the latest response.
     pub(crate) fn has_received(&self, text: &str) -> bool {
         String::from_utf8_lossy(&self.received).contains(text)
     }
@@ -438,7 +445,7 @@ impl Peer {
                 Err(kind) => panic!("{kind} after {:?}", String::from_utf8_lossy(&self.received)),
             }
         }
-        String::from_utf8(mem::take(&mut self.received)).expect("answers are ASCII")
+        String::from_utf8(mem::take(&mut self.received)).expect("responses are ASCII")
     }
 
     fn receive(&mut self) -> Result<(), ErrorKind> {
@@ -454,8 +461,8 @@ impl Peer {
     }
 }
 
-/// A call that waits, made again if it was interrupted: with a timeout, the kernel does not do
-/// that by itself (signal(7)).
+/// A call that waits, made again if it was interrupted. With a timeout, the kernel does not restart
+/// it (signal(7)).
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -470,7 +477,7 @@ pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// The status code of an answer.
-pub(crate) fn status(answer: &str) -> u16 {
-    answer.get(9..12).and_then(|code| code.parse().ok()).expect("a status line")
+/// The status code of a response.
+pub(crate) fn status(response: &str) -> u16 {
+    response.get(9..12).and_then(|code| code.parse().ok()).expect("a status line")
 }

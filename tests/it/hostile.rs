@@ -5,22 +5,21 @@ use std::time::{Duration, Instant};
 use onepoll::limits::{ACCEPT_PAUSE, EMPTY_LINES_MAX, HEAD_MAX};
 use rustix::net::sockopt::set_tcp_cork;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
-use socket2::SockRef;
 
 use crate::harness::*;
 
 #[test]
-fn a_dribbled_request_is_answered() {
+fn a_dribbled_request_is_served() {
     let server = Process::start(&[]);
     let mut peer = server.connect();
     for byte in HELLO.chars() {
         peer.send(&byte.to_string());
     }
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
 }
 
 #[test]
-fn refusals_reach_the_client_whole_and_end_the_connection() {
+fn error_responses_reach_the_client_whole_and_end_the_connection() {
     let server = Process::start(&[]);
     let long_field = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_MAX));
     let long_line = format!("GET /{}", "x".repeat(HEAD_MAX));
@@ -44,16 +43,16 @@ fn refusals_reach_the_client_whole_and_end_the_connection() {
     ] {
         let mut peer = server.connect();
         peer.send(input);
-        let answer = peer.answer();
-        assert_eq!(status(&answer), code, "{input:?}");
-        assert_eq!(field(&answer, "Connection"), Some("close"), "{input:?}");
-        assert!(field(&answer, "Date").is_some(), "{input:?}");
+        let response = peer.response();
+        assert_eq!(status(&response), code, "{input:?}");
+        assert_eq!(field(&response, "Connection"), Some("close"), "{input:?}");
+        assert!(field(&response, "Date").is_some(), "{input:?}");
         assert_eq!(peer.rest(), "", "{input:?}");
     }
 }
 
 #[test]
-fn a_refusal_survives_a_client_that_is_still_sending() {
+fn an_error_response_reaches_a_client_that_is_still_sending() {
     let server = Process::start(&[]);
     for _ in 0..20 {
         let mut peer = server.connect();
@@ -67,7 +66,7 @@ fn a_request_and_a_fin_in_one_packet_are_both_seen() {
     let server = Process::start(&[]);
     for _ in 0..20 {
         let mut peer = server.connect();
-        // Held back by TCP_CORK, the request leaves together with the FIN.
+        // TCP_CORK delays the request, which leaves together with the FIN.
         set_tcp_cork(&peer.stream, true).expect("a socket option");
         peer.send(HELLO);
         peer.finish();
@@ -76,7 +75,7 @@ fn a_request_and_a_fin_in_one_packet_are_both_seen() {
 }
 
 #[test]
-fn who_has_nothing_more_to_say_is_still_answered() {
+fn a_client_that_has_sent_its_fin_is_still_served() {
     let server = Process::start(&[]);
     for depth in [1, 3, 1000] {
         let mut peer = server.connect();
@@ -87,15 +86,15 @@ fn who_has_nothing_more_to_say_is_still_answered() {
 }
 
 #[test]
-fn resets_at_every_stage_harm_nobody_else() {
+fn resets_at_every_stage_harm_no_other_client() {
     let server = Process::start(&["--log", "off"]);
     let mut witness = server.connect();
-    let answers_to_read = HELLO.repeat(20_000);
+    let responses_to_read = HELLO.repeat(20_000);
     for stage in [
         "",
         "GET /hel",
         HELLO,
-        &answers_to_read,
+        &responses_to_read,
         "nonsense\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
@@ -103,12 +102,10 @@ fn resets_at_every_stage_harm_nobody_else() {
         for _ in 0..20 {
             let mut peer = server.connect();
             peer.send(stage);
-            // With no time to linger, closing a socket sends an RST.
-            let socket = SockRef::from(&peer.stream);
-            socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
+            peer.reset();
         }
         witness.send(HELLO);
-        assert_eq!(status(&witness.answer()), 200, "after resets at {stage:?}");
+        assert_eq!(status(&witness.response()), 200, "after resets at {stage:?}");
     }
 }
 
@@ -125,7 +122,7 @@ fn limit(server: &Process, most: u64) {
 }
 
 #[test]
-fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
+fn without_descriptors_connections_are_served_and_new_clients_wait() {
     let mut server = Process::start(&[]);
     limit(&server, open(&server) + 1);
     let mut peers: Vec<Peer> = (0..300).map(|_| server.connect()).collect();
@@ -133,11 +130,11 @@ fn without_descriptors_the_connected_are_served_and_the_waiting_wait() {
     for peer in &mut peers {
         peer.send(HELLO);
     }
-    // A client that has been answered leaves, and the next one is let in. A pause each
-    // time, or each other time, would come to more than this, which is far more than it takes.
+    // A client that has its response leaves, and the next one is accepted. With a pause for each
+    // client, or for every other one, the loop would take longer than the limit asserted below.
     let start = Instant::now();
     for mut peer in peers {
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     assert!(start.elapsed() < 100 * ACCEPT_PAUSE);
     let (exited, _) = server.stop(Signal::TERM);
@@ -159,25 +156,25 @@ fn let_it_sleep(server: &Process) {
 }
 
 #[test]
-fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
+fn a_lack_of_descriptors_is_logged_once_for_both_listeners() {
     let mut server = Process::start(&[]);
     limit(&server, 3);
     let mut peers = [server.connect(), Peer::connect(server.diag)];
     server.wait_for_log("pauses accepting");
-    // Each has met it behind that, as there have been pauses and other attempts.
+    // After some pauses and attempts, both listeners have met the lack.
     let_it_sleep(&server);
     limit(&server, 1000);
     for (peer, request) in peers.iter_mut().zip([HELLO, READY]) {
         peer.send(request);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
-    // That episode is over. The next one is another.
+    // That episode is over, and the next one is logged again.
     limit(&server, 3);
     let mut late = server.connect();
     let_it_sleep(&server);
     limit(&server, 1000);
     late.send(HELLO);
-    assert_eq!(status(&late.answer()), 200);
+    assert_eq!(status(&late.response()), 200);
     drop((peers, late));
     let (exited, _) = server.stop(Signal::TERM);
     let warnings = exited.log.iter().filter(|line| line.contains("pauses accepting"));
@@ -185,7 +182,7 @@ fn a_lack_of_descriptors_is_told_once_whoever_meets_it() {
 }
 
 #[test]
-fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
+fn without_descriptors_a_stop_waits_only_for_clients_in_the_queue() {
     let server = Process::start(&[]);
     limit(&server, 3);
     // Far below the minutes of its drain.
@@ -201,7 +198,7 @@ fn without_descriptors_a_stop_waits_only_for_those_who_wait() {
         peer.send(HELLO);
     }
     let (exited, _) = server.stop(Signal::TERM);
-    assert_eq!(exited.status.code(), Some(3), "somebody was waiting: {:#?}", exited.log);
+    assert_eq!(exited.status.code(), Some(3), "clients were waiting: {:#?}", exited.log);
 }
 
 #[test]
@@ -213,11 +210,11 @@ fn descriptors_that_come_back_unannounced_are_found() {
     server.wait_for_log("pauses accepting");
     let before = cpu_ticks(&server);
     assert!(peer.has_nothing_for(Duration::from_millis(500)));
-    // A tick is a hundredth of a second, and a loop that spins would have used them all.
+    // A tick is a hundredth of a second. A loop that spins would have used fifty.
     let used = cpu_ticks(&server) - before;
     assert!(used < 15, "{used} ticks");
     limit(&server, 1000);
-    assert_eq!(status(&peer.answer()), 200, "without any event that tells");
+    assert_eq!(status(&peer.response()), 200, "no event announces the descriptors");
 }
 
 /// The time that a server has spent on a processor, its own and the kernel's (proc(5)).
@@ -239,7 +236,7 @@ fn each_timeout_closes_its_connections_and_is_never_early() {
         "--log=debug",
     ]);
     let post = "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n";
-    // However slow this is, it is all there when the server goes on.
+    // When the server resumes, all input has arrived on any machine.
     server.pause();
     let [mut head, mut body, mut idle] = [(); 3].map(|()| server.connect());
     let mut deaf = server.connect_with_little_room();
@@ -250,12 +247,12 @@ fn each_timeout_closes_its_connections_and_is_never_early() {
     let start = Instant::now();
     server.resume();
 
-    assert_eq!(status(&idle.answer()), 404);
+    assert_eq!(status(&idle.response()), 404);
     for (peer, millis) in [(&mut head, 200), (&mut body, 400)] {
-        let answer = peer.rest();
+        let response = peer.rest();
         assert!(start.elapsed() >= Duration::from_millis(millis));
-        assert_eq!(status(&answer), 408, "{answer:?}");
-        assert_eq!(field(&answer, "Connection"), Some("close"));
+        assert_eq!(status(&response), 408, "{response:?}");
+        assert_eq!(field(&response, "Connection"), Some("close"));
     }
     server.wait_for_log("has timed out: writing");
     assert!(start.elapsed() >= Duration::from_millis(600));
@@ -271,7 +268,7 @@ fn each_timeout_closes_its_connections_and_is_never_early() {
 }
 
 #[test]
-fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
+fn ten_thousand_waiting_clients_cost_little_and_delay_no_other() {
     // Both processes need a descriptor for each, and a few more.
     let limits = getrlimit(Resource::Nofile);
     let most = limits.maximum.unwrap_or(20_000);
@@ -282,28 +279,28 @@ fn ten_thousand_who_wait_cost_little_and_delay_nobody() {
     let server = Process::start(&["--log", "off"]);
     let mut busy = server.connect();
     busy.send(HELLO);
-    assert_eq!(status(&busy.answer()), 200);
+    assert_eq!(status(&busy.response()), 200);
     let before = resident(&server);
     let mut waiting: Vec<Peer> = (0..crowd).map(|_| server.connect()).collect();
-    // Some are silent, some have asked, and some have stopped in the middle.
+    // Some are silent, some have sent a request, and some half of one.
     for (at, peer) in waiting.iter_mut().enumerate() {
         match at % 3 {
             0 => {}
             1 => {
                 peer.send(HELLO);
-                assert_eq!(status(&peer.answer()), 200);
+                assert_eq!(status(&peer.response()), 200);
             }
             _ => peer.send(&HELLO[..20]),
         }
     }
     for _ in 0..1_000 {
         busy.send(HELLO);
-        assert_eq!(status(&busy.answer()), 200);
+        assert_eq!(status(&busy.response()), 200);
     }
     let each = (resident(&server) - before) / crowd;
     assert!(each < 512, "{each} bytes for each of {crowd}");
 
-    // All of them get their idle grace, and those in the middle go on.
+    // All of them get the idle grace, and clients within a request finish it.
     let start = Instant::now();
     server.signal(Signal::TERM);
     for (at, peer) in waiting.iter_mut().enumerate() {
@@ -323,35 +320,33 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     let server = Process::start(&["--log", "off"]);
     let mut witness = server.connect();
     witness.send(HELLO);
-    assert_eq!(status(&witness.answer()), 200);
+    assert_eq!(status(&witness.response()), 200);
     let before = open(&server);
     for _ in 0..500 {
         drop(server.connect());
     }
-    // A connection that came later is served later, so by then all of those are gone.
+    // A later connection is served later, so by then all others have closed.
     let mut last = server.connect();
     last.send(&HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(status(&last.rest()), 200);
     drop(last);
     witness.send(HELLO);
-    assert_eq!(status(&witness.answer()), 200);
+    assert_eq!(status(&witness.response()), 200);
     assert!(open(&server) <= before + 1, "{} descriptors, and {before} before", open(&server));
 }
 
 #[test]
-fn a_peer_that_goes_while_a_long_body_is_written_takes_nobody_along() {
+fn a_peer_that_resets_during_a_long_body_harms_no_other_client() {
     let server = Process::start(&["--body-size", "8388608", "--log", "warn"]);
     for _ in 0..20 {
         let mut peer = server.connect_with_little_room();
         peer.send(&HELLO.repeat(3));
         peer.finish();
-        assert!(!peer.has_nothing_for(PATIENCE), "it has begun");
-        let socket = socket2::SockRef::from(&peer.stream);
-        socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
-        drop(peer);
+        assert!(!peer.has_nothing_for(TIMEOUT), "it has begun");
+        peer.reset();
         let mut witness = server.connect();
         witness.send(READY);
-        assert_eq!(status(&witness.answer()), 404);
+        assert_eq!(status(&witness.response()), 404);
     }
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));

@@ -1,4 +1,4 @@
-//! What a process inherits, and what it leaves as it was.
+//! The state that a process inherits, and the state that it leaves as it was.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -41,7 +41,7 @@ fn an_interrupt_and_a_hangup_that_are_ignored_stay_so_and_sigterm_does_not() {
     server.wait_for_log("Signal 'user defined signal 1' is ignored");
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(field(&peer.answer(), "Connection"), None, "no stop has begun");
+    assert_eq!(field(&peer.response(), "Connection"), None, "no stop has begun");
     drop(peer);
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
@@ -52,7 +52,7 @@ fn an_interrupt_and_a_hangup_that_are_ignored_stay_so_and_sigterm_does_not() {
 
 #[test]
 fn children_that_end_leave_no_zombies() {
-    // A shell that becomes the server leaves it its children, as an entry point does.
+    // A shell that becomes the server passes its children on, as an entry point does.
     let script = "sleep 0.1 & exec \"$0\" \"$@\"";
     let server = start_by("sh", &["-c", script]);
     let pid = server.pid();

@@ -32,7 +32,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // It may have ended; there is nobody to tell about an error.
+        // wrk may have ended, so an error is of no interest.
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
@@ -106,7 +106,7 @@ fn the_page_moves_in_light_and_in_dark_on_any_screen() {
 
 #[test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
+fn a_dot_opens_its_trace_by_mouse_and_by_keyboard() {
     let (server, browser) = shown("trace", &["--log", "warn"]);
     let _peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     browser.wait_for("count", |text| count(text) >= 20);
@@ -122,7 +122,7 @@ fn a_dot_tells_its_story_by_mouse_and_by_keyboard() {
     browser.picture("trace");
     browser.press("Escape", 27);
     assert_eq!(browser.run(is_open), "false");
-    // The way of those who use no mouse.
+    // The same without a mouse.
     browser.run("document.getElementById('dots').focus()");
     browser.press("ArrowRight", 39);
     browser.wait_for("pointed", |text| text.starts_with("slot 1: "));
@@ -143,7 +143,7 @@ fn the_page_tells_of_the_stop_and_of_the_end() {
     assert_eq!(browser.text("note"), "this will end");
 
     let (server, browser) = shown("stop", &["--log", "warn"]);
-    // Somebody who does not finish, so that the drain takes its time.
+    // A client with half a request, so that the drain takes its time.
     let mut halfway = server.connect();
     halfway.send(&HELLO[..9]);
     browser.wait_for("count", |text| count(text) > 0);
@@ -158,7 +158,7 @@ fn the_page_tells_of_the_stop_and_of_the_end() {
     browser.picture("exited");
     let diag = server.diag.to_string();
     assert_eq!(server.wait().status.code(), Some(0));
-    // It goes on by itself when there is another one.
+    // The page goes on by itself with the next server.
     let ports = ["--listen", "127.0.0.1:0", "--diag", &diag, "--log", "warn"];
     let _next = Process::spawn(onepoll().args(ports));
     browser.wait_for("state", |state| state == "serving");
@@ -166,12 +166,12 @@ fn the_page_tells_of_the_stop_and_of_the_end() {
 
 #[test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-fn whoever_prefers_stillness_has_it() {
+fn the_page_keeps_still_for_reduced_motion() {
     let (_server, browser) = shown("still", &["--log", "warn"]);
     browser.wait_for("busy", |busy| busy.starts_with("busy"));
     for (motion, is_drawn) in [("reduce", false), ("no-preference", true)] {
         browser.look(DESKTOP, "light", motion);
-        // With nothing new, what is drawn is motion. So the answers are stopped first.
+        // Without new samples, only motion is drawn. So the page's requests are stopped first.
         browser.run("(ask = async () => {}, 0)");
         browser.run("(drawn = 0, drawRunner = () => { drawn++; }, 0)");
         let frames = "new Promise(resolve => setTimeout(() => resolve(drawn), 500))";
@@ -196,7 +196,7 @@ fn it_asks_at_most_twice_a_second() {
     let asked = "performance.getEntriesByType('resource').length";
     browser.run("document.getElementById('dots').focus()");
     browser.wait_until(asked, |asked| {
-        // To want a story again and again does not make it ask more often.
+        // A reader who opens traces repeatedly does not make the page ask more often.
         browser.press("Enter", 13);
         count(asked) >= 9
     });

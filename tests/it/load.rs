@@ -1,4 +1,4 @@
-//! Clients that go on asking while the server stops: whoever is let in is answered.
+//! Clients that keep sending requests while the server stops. Every accepted connection is served.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -7,10 +7,10 @@ use std::thread::Scope;
 
 use crate::harness::*;
 
-/// What has become of the requests of all clients.
+/// The fate of the requests of all clients.
 #[derive(Default)]
 pub(crate) struct Fate {
-    answered: AtomicUsize,
+    served: AtomicUsize,
     lost: AtomicUsize,
 }
 
@@ -23,25 +23,25 @@ impl Fate {
         self.lost.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn answered(&self) -> usize {
-        self.answered.load(Ordering::SeqCst)
+    pub(crate) fn served(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests have been answered.
-    pub(crate) fn wait_for(&self, answered: usize) {
-        let is_enough = || (self.answered() >= answered).then_some(());
-        wait_for("enough answers", is_enough);
+    /// Waits until so many requests have been served.
+    pub(crate) fn wait_for(&self, served: usize) {
+        let is_enough = || (self.served() >= served).then_some(());
+        wait_for("enough responses", is_enough);
     }
 
-    /// Asks once; says whether the connection goes on.
+    /// Sends one request; returns whether the connection goes on.
     fn ask(&self, peer: &mut Peer, request: &str) -> bool {
-        // A connection that was closed can swallow the request or refuse it: both are losses.
-        let answer = peer.try_send(request).and_then(|()| peer.try_answer(false));
-        match answer {
-            Ok(answer) => {
-                assert_eq!(status(&answer), 200);
-                self.answered.fetch_add(1, Ordering::SeqCst);
-                field(&answer, "Connection") != Some("close")
+        // A closed connection can swallow the request or refuse it. Both are losses.
+        let response = peer.try_send(request).and_then(|()| peer.try_response(false));
+        match response {
+            Ok(response) => {
+                assert_eq!(status(&response), 200);
+                self.served.fetch_add(1, Ordering::SeqCst);
+                field(&response, "Connection") != Some("close")
             }
             Err(_) => {
                 self.lose();
@@ -51,12 +51,12 @@ impl Fate {
     }
 }
 
-/// Asks on one connection until that is closed.
+/// Sends requests on one connection until that is closed.
 pub(crate) fn keep_asking(fate: &Fate, mut peer: Peer) {
     while fate.ask(&mut peer, HELLO) {}
 }
 
-/// Asks so many times, on a connection that is made anew when the last one has been closed.
+/// Sends so many requests, and connects again whenever the connection has been closed.
 pub(crate) fn keep_asking_anew(fate: &Fate, address: SocketAddr, times: usize) {
     let mut peer = Peer::connect(address);
     for _ in 0..times {
@@ -66,7 +66,7 @@ pub(crate) fn keep_asking_anew(fate: &Fate, address: SocketAddr, times: usize) {
     }
 }
 
-/// Asks on a connection each until nobody listens any more.
+/// Sends each request on a connection of its own, until the port is closed.
 pub(crate) fn keep_connecting(fate: &Fate, address: SocketAddr) {
     loop {
         match Peer::try_connect(address) {
@@ -74,7 +74,7 @@ pub(crate) fn keep_connecting(fate: &Fate, address: SocketAddr) {
                 fate.ask(&mut peer, HELLO);
             }
             Err(ErrorKind::ConnectionRefused) => return,
-            // Let in, and reset before the call was over.
+            // Accepted, and reset before connect(2) returned.
             Err(ErrorKind::ConnectionReset) => fate.lose(),
             Err(kind) => panic!("{kind}"),
         }
@@ -110,7 +110,7 @@ fn a_stop_under_load_loses_nothing_ten_times_over() {
             fate.wait_for(3_000);
             server.signal(Signal::TERM);
             // A client that is shut out tries again after a second, and is refused then. The next
-            // round does not wait for them.
+            // round does not wait for such clients.
             server
         });
         for server in servers {

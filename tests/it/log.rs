@@ -1,4 +1,4 @@
-//! Whatever becomes of standard output and standard error, the service goes on.
+//! The server goes on, whatever happens to standard output and standard error.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, pipe};
@@ -17,23 +17,23 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::*;
 
-/// What a line says of others, behind their number.
+/// What a line says of the lines that were dropped, after their number.
 const DROPPED: &str = " log lines were dropped: standard error was not read";
 
 const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
 
-/// Asks both services so many times, and expects an answer each time.
+/// Sends so many requests to both services, and expects a response to each.
 fn ask([main, diag]: [SocketAddr; 2], times: usize) {
     let (mut main, mut diag) = (Peer::connect(main), Peer::connect(diag));
     for _ in 0..times {
         for (peer, request) in [(&mut main, HELLO), (&mut diag, READY)] {
             peer.send(request);
-            assert_eq!(status(&peer.answer()), 200);
+            assert_eq!(status(&peer.response()), 200);
         }
     }
 }
 
-/// Ends a server whose log cannot be read; says how long that took.
+/// Stops a server whose log the harness does not read; returns how long that took.
 fn stop(server: Process) -> Duration {
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0), "{:?}", exited.status);
@@ -58,12 +58,12 @@ fn a_reader_that_goes_away_under_load_is_not_missed() {
 }
 
 #[test]
-fn nobody_has_to_read_the_log() {
+fn the_log_needs_no_reader() {
     let (reader, writer) = pipe().expect("a pipe");
     let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
     ask(server.addresses(), 2_000);
     assert!(!has_room(&reader), "the pipe is full by now");
-    // A reader that takes nothing is waited for once, and not as often as one that does.
+    // The exit waits once for a reader that takes nothing, and more often for one that does.
     let took = stop(server);
     let most = LOG_EXIT_TIMEOUT * u32::try_from(LOG_EXIT_WRITES_MAX).expect("a few");
     assert!(took < most, "{took:?}");
@@ -73,8 +73,8 @@ fn nobody_has_to_read_the_log() {
 /// Whether a pipe is not full, as it appears from its reading end.
 fn has_room(reader: &PipeReader) -> bool {
     let size = rustix::pipe::fcntl_getpipe_size(reader).expect("a pipe");
-    let held = rustix::io::ioctl_fionread(reader).expect("a pipe");
-    held + 4096 < size as u64
+    let unread = rustix::io::ioctl_fionread(reader).expect("a pipe");
+    unread + 4096 < size as u64
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn what_was_dropped_is_told_once_the_pipe_flows_again() {
     let (reader, writer) = pipe().expect("a pipe");
     let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
     ask(server.addresses(), 2_000);
-    // Now that it is read, the rest comes by itself: nobody has to ask anything more.
+    // Once the pipe is read, the rest comes by itself, without another request.
     let log = lines(reader);
     let mut told: Vec<String> = Vec::new();
     while !told.last().is_some_and(|line| line.contains(DROPPED)) {
-        told.push(log.recv_timeout(PATIENCE).expect("the count is told"));
+        told.push(log.recv_timeout(TIMEOUT).expect("the count is told"));
     }
     ask(server.addresses(), 100);
     stop(server);
@@ -134,7 +134,7 @@ fn several_processes_may_log_to_one_pipe() {
             }
         });
     };
-    // Nobody reads at first, so that they contend for the last places.
+    // The pipe has no reader at first, so that the processes compete for the last bytes.
     ask_all();
     let log = lines(reader);
     ask_all();
@@ -150,14 +150,14 @@ fn several_processes_may_log_to_one_pipe() {
 }
 
 #[test]
-fn a_slow_reader_gets_the_last_words() {
+fn a_slow_reader_gets_the_last_lines() {
     let gets_them = |_| {
         let (mut reader, writer) = pipe().expect("a pipe");
         let server = Process::spawn(onepoll().args(PORTS).stderr(writer));
         ask(server.addresses(), 1_000);
         server.signal(Signal::TERM);
-        // It takes a page of the pipe now and then, for as long as the server waits for that. On a
-        // busy machine it may be too late.
+        // The reader takes a page of the pipe now and then, within the time that the server waits.
+        // On a busy machine it may miss that time.
         let (mut log, mut page) = (Vec::new(), [0; PIPE_WRITE]);
         let (mut last, mut in_time) = (Instant::now(), true);
         while !server.exits_within(Duration::from_millis(30)) {
@@ -177,7 +177,7 @@ fn a_slow_reader_gets_the_last_words() {
 }
 
 #[test]
-fn a_terminal_that_nobody_looks_at_holds_nobody_up() {
+fn a_terminal_without_a_reader_does_not_delay_the_server() {
     let (_terminal, shell) = terminal();
     let server = Process::spawn(onepoll().args(PORTS).stderr(shell));
     ask(server.addresses(), 3_000);
@@ -208,11 +208,11 @@ fn closed_outputs_are_no_reason_not_to_serve() {
     }
 }
 
-/// The lines that a server has dropped, as it says.
+/// The number of dropped lines, from `/metrics`.
 fn dropped(server: &Process) -> String {
     let mut peer = Peer::connect(server.diag);
     peer.send(&READY.replace("/ready", "/metrics"));
-    let page = peer.answer();
+    let page = peer.response();
     let mut lines = page.lines();
     let count = lines.find_map(|line| line.strip_prefix("onepoll_log_lines_dropped_total "));
     count.expect("it is there from the start").to_owned()
@@ -264,7 +264,7 @@ fn a_limit_on_files_that_is_lowered_later_does_not_end_the_server() {
             let mut peer = server.connect();
             peer.send(&HELLO.repeat(500));
             for _ in 0..500 {
-                assert_eq!(status(&peer.answer()), 200, "under {bytes} bytes");
+                assert_eq!(status(&peer.response()), 200, "under {bytes} bytes");
             }
         }
         stop(server);
@@ -352,7 +352,7 @@ fn the_mode_of_a_shared_descriptor_is_left_alone() {
         assert!(!mode.contains(OFlags::NONBLOCK));
         stop(server);
     }
-    // What was said has come through.
+    // The log has come through.
     let mut text = [0; 4096];
     let len = rustix::io::read(&terminal, &mut text).expect("a log");
     let text = String::from_utf8_lossy(&text[..len]);

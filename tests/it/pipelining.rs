@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::harness::*;
 
 #[test]
-fn answers_come_in_the_order_of_the_requests() {
+fn responses_come_in_the_order_of_the_requests() {
     let server = Process::start(&["--log", "off"]);
     for depth in [1, 2, 16, 1000] {
         // Every third request is for a page that is not there.
@@ -13,8 +13,8 @@ fn answers_come_in_the_order_of_the_requests() {
         let request = |code: &u16| if *code == 200 { HELLO } else { READY };
         let mut peer = server.connect();
         peer.send(&expected.iter().map(request).collect::<String>());
-        let answered: Vec<u16> = (0..depth).map(|_| status(&peer.answer())).collect();
-        assert_eq!(answered, expected, "depth {depth}");
+        let found: Vec<u16> = (0..depth).map(|_| status(&peer.response())).collect();
+        assert_eq!(found, expected, "depth {depth}");
     }
 }
 
@@ -31,19 +31,19 @@ fn what_follows_a_close_is_dropped() {
 fn a_client_that_does_not_read_waits_alone() {
     let server = Process::start(&["--log", "off"]);
     let mut peer = server.connect_with_little_room();
-    let sent = peer.send_until_held_back();
+    let sent = peer.send_until_blocked();
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     let resident = resident(&server);
     assert!(resident < 16 << 20, "{resident} bytes are resident");
 
-    // Once it reads, it gets every answer.
+    // Once the client reads, it gets every response.
     let requests = sent.div_ceil(HELLO.len());
-    let mut tail = peer.stream.try_clone().expect("a socket");
+    let mut stream = peer.stream.try_clone().expect("a socket");
     let writer = std::thread::spawn(move || {
-        tail.write_all(&HELLO.as_bytes()[(sent - 1) % HELLO.len() + 1..])?;
-        tail.shutdown(std::net::Shutdown::Write)
+        stream.write_all(&HELLO.as_bytes()[(sent - 1) % HELLO.len() + 1..])?;
+        stream.shutdown(std::net::Shutdown::Write)
     });
     peer.make_room();
     assert_eq!(peer.rest().matches("Hello world.").count(), requests);

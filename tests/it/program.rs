@@ -80,26 +80,26 @@ fn the_environment_stands_in_for_flags() {
     let server = Process::spawn(onepoll().envs(variables));
     let mut peer = server.connect();
     peer.send(&HELLO[..9]);
-    // Served behind the other one, which has therefore been read.
+    // It is served after the other one, so the server has read that.
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     let (exited, took) = server.stop(Signal::TERM);
-    assert_eq!(exited.status.code(), Some(3), "0s cuts at once");
+    assert_eq!(exited.status.code(), Some(3), "0s aborts at once");
     assert!(took < DRAIN, "{took:?}");
-    let [line, story @ ..] = &exited.log[..] else {
+    let [line, trace @ ..] = &exited.log[..] else {
         panic!("a warning, and nothing else: {:#?}", exited.log);
     };
     assert!(line.contains("Connection 1 from 127.0.0.1:") && line.contains(" ms in head"));
-    // Then what happened to it: accepted, half a head, cut.
+    // Then its trace: accepted, half a head, aborted.
     let ends = [
         "what happened",
         "accepted",
         "the beginning of a head has come",
         "aborted at the drain's deadline",
     ];
-    assert_eq!(story.len(), ends.len(), "{story:#?}");
-    for (line, end) in story.iter().zip(ends) {
+    assert_eq!(trace.len(), ends.len(), "{trace:#?}");
+    for (line, end) in trace.iter().zip(ends) {
         assert!(line.ends_with(end), "{line}");
     }
 }
@@ -169,7 +169,7 @@ fn a_quiet_log_is_silent() {
     let mut server = Process::start(&["--log", "off"]);
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     server.signal(Signal::TERM);
     assert_eq!(server.rest_of_stdout(), [""; 0]);
     assert_eq!(server.wait().log, [""; 0]);
@@ -184,7 +184,7 @@ fn a_talkative_log_tells_of_connections_and_phases() {
     server.wait_for_log("Connection 1 from idle to head");
     peer.send(&HELLO[9..]);
     server.wait_for_log("Connection 1 from head to idle");
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     drop(peer);
     server.wait_for_log("Connection 1 closed: the peer closes it");
     server.wait_for_log(&format!("[main] Connection 1 accepted from {address}"));
@@ -241,12 +241,12 @@ fn the_log_at_debug_tells_of_batches_and_of_bodies_that_come_later() {
     let mut peer = server.connect();
     peer.send(&HELLO.repeat(3));
     for _ in 0..3 {
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let post = HELLO.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\n");
     peer.send(&post);
     peer.send("body");
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     server.wait_for_log("POST '/hello' 200, 129 bytes, ");
     let address = peer.stream.local_addr().expect("an address");
     let ours = format!("DEBUG [main] {address}, ");
@@ -315,7 +315,7 @@ fn closed_standard_descriptors_are_not_taken_for_sockets() {
     let server = Process::spawn_with_stdout(&mut command).found_by_its_sockets();
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     for descriptor in [0, 2] {
         let link = format!("/proc/{}/fd/{descriptor}", server.pid());
         let path = std::fs::read_link(link).expect("it is open");

@@ -93,8 +93,8 @@ fn the_container_file_has_instructions_that_fit_together() {
                 let (options, command) = rest.split_once(" CMD ").expect("a command");
                 let timeout = options.split(' ').find_map(|word| word.strip_prefix("--timeout="));
                 let probe = onepoll::limits::PROBE_TIMEOUT;
-                let patience = Duration::from_secs(seconds(timeout.expect("a timeout")));
-                assert!(patience > probe, "a probe may take {probe:?}");
+                let timeout = Duration::from_secs(seconds(timeout.expect("a timeout")));
+                assert!(timeout > probe, "a probe may take {probe:?}");
                 assert_eq!(strings(command), ["/onepoll", "--probe"]);
             }
             "ENTRYPOINT" | "CMD" => arguments.extend(strings(rest)),

@@ -1,4 +1,4 @@
-//! What a user may set, and what comes of it.
+//! The settings, and their effects.
 
 use std::net::{Ipv6Addr, TcpListener};
 use std::process::Command;
@@ -18,11 +18,11 @@ fn main_serves_the_path_and_the_body_that_were_set() {
         let server = Process::start(options);
         let mut peer = server.connect();
         peer.send(&HELLO.replace("/hello", path));
-        let answer = peer.answer();
-        assert_eq!(status(&answer), 200, "{options:?}");
-        assert_eq!(answer.split_once("\r\n\r\n").map(|(_, body)| body), Some(body));
+        let response = peer.response();
+        assert_eq!(status(&response), 200, "{options:?}");
+        assert_eq!(response.split_once("\r\n\r\n").map(|(_, body)| body), Some(body));
         peer.send(&HELLO.replace("/hello", "/other"));
-        assert_eq!(status(&peer.answer()), 404, "{options:?}");
+        assert_eq!(status(&peer.response()), 404, "{options:?}");
     }
 }
 
@@ -33,7 +33,7 @@ fn the_log_is_set_by_a_variable_of_its_own_and_else_by_rust_log() {
         let server = Process::spawn(onepoll().args(ports).envs(variables.iter().copied()));
         let mut peer = server.connect();
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200, "{variables:?}");
+        assert_eq!(status(&peer.response()), 200, "{variables:?}");
         drop(peer);
         let (exited, _) = server.stop(Signal::TERM);
         assert_eq!(exited.status.code(), Some(0), "{variables:?}");
@@ -100,7 +100,7 @@ fn one_port_for_both_listeners_is_refused_by_both_names() {
                 peer = Peer::connect(address);
             }
             peer.send(request);
-            assert_eq!(status(&peer.answer()), 200, "these are apart");
+            assert_eq!(status(&peer.response()), 200, "these are apart");
         }
     }
 }
@@ -120,12 +120,12 @@ fn the_soft_limit_of_descriptors_is_raised() {
     let mut peers: Vec<Peer> = (0..200).map(|_| server.connect()).collect();
     for peer in &mut peers {
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200, "all of them are connected");
+        assert_eq!(status(&peer.response()), 200, "all of them are connected");
     }
 }
 
 #[test]
-fn diagnostics_answers_while_main_has_used_up_its_connections() {
+fn diagnostics_responds_while_main_has_used_up_its_connections() {
     for (soft, hard, options) in [
         (64, 64, &[][..]),
         (64, 64, &["--max-connections", "1000"]),
@@ -137,15 +137,15 @@ fn diagnostics_answers_while_main_has_used_up_its_connections() {
         let mut watching: Vec<Peer> = (0..8).map(|_| Peer::connect(server.diag)).collect();
         for peer in &mut watching {
             peer.send(READY);
-            assert_eq!(status(&peer.answer()), 200);
+            assert_eq!(status(&peer.response()), 200);
         }
         let url = format!("http://{}/ready", server.diag);
         let probe = onepoll().args(["--probe", &url]).output().expect("it can be run");
         assert_eq!(probe.status.code(), Some(0));
-        // In the place of each connection that goes, another one is let in.
+        // Each connection that closes makes room for another one.
         for mut peer in peers.drain(..) {
             peer.send(HELLO);
-            assert_eq!(status(&peer.answer()), 200);
+            assert_eq!(status(&peer.response()), 200);
         }
         drop(watching);
         let (exited, _) = server.stop(Signal::TERM);
@@ -172,7 +172,7 @@ fn descriptors_at_high_numbers_are_counted_too() {
     server.wait_for_log("Server pauses accepting: it has ");
     let mut peer = Peer::connect(server.diag);
     peer.send(READY);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
 }
 
 #[test]
@@ -183,12 +183,12 @@ fn a_full_service_does_not_spin_and_stops() {
         peer.send(HELLO);
     }
     for peer in &mut peers[..2] {
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let ticks = |server: &Process| {
         let mut peer = Peer::connect(server.diag);
         peer.send(&READY.replace("/ready", "/metrics"));
-        let page = peer.answer();
+        let page = peer.response();
         let line = page.lines().find_map(|line| line.strip_prefix("onepoll_ticks_total "));
         line.and_then(|count| count.parse::<u64>().ok()).expect("a count")
     };
@@ -196,7 +196,7 @@ fn a_full_service_does_not_spin_and_stops() {
     assert!(peers[2].has_nothing_for(std::time::Duration::from_millis(300)));
     let after = ticks(&server);
     assert!(after - before < 100, "{} ticks for nothing", after - before);
-    // In a stop, the connections that wait are let in as others go.
+    // In a stop, waiting connections are accepted as others close.
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
     for peer in &mut peers[2..] {

@@ -1,4 +1,4 @@
-//! What a signal does to those who are connected.
+//! What a signal does to the connections.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -13,8 +13,8 @@ use onepoll::limits::SIGNAL_REPEAT;
 
 use crate::harness::*;
 
-/// Far above what a stop takes that waits for no client, and far below the minutes for which these
-/// tests let one wait.
+/// Far above the time of a stop that waits for no client, and far below the minutes for which a
+/// stop in these tests may wait for one.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -23,7 +23,7 @@ fn idle_and_silent_connections_are_closed_at_the_idle_grace() {
         let server = Process::start(&[]);
         let mut idle = server.connect();
         idle.send(HELLO);
-        assert_eq!(status(&idle.answer()), 200);
+        assert_eq!(status(&idle.response()), 200);
         let mut silent = server.connect();
         let mut silent_too = Peer::connect(server.diag);
         let (exited, took) = server.stop(signal);
@@ -37,7 +37,7 @@ fn idle_and_silent_connections_are_closed_at_the_idle_grace() {
 }
 
 #[test]
-fn with_nobody_connected_a_stop_takes_no_time() {
+fn without_connections_a_stop_takes_no_time() {
     let server = Process::start(&["--idle-grace", "1m", "--drain", "2m"]);
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
@@ -45,19 +45,19 @@ fn with_nobody_connected_a_stop_takes_no_time() {
 }
 
 #[test]
-fn at_the_idle_grace_idle_connections_may_still_ask() {
+fn during_the_idle_grace_idle_connections_are_still_served() {
     let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
     for peer in &mut peers[1..] {
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
     for peer in &mut peers {
         peer.send(HELLO);
-        let answer = peer.rest();
-        assert_eq!(field(&answer, "Connection"), Some("close"), "{answer:?}");
+        let response = peer.rest();
+        assert_eq!(field(&response, "Connection"), Some("close"), "{response:?}");
     }
     drop(peers);
     let exited = server.wait();
@@ -75,18 +75,18 @@ fn a_request_that_has_begun_may_be_finished() {
     for (peer, cut) in peers.iter_mut().zip(cuts) {
         peer.send(&request[..cut]);
     }
-    // Served behind the others, which have therefore been read.
+    // It is served after the others, so the server has read them.
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    assert_eq!(other.rest(), "", "the idle one is closed at the end of the idle grace");
+    assert_eq!(other.rest(), "", "the idle connection is closed at the end of the idle grace");
     for (peer, cut) in peers.iter_mut().zip(cuts) {
         peer.send(&request[cut..]);
-        let answer = peer.rest();
-        assert_eq!(status(&answer), 200);
-        assert_eq!(field(&answer, "Connection"), Some("close"), "{answer:?}");
+        let response = peer.rest();
+        assert_eq!(status(&response), 200);
+        assert_eq!(field(&response, "Connection"), Some("close"), "{response:?}");
     }
     drop(peers);
     let exited = server.wait();
@@ -95,7 +95,7 @@ fn a_request_that_has_begun_may_be_finished() {
 }
 
 #[test]
-fn at_the_deadline_what_is_unfinished_is_cut() {
+fn at_the_deadline_unfinished_requests_are_aborted() {
     let server = Process::start(&["--drain", "500ms"]);
     let mut half = server.connect();
     half.send(&HELLO[..9]);
@@ -103,10 +103,10 @@ fn at_the_deadline_what_is_unfinished_is_cut() {
     diag_half.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     let mut diag_other = Peer::connect(server.diag);
     diag_other.send(READY);
-    assert_eq!(status(&diag_other.answer()), 200);
+    assert_eq!(status(&diag_other.response()), 200);
     let (exited, took) = server.stop(Signal::INT);
     assert_eq!(exited.summary(), "responses 0, closed idle 2, aborted 2");
     assert_eq!(exited.status.code(), Some(3));
@@ -114,13 +114,13 @@ fn at_the_deadline_what_is_unfinished_is_cut() {
 }
 
 #[test]
-fn a_drain_of_no_time_cuts_at_once() {
+fn a_drain_of_no_time_aborts_at_once() {
     let server = Process::start(&["--drain", "0s", "--idle-grace", "5m"]);
     let mut half = server.connect();
     half.send(&HELLO[..9]);
     let mut idle = server.connect();
     idle.send(HELLO);
-    assert_eq!(status(&idle.answer()), 200);
+    assert_eq!(status(&idle.response()), 200);
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.summary(), "responses 0, closed idle 1, aborted 1");
     assert_eq!(exited.status.code(), Some(3));
@@ -132,15 +132,15 @@ fn with_half_a_request(options: &[&str]) -> (Process, Peer) {
     let server = Process::start(&[&["--drain", "1m"], options].concat());
     let mut half = server.connect();
     half.send(&HELLO[..9]);
-    // Served behind the other one, which has therefore been read.
+    // It is served after the other one, so the server has read that.
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     (server, half)
 }
 
 #[test]
-fn an_interrupt_that_follows_another_signal_leaves_at_once() {
+fn an_interrupt_that_follows_another_signal_ends_the_process_at_once() {
     for first in [Signal::INT, Signal::TERM, Signal::HUP] {
         for options in [&[][..], &["--lame-duck", "1m"]] {
             let (mut server, _half) = with_half_a_request(options);
@@ -159,7 +159,7 @@ fn an_interrupt_that_follows_another_signal_leaves_at_once() {
 }
 
 #[test]
-fn signals_that_machines_repeat_are_no_news() {
+fn signals_that_machines_repeat_are_ignored() {
     for (first, second) in
         [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::HUP)]
     {
@@ -176,7 +176,7 @@ fn signals_that_machines_repeat_are_no_news() {
         drop(half);
         assert_eq!(server.wait().status.code(), Some(0));
     }
-    // Both at once, as from a terminal and from a wrapper that passes on what it has got.
+    // Both signals at once, as from a terminal and from a wrapper that forwards its own.
     let (server, mut half) = with_half_a_request(&[]);
     server.pause();
     server.signal(Signal::TERM);
@@ -189,7 +189,7 @@ fn signals_that_machines_repeat_are_no_news() {
 }
 
 #[test]
-fn a_hangup_drains_and_the_users_signals_mean_nothing() {
+fn a_hangup_drains_and_user_signals_are_ignored() {
     let (mut server, mut half) = with_half_a_request(&["--lame-duck", "50ms"]);
     for (signal, name) in [(Signal::USR1, "1"), (Signal::USR2, "2")] {
         server.signal(signal);
@@ -208,9 +208,9 @@ fn the_queue_is_served_before_the_listeners_close() {
     let mut server = Process::start(&[]);
     let mut peers = server.terminate_with_a_queue();
     for peer in &mut peers {
-        let answer = peer.rest();
-        assert_eq!(status(&answer), 200);
-        assert_eq!(field(&answer, "Connection"), Some("close"));
+        let response = peer.rest();
+        assert_eq!(status(&response), 200);
+        assert_eq!(field(&response, "Connection"), Some("close"));
     }
     drop(peers);
     server.wait_for_log("Signal 'terminated' received");
@@ -220,26 +220,25 @@ fn the_queue_is_served_before_the_listeners_close() {
 }
 
 #[test]
-fn without_any_time_those_in_the_queue_count_as_cut() {
+fn without_any_time_clients_in_the_queue_count_as_aborted() {
     let server = Process::start(&["--drain", "0s"]);
     let mut peers = server.terminate_with_a_queue();
-    let answers = peers.iter_mut().map(|peer| peer.try_answer(false));
-    let answered = answers.filter(Result::is_ok).count();
+    let responses = peers.iter_mut().map(|peer| peer.try_response(false));
+    let served = responses.filter(Result::is_ok).count();
     let exited = server.wait();
-    assert!(answered < peers.len(), "a tick accepts no more than a few");
-    let summary =
-        format!("responses {answered}, closed idle 0, aborted {}", peers.len() - answered);
+    assert!(served < peers.len(), "a tick accepts no more than a few");
+    let summary = format!("responses {served}, closed idle 0, aborted {}", peers.len() - served);
     assert_eq!(exited.summary(), summary);
     assert_eq!(exited.status.code(), Some(3));
 }
 
 #[test]
-fn after_the_stop_nobody_listens() {
+fn after_the_stop_the_port_is_closed() {
     let server = Process::start(&[]);
     let address = server.main;
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
-    let refused = TcpStream::connect_timeout(&address, PATIENCE).expect_err("nobody listens");
+    let refused = TcpStream::connect_timeout(&address, TIMEOUT).expect_err("the port is closed");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
@@ -248,7 +247,7 @@ fn a_restart_need_not_wait_for_old_connections() {
     let server = Process::start(&[]);
     let address = server.main.to_string();
     let mut peer = server.connect();
-    // Closed by the server first, the connection stays in TIME_WAIT for a minute.
+    // The server closes the connection first, which stays in TIME_WAIT for a minute.
     peer.send(&HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(status(&peer.rest()), 200);
     drop(peer);
@@ -260,66 +259,66 @@ fn a_restart_need_not_wait_for_old_connections() {
 }
 
 #[test]
-fn a_batch_that_was_sent_before_the_signal_is_answered_whole() {
+fn a_batch_that_was_sent_before_the_signal_is_served_whole() {
     let server = Process::start(&["--log", "off"]);
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     server.pause();
     peer.send(&HELLO.repeat(1000));
     server.signal(Signal::TERM);
     server.resume();
-    let answers = peer.rest();
-    assert_eq!(answers.matches("Hello world.").count(), 1000);
-    assert_eq!(answers.matches("Connection: close").count(), 1);
-    assert!(answers.rfind("Connection: close") > answers.rfind("Date: "));
+    let responses = peer.rest();
+    assert_eq!(responses.matches("Hello world.").count(), 1000);
+    assert_eq!(responses.matches("Connection: close").count(), 1);
+    assert!(responses.rfind("Connection: close") > responses.rfind("Date: "));
     drop(peer);
     assert_eq!(server.wait().status.code(), Some(0));
 }
 
 #[test]
-fn clients_that_ask_again_and_again_lose_nothing() {
+fn clients_that_send_request_after_request_lose_nothing() {
     let server = Process::start(&["--log", "warn", "--idle-grace", "5m"]);
     let (address, stopping) = (server.main, AtomicBool::new(false));
     let exited = thread::scope(|scope| {
         let clients: Vec<_> =
-            (0..16).map(|_| scope.spawn(|| ask_until_told(address, &stopping))).collect();
-        // Let every client be in the middle of its conversation.
+            (0..16).map(|_| scope.spawn(|| ask_until_close(address, &stopping))).collect();
+        // Every client has time to send some requests.
         let mut witness = server.connect();
         for _ in 0..500 {
             witness.send(HELLO);
-            assert_eq!(status(&witness.answer()), 200);
+            assert_eq!(status(&witness.response()), 200);
         }
         drop(witness);
         stopping.store(true, Ordering::SeqCst);
         server.signal(Signal::TERM);
         clients.into_iter().map(|client| client.join().expect("no panic")).collect::<Vec<_>>()
     });
-    assert_eq!(exited, [true; 16], "each was told that the connection ends");
+    assert_eq!(exited, [true; 16], "each client gets the close");
     assert_eq!(server.wait().status.code(), Some(0));
 }
 
-/// Asks on one connection until an answer announces the close.
-fn ask_until_told(address: SocketAddr, stopping: &AtomicBool) -> bool {
+/// Sends requests on one connection until a response announces the close.
+fn ask_until_close(address: SocketAddr, stopping: &AtomicBool) -> bool {
     let mut peer = Peer::connect(address);
     loop {
         peer.send(HELLO);
-        let answer = peer.answer();
-        assert_eq!(status(&answer), 200);
-        if field(&answer, "Connection") == Some("close") {
+        let response = peer.response();
+        assert_eq!(status(&response), 200);
+        if field(&response, "Connection") == Some("close") {
             return stopping.load(Ordering::SeqCst);
         }
     }
 }
 
 #[test]
-fn who_has_the_last_answer_and_stays_holds_nobody_up_for_long() {
+fn a_client_that_stays_after_its_last_response_does_not_delay_the_exit() {
     let mut server = Process::start(&[]);
     let mut peer = server.connect();
     peer.send(&HELLO[..9]);
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
     peer.send(&HELLO[9..]);
@@ -342,11 +341,11 @@ fn a_signal_during_the_start_is_not_lost() {
 }
 
 #[test]
-fn a_listener_that_fails_takes_the_other_along() {
+fn a_listener_that_fails_stops_the_other_too() {
     let mut server = Process::start(&[]);
     let mut idle = server.connect();
     idle.send(HELLO);
-    assert_eq!(status(&idle.answer()), 200);
+    assert_eq!(status(&idle.response()), 200);
     let (main, diag) = (server.main, server.diag);
     let sockets = server.listening_sockets();
     let (_, socket) = sockets.iter().find(|(bound, _)| *bound == diag).expect("it listens");
@@ -359,14 +358,14 @@ fn a_listener_that_fails_takes_the_other_along() {
 }
 
 #[test]
-fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
+fn a_lame_duck_serves_all_clients_and_announces_the_stop() {
     let mut server = Process::start(&["--lame-duck", "10m"]);
     let mut early = server.connect();
     let mut watching = Peer::connect(server.diag);
     for (peer, request) in [(&mut early, HELLO), (&mut watching, READY)] {
         peer.send(request);
-        let answer = peer.answer();
-        assert_eq!((status(&answer), field(&answer, "Connection")), (200, None));
+        let response = peer.response();
+        assert_eq!((status(&response), field(&response, "Connection")), (200, None));
     }
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
@@ -374,29 +373,29 @@ fn a_lame_duck_serves_everybody_and_says_that_it_will_end() {
     let (mut late, mut newly_watching) = (server.connect(), Peer::connect(server.diag));
     for peer in [&mut early, &mut late] {
         peer.send(&HELLO.repeat(3));
-        let answers = peer.rest();
-        assert_eq!(answers.matches("Hello world.").count(), 3);
-        assert_eq!(answers.matches("Connection: close").count(), 1, "the last one says so");
+        let responses = peer.rest();
+        assert_eq!(responses.matches("Hello world.").count(), 3);
+        assert_eq!(responses.matches("Connection: close").count(), 1, "the last one says so");
     }
     for _ in 0..2 {
         for peer in [&mut watching, &mut newly_watching] {
             peer.send(READY);
-            let answer = peer.answer();
-            assert_eq!(status(&answer), 503);
-            assert!(answer.ends_with("\r\n\r\ndraining"), "{answer:?}");
-            assert_eq!(field(&answer, "Connection"), None, "who watches may go on");
+            let response = peer.response();
+            assert_eq!(status(&response), 503);
+            assert!(response.ends_with("\r\n\r\ndraining"), "{response:?}");
+            assert_eq!(field(&response, "Connection"), None, "a client of diagnostics may go on");
         }
     }
 }
 
 #[test]
-fn behind_a_lame_duck_comes_the_idle_grace() {
+fn after_a_lame_duck_comes_the_idle_grace() {
     let server = Process::start(&["--lame-duck", "300ms"]);
     let mut idle = server.connect();
     let mut watching = Peer::connect(server.diag);
     for (peer, request) in [(&mut idle, HELLO), (&mut watching, READY)] {
         peer.send(request);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let start = Instant::now();
     server.signal(Signal::TERM);
@@ -411,7 +410,7 @@ fn behind_a_lame_duck_comes_the_idle_grace() {
 }
 
 #[test]
-fn an_interrupt_is_for_those_who_do_not_want_to_wait() {
+fn an_interrupt_skips_the_lame_duck() {
     let server = Process::start(&["--lame-duck", "1m"]);
     let (exited, took) = server.stop(Signal::INT);
     assert_eq!(exited.status.code(), Some(0));
@@ -422,7 +421,7 @@ fn an_interrupt_is_for_those_who_do_not_want_to_wait() {
     server.wait_for_log("Signal 'terminated' received");
     thread::sleep(SIGNAL_REPEAT);
     let (exited, _) = server.stop(Signal::INT);
-    assert_eq!(exited.status.code(), Some(130), "the second one leaves at once");
+    assert_eq!(exited.status.code(), Some(130), "the second one ends the process at once");
 }
 
 #[test]
@@ -432,10 +431,10 @@ fn the_deadline_counts_from_the_beginning_of_the_drain() {
     half.send(&HELLO[..9]);
     let mut other = server.connect();
     other.send(HELLO);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     let (exited, took) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3));
-    // The time that the summary gives is the drain's: the lame duck's comes on top of it.
+    // The time in the summary is that of the drain, without the lame duck.
     let drained = millis_after("Aborted after ", &exited.log);
     assert!(drained >= Duration::from_millis(400), "{drained:?}");
     let lame_duck = took - drained;
@@ -457,43 +456,43 @@ fn diagnostics_that_are_stuck_do_not_delay_the_main_listener() {
     stuck.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
     let mut watching = Peer::connect(server.diag);
     watching.send(READY);
-    assert_eq!(status(&watching.answer()), 200);
+    assert_eq!(status(&watching.response()), 200);
     let mut idle = server.connect();
     idle.send(HELLO);
-    assert_eq!(status(&idle.answer()), 200);
+    assert_eq!(status(&idle.response()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
     watching.send(READY);
-    let answer = watching.answer();
-    assert_eq!(status(&answer), 503, "as long as somebody can ask");
-    assert_eq!(field(&answer, "Connection"), None, "there is more to be seen");
+    let response = watching.response();
+    assert_eq!(status(&response), 503, "as long as a client can ask");
+    assert_eq!(field(&response, "Connection"), None, "there is more to be seen");
     assert_eq!(idle.rest(), "");
     drop(idle);
-    // Once it has gone, nobody is left on main.
-    let told = |answer: &str| field(answer, "Connection") == Some("close");
+    // With the idle connection gone, main is empty.
+    let announces_close = |response: &str| field(response, "Connection") == Some("close");
     loop {
         watching.send(READY);
-        let answer = watching.answer();
-        assert_eq!(status(&answer), 503);
-        if told(&answer) {
+        let response = watching.response();
+        assert_eq!(status(&response), 503);
+        if announces_close(&response) {
             break;
         }
     }
     assert_eq!(watching.rest(), "");
-    let refused = TcpStream::connect_timeout(&server.main, PATIENCE).expect_err("it is closed");
+    let refused = TcpStream::connect_timeout(&server.main, TIMEOUT).expect_err("it is closed");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let is_here = stuck.has_nothing_for(Duration::from_millis(1));
     assert!(is_here, "it is still connected to diagnostics");
 }
 
 #[test]
-fn a_connection_that_is_cut_is_named_with_its_phase_and_time() {
+fn an_aborted_connection_is_logged_with_its_phase_and_time() {
     let server = Process::start(&["--drain", "500ms"]);
     let mut stuck = Peer::connect(server.diag);
     stuck.send("POST /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
     let mut other = Peer::connect(server.diag);
     other.send(READY);
-    assert_eq!(status(&other.answer()), 200);
+    assert_eq!(status(&other.response()), 200);
     let peer = stuck.stream.local_addr().expect("an address");
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3));
@@ -505,28 +504,28 @@ fn a_connection_that_is_cut_is_named_with_its_phase_and_time() {
 }
 
 #[test]
-fn answers_that_nobody_reads_have_until_the_deadline() {
+fn responses_that_the_client_does_not_read_have_until_the_deadline() {
     let server = Process::start(&["--log", "warn", "--drain", "500ms"]);
     let mut peer = server.connect_with_little_room();
-    peer.send_until_held_back();
+    peer.send_until_blocked();
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(3));
-    let is_cut = |line: &String| line.contains(" ms in writing");
-    assert!(exited.log.iter().any(is_cut), "{:#?}", exited.log);
+    let is_aborted = |line: &String| line.contains(" ms in writing");
+    assert!(exited.log.iter().any(is_aborted), "{:#?}", exited.log);
 
     at_a_pace(|| {
         let server = Process::start(&["--log", "warn"]);
         let mut peer = server.connect_with_little_room();
-        let sent = peer.send_until_held_back();
+        let sent = peer.send_until_blocked();
         let start = Instant::now();
         server.signal(Signal::TERM);
         // The last of the requests may have come only in part.
         peer.finish();
         peer.make_room();
-        let answered = peer.rest().matches("Hello world.").count();
-        // Later than that, the close is announced although there is more.
+        let served = peer.rest().matches("Hello world.").count();
+        // After that time the close is announced although more requests come.
         let in_time = start.elapsed() < DEFERRED_TIME_MAX;
-        assert!(answered == sent / HELLO.len() || !in_time, "{answered}");
+        assert!(served == sent / HELLO.len() || !in_time, "{served}");
         let exited = server.wait();
         assert_eq!(exited.status.code(), Some(0));
         assert_eq!(exited.log, [""; 0]);
@@ -535,25 +534,25 @@ fn answers_that_nobody_reads_have_until_the_deadline() {
 }
 
 #[test]
-fn newcomers_are_shut_out_while_others_are_still_served() {
+fn new_clients_are_shut_out_while_others_are_still_served() {
     let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut idle = server.connect();
     idle.send(HELLO);
-    assert_eq!(status(&idle.answer()), 200);
+    assert_eq!(status(&idle.response()), 200);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    let newcomer = TcpStream::connect_timeout(&server.main, Duration::from_millis(300));
-    assert_eq!(newcomer.expect_err("nobody answers").kind(), ErrorKind::TimedOut);
+    let new_client = TcpStream::connect_timeout(&server.main, Duration::from_millis(300));
+    assert_eq!(new_client.expect_err("the SYN is ignored").kind(), ErrorKind::TimedOut);
     idle.send(HELLO);
     assert_eq!(field(&idle.rest(), "Connection"), Some("close"));
     let (main, _) = (server.main, drop(idle));
     assert_eq!(server.wait().status.code(), Some(0));
-    let refused = TcpStream::connect_timeout(&main, PATIENCE).expect_err("it is closed");
+    let refused = TcpStream::connect_timeout(&main, TIMEOUT).expect_err("it is closed");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
-/// The pace of a client in a stop. One that its machine holds up may be taken for silent, so that
-/// what becomes of its requests proves nothing.
+/// The pace of a client in a stop. On a busy machine the server may take a slow client for silent.
+/// The fate of such a client's requests proves nothing.
 struct Pace {
     last: Instant,
     is_kept: bool,
@@ -564,39 +563,41 @@ impl Pace {
         Pace { last: Instant::now(), is_kept: true }
     }
 
-    /// Takes note that it asks, or is answered.
+    /// Records that the client sends a request or gets a response.
     fn step(&mut self) {
         self.is_kept &= self.last.elapsed() < DEFERRED_TIMEOUT / 2;
         self.last = Instant::now();
     }
 }
 
-/// Has clients talk until they have kept their pace: at once, unless the machine is busy.
+/// Repeats a conversation until the clients keep their pace. The first one does, unless the machine
+/// is busy.
 fn at_a_pace(talk: impl Fn() -> bool) {
     assert!((0..20).any(|_| talk()), "this machine is too busy for it");
 }
 
-/// Keeps so many requests on their way, with a new one for each answer, until one that has
-/// come announces the close; says how many were asked and how many were answered, and whether that
-/// went at a pace. Each is sent in two parts, so that the server often reads one and a half.
+/// Keeps so many requests on their way, with a new one for each response, until a response
+/// announces the close. Returns the number of requests, the number of responses, and whether the
+/// client kept its pace. Each request is sent in two parts, so that the server often reads one and
+/// a half.
 fn ask_in_a_window(peer: &mut Peer, window: usize) -> (usize, usize, bool) {
     let mut pace = Pace::begin();
     peer.send(&HELLO.repeat(window));
-    let (mut asked, mut answered) = (window, 0);
-    while let Ok(answer) = peer.try_answer(false) {
-        answered += 1;
+    let (mut asked, mut served) = (window, 0);
+    while let Ok(response) = peer.try_response(false) {
+        served += 1;
         let close = "Connection: close";
-        let told = answer.contains(close) || peer.has_received(close);
-        let (first, second) = HELLO.split_at(answered % HELLO.len());
-        if !told && peer.try_send(first).and(peer.try_send(second)).is_ok() {
+        let is_closing = response.contains(close) || peer.has_received(close);
+        let (first, second) = HELLO.split_at(served % HELLO.len());
+        if !is_closing && peer.try_send(first).and(peer.try_send(second)).is_ok() {
             asked += 1;
             pace.step();
         }
     }
-    (asked, answered, pace.is_kept)
+    (asked, served, pace.is_kept)
 }
 
-/// Stops a server while clients with a window of requests ask; says whether all kept their pace.
+/// Stops a server while clients with a window of requests ask; returns whether all kept their pace.
 fn stop_with_a_window(options: &[&str], window: usize) -> bool {
     let server = Process::start(options);
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();
@@ -608,20 +609,20 @@ fn stop_with_a_window(options: &[&str], window: usize) -> bool {
             .collect();
         for _ in 0..200 {
             witness.send(HELLO);
-            assert_eq!(status(&witness.answer()), 200);
+            assert_eq!(status(&witness.response()), 200);
         }
         server.signal(Signal::TERM);
         clients.into_iter().fold(true, |all, client| {
-            let (asked, answered, is_kept) = client.join().expect("no panic");
+            let (asked, served, is_kept) = client.join().expect("no panic");
             assert!(
-                asked == answered || !is_kept,
-                "{answered} answers to {asked} requests, with a window of {window}"
+                asked == served || !is_kept,
+                "{served} responses to {asked} requests, with a window of {window}"
             );
             all && is_kept
         })
     });
     drop((peers, witness));
-    // A lame duck goes on without them, for minutes.
+    // A lame duck goes on without clients, for minutes.
     if !options.contains(&"--lame-duck") {
         assert_eq!(server.wait().status.code(), Some(0));
     }
@@ -638,17 +639,17 @@ fn clients_with_a_window_of_requests_lose_none() {
 }
 
 #[test]
-fn who_asks_by_halves_is_told_in_the_end() {
+fn a_client_that_sends_half_requests_gets_the_close_in_the_end() {
     at_a_pace(|| {
         let server = Process::start(&["--log", "warn"]);
         let mut peer = server.connect();
         peer.send(&[HELLO, HELLO, &HELLO[..9]].concat());
         for _ in 0..2 {
-            assert_eq!(status(&peer.answer()), 200);
+            assert_eq!(status(&peer.response()), 200);
         }
         let (start, mut pace) = (Instant::now(), Pace::begin());
         server.signal(Signal::TERM);
-        // There is always the beginning of another request.
+        // The input always ends with the beginning of another request.
         let mut asked = 0;
         while peer.has_nothing_for(Duration::from_millis(20)) {
             if peer.try_send(&[&HELLO[9..], &HELLO[..9]].concat()).is_ok() {
@@ -660,9 +661,9 @@ fn who_asks_by_halves_is_told_in_the_end() {
         if !pace.is_kept {
             return false;
         }
-        let answers = peer.rest();
-        assert_eq!(answers.matches("Connection: close").count(), 1);
-        assert!(asked > 1 && answers.matches("Hello world.").count() > 1);
+        let responses = peer.rest();
+        assert_eq!(responses.matches("Connection: close").count(), 1);
+        assert!(asked > 1 && responses.matches("Hello world.").count() > 1);
         assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         drop(peer);
         assert_eq!(server.wait().status.code(), Some(0));
@@ -670,17 +671,17 @@ fn who_asks_by_halves_is_told_in_the_end() {
     });
 }
 
-/// Stops a process while it withholds the answers to three requests, if it is quick enough.
-fn stopped_while_it_withholds(peer: &mut Peer, server: &Process) -> bool {
+/// Pauses a process while it defers the responses to three requests; returns whether that succeeds.
+fn paused_while_it_defers(peer: &mut Peer, server: &Process) -> bool {
     peer.send(&HELLO.repeat(2));
     for _ in 0..2 {
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let mut witness = server.connect();
     server.signal(Signal::TERM);
     loop {
         witness.send(HELLO);
-        if field(&witness.answer(), "Connection") == Some("close") {
+        if field(&witness.response(), "Connection") == Some("close") {
             break;
         }
     }
@@ -691,12 +692,12 @@ fn stopped_while_it_withholds(peer: &mut Peer, server: &Process) -> bool {
 }
 
 #[test]
-fn what_came_while_the_process_was_stopped_came_in_time() {
+fn requests_that_came_while_the_process_was_paused_are_in_time() {
     for _ in 0..9 {
         let server = Process::start(&["--log", "warn"]);
         let mut peer = server.connect();
-        if stopped_while_it_withholds(&mut peer, &server) {
-            // The time for which it withholds them ends while nobody looks.
+        if paused_while_it_defers(&mut peer, &server) {
+            // The time of the deferral ends while the process is paused.
             peer.send(&HELLO.repeat(3));
             assert!(peer.has_nothing_for(Duration::from_millis(1200)));
             server.resume();
@@ -706,43 +707,43 @@ fn what_came_while_the_process_was_stopped_came_in_time() {
             return;
         }
     }
-    panic!("this machine is too busy to stop a process in time");
+    panic!("this machine is too busy to pause a process in time");
 }
 
 #[test]
-fn without_any_time_a_batch_that_has_come_is_answered() {
+fn without_any_time_a_batch_that_has_come_is_served() {
     for depth in [2, 16, 400] {
         let server = Process::start(&["--drain", "0s", "--log", "warn"]);
         let mut peer = server.connect();
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
         server.pause();
         peer.send(&HELLO.repeat(depth));
         server.signal(Signal::TERM);
         server.resume();
-        let answers = peer.rest();
-        assert_eq!(answers.matches("Hello world.").count(), depth);
-        assert_eq!(answers.matches("Connection: close").count(), 1);
+        let responses = peer.rest();
+        assert_eq!(responses.matches("Hello world.").count(), depth);
+        assert_eq!(responses.matches("Connection: close").count(), 1);
         assert_eq!(server.wait().status.code(), Some(0));
     }
 }
 
 #[test]
-fn who_never_stops_asking_is_told_all_the_same() {
+fn a_client_that_never_stops_gets_the_close_too() {
     at_a_pace(|| {
         let server = Process::start(&["--log", "warn"]);
         let mut peer = server.connect();
         peer.send(&HELLO.repeat(2));
         for _ in 0..2 {
-            assert_eq!(status(&peer.answer()), 200);
+            assert_eq!(status(&peer.response()), 200);
         }
         let (start, mut pace) = (Instant::now(), Pace::begin());
         server.signal(Signal::TERM);
-        // It asks whether it is answered or not, and more often than a held answer waits.
-        let mut answers = 0;
+        // The client sends without waiting for responses, at intervals below the deferral timeout.
+        let mut responses = 0;
         while peer.has_nothing_for(Duration::from_millis(20)) || {
-            answers += 1;
-            field(&peer.answer(), "Connection") != Some("close")
+            responses += 1;
+            field(&peer.response(), "Connection") != Some("close")
         } {
             if peer.try_send(HELLO).is_err() {
                 break;
@@ -750,7 +751,7 @@ fn who_never_stops_asking_is_told_all_the_same() {
             pace.step();
         }
         pace.step();
-        assert!(answers > 1 || !pace.is_kept);
+        assert!(responses > 1 || !pace.is_kept);
         assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         drop(peer);
         assert_eq!(server.wait().status.code(), Some(0));

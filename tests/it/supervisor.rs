@@ -1,5 +1,5 @@
-//! Life under a supervisor: sockets that are inherited, ports that are shared, and somebody
-//! who wants to know how it goes.
+//! A server under a supervisor: inherited sockets, shared ports, messages about its readiness, and
+//! the probe.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -70,7 +70,7 @@ pub(crate) fn ask_both(server: &Process) {
     for (address, request) in [(server.main, HELLO), (server.diag, READY)] {
         let mut peer = Peer::connect(address);
         peer.send(request);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
 }
 
@@ -90,13 +90,13 @@ fn inherited_sockets_go_by_their_names_or_by_their_order() {
         let (exited, _) = server.stop(Signal::TERM);
         assert_eq!(exited.status.code(), Some(0), "{names:?}: {:#?}", exited.log);
     }
-    // They are not ours to shut down: the supervisor's go on listening.
+    // The sockets of the supervisor go on listening.
     for address in [at_a, at_b] {
         Peer::connect(address);
     }
 }
 
-/// Whether an open socket is one that calls wait on.
+/// Whether calls on this socket block.
 fn waits(socket: &OwnedFd) -> bool {
     !fcntl_getfl(socket).expect("a descriptor").contains(OFlags::NONBLOCK)
 }
@@ -106,7 +106,7 @@ fn an_inherited_socket_is_as_it_was_when_it_is_left() {
     let ((a, at_a), (b, at_b)) = (listening(), listening());
     let server = start(None, [&a, &b], at_a, at_b);
     assert!(!waits(&a) && !waits(&b), "no call may hold up the loop");
-    // Another process that holds it has left, and given back its own settings.
+    // Another process with this socket has exited and restored the mode.
     rustix::io::ioctl_fionbio(&a, false).expect("a socket");
     ask_both(&server);
     ask_both(&server);
@@ -192,7 +192,7 @@ fn sockets_that_were_never_passed_are_not_mistaken_for_our_own() {
 }
 
 #[test]
-fn sockets_for_somebody_else_are_left_alone() {
+fn sockets_for_another_process_are_left_alone() {
     let names = ("LISTEN_FDNAMES", "main:diag");
     for variables in [
         vec![("LISTEN_PID", "1"), ("LISTEN_FDS", "2"), names],
@@ -241,7 +241,7 @@ fn supervisors() -> [(UnixDatagram, String); 2] {
 #[test]
 fn a_supervisor_is_told_of_readiness_and_of_the_stop() {
     for ((supervisor, place), signal) in supervisors().iter().zip([Signal::TERM, Signal::INT]) {
-        supervisor.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        supervisor.set_read_timeout(Some(TIMEOUT)).expect("a socket option");
         let heard = || {
             let mut words = [0; 100];
             let len = supervisor.recv(&mut words).expect("it tells");
@@ -300,7 +300,7 @@ fn several_processes_may_share_their_ports() {
     let second = Process::spawn(onepoll().args(ports).env("ONEPOLL_REUSE_PORT", "true"));
     assert_eq!(first.addresses(), second.addresses());
     let output = onepoll().args(ports).output().expect("it can be run");
-    assert_eq!(output.status.code(), Some(1), "who does not share does not get it");
+    assert_eq!(output.status.code(), Some(1), "a process that does not share gets no port");
     let (exited, _) = first.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0));
     ask_both(&second);

@@ -1,5 +1,5 @@
-//! The service unit of the chapter on operations, held against the tools of systemd: how they rate
-//! it, and that the server runs with what the unit leaves to it.
+//! The service unit of the chapter on operations, checked with the tools of systemd: their rating
+//! of it, and that the server runs under its restrictions.
 
 use std::collections::{HashMap, HashSet};
 use std::env::temp_dir;
@@ -121,7 +121,7 @@ fn the_service_unit_allows_every_system_call_from_start_to_exit() {
     let mut peer = Peer::connect(server.diag);
     for path in ["/", "/metrics", "/loop", "/trace", "/trace?conn=1"] {
         peer.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert_eq!(status(&peer.answer()), 200, "{path}");
+        assert_eq!(status(&peer.response()), 200, "{path}");
     }
     let _idle = server.connect();
     let (exited, _) = server.stop(Signal::TERM);
@@ -142,7 +142,7 @@ fn the_service_unit_allows_every_system_call_from_start_to_exit() {
     }
 }
 
-/// An address that was free a moment ago: systemd takes no port 0.
+/// An address that was free just now: systemd takes no port 0.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
@@ -180,7 +180,7 @@ fn the_server_runs_on_sockets_of_systemd_without_a_network_of_its_own() {
     }
     let mut peer = Peer::connect(diag);
     peer.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(peer.answer().contains("\nprocess_resident_memory_bytes "));
+    assert!(peer.response().contains("\nprocess_resident_memory_bytes "));
     let (exited, _) = server.stop(Signal::TERM);
     assert_eq!(exited.status.code(), Some(0), "{:#?}", exited.log);
 }

@@ -1,5 +1,5 @@
-//! The house rules that a machine can check. They keep the source readable from top to
-//! bottom, and the README as true as the code.
+//! The rules of the source that a machine can check. They keep the source readable, and the README
+//! as true as the code.
 
 use std::fs;
 use std::path::{Path, PathBuf};

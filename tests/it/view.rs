@@ -1,5 +1,4 @@
-//! What there is to be seen of the loop, by way of the diagnostics listener. The browser's view of
-//! it has a file of its own.
+//! What the diagnostics listener shows of the loop. The tests in a browser are in `live.rs`.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -15,22 +14,22 @@ fn ask(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// The answer to somebody who connects to ask for a page.
+/// The response to a request for a page, on a connection of its own.
 fn look(server: &Process, path: &str) -> String {
     let mut peer = Peer::connect(server.diag);
     peer.send(&ask(path));
-    peer.answer()
+    peer.response()
 }
 
-/// What a page says that is there.
+/// The body of a page that exists.
 fn page(server: &Process, path: &str) -> String {
-    let answer = look(server, path);
-    assert_eq!(status(&answer), 200, "{answer}");
-    body(&answer).to_owned()
+    let response = look(server, path);
+    assert_eq!(status(&response), 200, "{response}");
+    body(&response).to_owned()
 }
 
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").expect("a head").1
+fn body(response: &str) -> &str {
+    response.split_once("\r\n\r\n").expect("a head").1
 }
 
 /// The samples on `/metrics`, by name and labels as they are written.
@@ -59,10 +58,10 @@ fn what_has_happened_is_counted() {
     let mut peer = server.connect();
     for _ in 0..7 {
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     peer.send(&HELLO.replace("/hello", "/nowhere"));
-    assert_eq!(status(&peer.answer()), 404);
+    assert_eq!(status(&peer.response()), 404);
     let mut halfway = server.connect();
     halfway.send(&HELLO[..9]);
     let mut refused = server.connect();
@@ -98,7 +97,7 @@ fn bytes_ticks_and_the_process_are_measured() {
     let mut peer = server.connect();
     for _ in 0..8 {
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let samples = samples(&server);
     let received = samples[r#"onepoll_received_bytes_total{listener="main"}"#];
@@ -117,7 +116,7 @@ fn bytes_ticks_and_the_process_are_measured() {
 }
 
 #[test]
-fn the_overdue_and_partial_writes_are_counted() {
+fn partial_writes_are_counted() {
     let server = Process::start(&["--log", "warn", "--body-size", "8000000"]);
     let mut peer = server.connect_with_little_room();
     peer.send(HELLO);
@@ -136,9 +135,9 @@ fn the_loop_is_shown_on_one_screen() {
     let mut peer = server.connect();
     peer.send(&HELLO.repeat(20));
     for _ in 0..20 {
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
-    // Whole seconds are told of, so they have to be over.
+    // The page shows whole seconds, so the second has to be over.
     let page = wait_for("the requests are seen", || {
         Some(page(&server, "/loop")).filter(|page| requests_in_the_last_minute(page) >= 20.0)
     });
@@ -163,27 +162,27 @@ fn the_loop_is_shown_on_one_screen() {
 }
 
 #[test]
-fn a_connection_has_a_story() {
+fn a_connection_has_a_trace() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = server.connect();
-    // It is the first, whoever looks.
+    // It is connection 1: the reader connects later.
     peer.send(HELLO);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     peer.send(&HELLO[..9]);
-    let story = |end| {
-        let story = || Some(page(&server, "/trace?conn=1")).filter(|story| story.contains(end));
-        wait_for(end, story)
+    let trace = |end| {
+        let trace = || Some(page(&server, "/trace?conn=1")).filter(|trace| trace.contains(end));
+        wait_for(end, trace)
     };
-    story("beginning of a head");
+    trace("beginning of a head");
     peer.send(&HELLO[9..]);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     let address = peer.stream.local_addr().expect("an address");
-    let so_far = story("accepted");
+    let so_far = trace("accepted");
     assert!(so_far.starts_with("Connection 1 on main, idle for "), "{so_far}");
     assert!(so_far.contains(&format!(", from {address}\n")), "{so_far}");
     assert_eq!(page(&server, "/trace?slot=0").lines().count(), so_far.lines().count());
     drop(peer);
-    let story = story("the peer closes it");
+    let trace = trace("the peer closes it");
     let ends = [
         "Connection 1",
         "what happened",
@@ -193,8 +192,8 @@ fn a_connection_has_a_story() {
         "a response is sent",
         "the peer closes it",
     ];
-    assert_eq!(story.lines().count(), ends.len(), "{story}");
-    for (line, end) in story.lines().zip(ends) {
+    assert_eq!(trace.lines().count(), ends.len(), "{trace}");
+    for (line, end) in trace.lines().zip(ends) {
         assert!(line.ends_with(end), "{line}");
     }
     assert!(page(&server, "/trace").contains("         1  main     closed "));
@@ -205,7 +204,7 @@ fn the_map_has_a_letter_for_each_slot() {
     let server = Process::start(&["--log", "warn"]);
     let mut peers: Vec<Peer> = (0..100).map(|_| server.connect()).collect();
     peers[99].send(HELLO);
-    assert_eq!(status(&peers[99].answer()), 200, "all of them are here");
+    assert_eq!(status(&peers[99].response()), 200, "all of them are here");
     let map = page(&server, "/trace?map");
     let (legend, letters) = map.split_once('\n').expect("lines");
     assert!(legend.starts_with("# ") && legend.contains("i idle"), "{legend}");
@@ -232,17 +231,17 @@ fn what_cannot_be_shown_is_explained() {
         ("/metric", 404, "404 page not found"),
     ] {
         peer.send(&ask(path));
-        let answer = peer.answer();
-        assert_eq!(status(&answer), code, "{path}");
-        assert!(body(&answer).contains(says), "{answer}");
+        let response = peer.response();
+        assert_eq!(status(&response), code, "{path}");
+        assert!(body(&response).contains(says), "{response}");
     }
-    // The ways in which the same may be written, and what only needs the head.
+    // Other spellings of the same path, and HEAD.
     for path in ["/l%6Fop", "/loop?x", "http://a/loop"] {
         peer.send(&ask(path));
-        assert!(peer.answer().contains("last second"), "{path}");
+        assert!(peer.response().contains("last second"), "{path}");
     }
     peer.send(&ask("/loop").replace("GET", "HEAD"));
-    assert_eq!(status(&peer.answer_to_head()), 200);
+    assert_eq!(status(&peer.response_to_head()), 200);
 }
 
 #[test]
@@ -253,18 +252,18 @@ fn a_small_body_is_skipped_and_a_long_one_is_refused() {
         for body in ["Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
             let request = ask(path).replace("\r\n\r\n", &format!("\r\n{body}"));
             peer.send(&request);
-            assert_eq!(status(&peer.answer()), 200, "{request:?}");
+            assert_eq!(status(&peer.response()), 200, "{request:?}");
             let (head, body) = request.split_at(request.find("\r\n\r\n").expect("a head") + 4);
             peer.send(head);
             peer.send(body);
-            assert_eq!(status(&peer.answer()), 200, "{request:?} in two parts");
+            assert_eq!(status(&peer.response()), 200, "{request:?} in two parts");
         }
     }
     peer.send(&ask("/loop").replace("\r\n\r\n", "\r\nContent-Length: 5000\r\n\r\nx"));
-    let answer = peer.rest();
-    assert_eq!(status(&answer), 413);
-    assert!(answer.ends_with("this page takes a request body of 4 KiB at most\n"));
-    // Nothing was written for that, which another client could be given.
+    let response = peer.rest();
+    assert_eq!(status(&response), 413);
+    assert!(response.ends_with("this page takes a request body of 4 KiB at most\n"));
+    // No page was rendered for that request, so no other client can get it.
     assert!(page(&server, "/metrics").starts_with("# HELP "));
 }
 
@@ -280,7 +279,7 @@ fn a_small_body_has_the_time_of_a_body() {
         }
         assert!(peer.has_nothing_for(Duration::from_millis(400)), "no 408");
         peer.send("body");
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let server = Process::start(&["--log", "warn", "--body-timeout", "200ms"]);
     let mut peer = Peer::connect(server.diag);
@@ -298,8 +297,8 @@ fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
             peer.send(&ask(path).replace("\r\n\r\n", fields));
             assert_eq!(peer.interim(), "HTTP/1.1 100 Continue\r\n\r\n", "{path}");
             peer.send("body");
-            let answer = peer.answer();
-            assert_eq!((status(&answer), field(&answer, "Connection")), (200, None));
+            let response = peer.response();
+            assert_eq!((status(&response), field(&response, "Connection")), (200, None));
         }
     }
 }
@@ -333,29 +332,29 @@ fn the_live_page_asks_for_nothing_by_an_absolute_path() {
 }
 
 #[test]
-fn a_page_behind_long_answers_is_written_however_many_they_are() {
+fn a_page_after_any_number_of_long_responses_is_rendered() {
     let server = Process::start(&["--log", "warn", "--delay", "1ms"]);
     for long in 0..20 {
         let mut peer = Peer::connect(server.diag);
         peer.send(&[ask("/").repeat(long), ask("/loop"), ask("/ready")].concat());
         for _ in 0..long {
-            assert!(body(&peer.answer()).starts_with("<!doctype html>"));
+            assert!(body(&peer.response()).starts_with("<!doctype html>"));
         }
-        assert!(body(&peer.answer()).starts_with("onepoll "), "behind {long}");
-        assert!(body(&peer.answer()).starts_with("Version: "));
+        assert!(body(&peer.response()).starts_with("onepoll "), "behind {long}");
+        assert!(body(&peer.response()).starts_with("Version: "));
     }
     let before = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
     let mut peer = server.connect();
     for _ in 0..20 {
         peer.send(HELLO);
-        assert_eq!(status(&peer.answer()), 200);
+        assert_eq!(status(&peer.response()), 200);
     }
     let after = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
-    assert_eq!(after, before, "an answer that had to wait is no want of steps");
+    assert_eq!(after, before, "a response that had to wait does not exhaust the steps");
 }
 
 #[test]
-fn many_who_look_are_answered_in_order_and_delay_nobody() {
+fn many_readers_get_their_pages_in_order_and_delay_no_client() {
     let server = Process::start(&["--log", "warn"]);
     let mut readers: Vec<Peer> = (0..20).map(|_| Peer::connect(server.diag)).collect();
     let batch = [ask("/metrics"), ask("/ready"), ask("/loop"), ask("/trace?map")].concat();
@@ -364,52 +363,52 @@ fn many_who_look_are_answered_in_order_and_delay_nobody() {
     }
     let mut peer = server.connect();
     peer.send(HELLO);
-    assert_eq!(status(&peer.answer()), 200);
+    assert_eq!(status(&peer.response()), 200);
     for reader in &mut readers {
         for _ in 0..5 {
             for begins in ["# HELP onepoll_", "Version: ", "onepoll ", "# one letter"] {
-                let answer = reader.answer();
-                assert!(body(&answer).starts_with(begins), "{answer}");
+                let response = reader.response();
+                assert!(body(&response).starts_with(begins), "{response}");
             }
         }
     }
 }
 
 #[test]
-fn a_stop_shows() {
+fn the_stage_of_a_stop_is_shown() {
     let mut server = Process::start(&["--lame-duck", "1m", "--log", "info"]);
     let mut peer = Peer::connect(server.diag);
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
     peer.send(&ask("/metrics"));
-    let answer = peer.answer();
-    assert!(answer.contains("onepoll_shutdown_stage{stage=\"lame_duck\"} 1\n"), "{answer}");
+    let response = peer.response();
+    assert!(response.contains("onepoll_shutdown_stage{stage=\"lame_duck\"} 1\n"), "{response}");
     peer.send(&ask("/loop"));
-    assert!(peer.answer().contains(", lame duck for "));
-    // A second one would end it at once, so the drain has a server of its own.
+    assert!(peer.response().contains(", lame duck for "));
+    // A second signal would end the process, so the drain has a server of its own.
     let mut server = Process::start(&["--idle-grace", "5m"]);
     let mut halfway = server.connect();
     halfway.send(&HELLO[..9]);
     let mut peer = Peer::connect(server.diag);
     peer.send(&ask("/loop"));
-    assert!(peer.answer().contains(", serving,"));
+    assert!(peer.response().contains(", serving,"));
     server.signal(Signal::TERM);
     server.wait_for_log("Signal 'terminated' received");
-    // It may be watched until the end.
+    // The drain may be watched until the end.
     for _ in 0..2 {
         peer.send(&ask("/metrics"));
-        let answer = peer.answer();
-        assert!(answer.contains("onepoll_shutdown_stage{stage=\"draining\"} 1\n"), "{answer}");
+        let response = peer.response();
+        assert!(response.contains("onepoll_shutdown_stage{stage=\"draining\"} 1\n"), "{response}");
     }
     halfway.send(&HELLO[9..]);
     assert_eq!(field(&halfway.rest(), "Connection"), Some("close"));
     drop(halfway);
-    // Main is empty in the end, and then the last answer announces the close.
+    // Once main is empty, the next response announces the close.
     loop {
         peer.send(&ask("/loop"));
-        let answer = peer.answer();
-        assert!(answer.contains(", draining for "));
-        if field(&answer, "Connection") == Some("close") {
+        let response = peer.response();
+        assert!(response.contains(", draining for "));
+        if field(&response, "Connection") == Some("close") {
             break;
         }
     }
@@ -423,14 +422,14 @@ fn the_live_page_loads_nothing_from_anywhere() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = Peer::connect(server.diag);
     peer.send(&ask("/"));
-    let answer = peer.answer();
-    let policy = field(&answer, "Content-Security-Policy").expect("a policy");
+    let response = peer.response();
+    let policy = field(&response, "Content-Security-Policy").expect("a policy");
     for part in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-"] {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe"));
-    assert_eq!(field(&answer, "Content-Type"), Some("text/html; charset=utf-8"));
-    let page = body(&answer);
+    assert_eq!(field(&response, "Content-Type"), Some("text/html; charset=utf-8"));
+    let page = body(&response);
     assert!(page.len() < 24 * 1024, "{} bytes", page.len());
     assert!(!page.contains("://"), "no outside resource");
 }
@@ -467,10 +466,10 @@ fn wrk_and_both_pages_agree() {
     let told: f64 = told.and_then(|(count, _)| count.parse().ok()).expect("a count");
     let samples = samples(&server);
     let counted = samples[r#"onepoll_requests_total{listener="main",code="200"}"#];
-    // At its end, wrk does not wait for the answers to what it has just asked.
+    // At its end, wrk does not wait for the responses to its latest requests.
     assert!(counted >= told && counted <= told + 16.0, "{counted} and {told}");
     let sent = samples[r#"onepoll_sent_bytes_total{listener="main"}"#];
-    assert!((sent / counted - 129.0).abs() < 0.5, "each answer has 129 bytes");
+    assert!((sent / counted - 129.0).abs() < 0.5, "each response has 129 bytes");
     let shown = wait_for("they are seen", || {
         let shown = requests_in_the_last_minute(&page(&server, "/loop"));
         Some(shown).filter(|&shown| shown >= counted)

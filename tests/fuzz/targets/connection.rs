@@ -120,8 +120,8 @@ fn responses(routes: &Routes, input: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The responses among what was sent: whether a client gets an interim answer is a matter of where
-/// its input is cut.
+/// The responses among the sent bytes, without interim responses: these depend on where the input
+/// is cut.
 fn without_interim(sent: &[u8]) -> Vec<u8> {
     const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     let (mut responses, mut rest) = (Vec::new(), sent);
