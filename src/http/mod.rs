@@ -91,7 +91,7 @@ pub enum Next {
 }
 
 /// A request whose head has been parsed, and whose body has not ended. The response is sent
-/// at its end: until then it may turn out to be malformed.
+/// at its end: until then it may prove to be malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     body: Body,

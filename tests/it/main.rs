@@ -20,3 +20,4 @@ mod systemd;
 mod tidy;
 mod tour;
 mod view;
+mod words;

@@ -484,6 +484,25 @@ fn pages_are_rendered_round_robin_and_within_the_budget_of_a_tick() {
     assert_eq!(pages(&peers[0]), 1000);
 }
 
+#[test]
+fn a_long_drain_does_not_renew_the_timeouts_of_idle_clients_of_diagnostics() {
+    let start = Instant::now();
+    let mut table = connections();
+    let watching = Peer::connect_to(Service::Diag, &mut table, start);
+    let asking = Peer::connect(&mut table, start);
+    asking.send(&HELLO[..9]);
+    event(&mut table, &asking, start);
+    table.announce_close(Service::Main);
+    for seconds in 1..10 {
+        table.begin_tick(start + Duration::from_secs(seconds));
+        table.close_idle(Service::Main);
+        assert_eq!(watching.calls(), [""; 0], "it is not even read");
+    }
+    expire(&mut table, start + at_the_latest(IDLE_TIMEOUT));
+    assert!(table.shared.observer.closed.contains(&CloseReason::TimedOut));
+    assert_eq!(table.count(Service::Diag), 0);
+}
+
 /// Numbers that look random, and are the same in every run.
 struct Numbers(u64);
 
