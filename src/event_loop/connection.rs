@@ -136,10 +136,11 @@ impl<S: Socket> Connection<S> {
         }
         let input = &shared.input[..start + len];
         if self.stream.unsent().is_some_and(Unsent::has_body) {
-            // A deferred response with a long body is not the last, and nothing can be put behind
-            // its body.
+            // Nothing can be put behind a deferred response with a long body. If another request
+            // has begun, it is not the last response, so it need not wait any longer.
             self.unparsed = input.into();
-            return self.send_deferred(Next::Full, shared);
+            let has_begun = self.begins(Next::Head);
+            return if has_begun { self.send_deferred(Next::Full, shared) } else { Ok(true) };
         }
         let at = match self.state {
             State::Body { request: Some(request), .. } => Next::Body(request),
@@ -190,6 +191,9 @@ impl<S: Socket> Connection<S> {
         }
         let waits = !self.pipelines && !begins && !is_full_read;
         match served.next {
+            Next::Full if shared.force_close && !self.has_whole_head() => {
+                self.send_last(served, shared)
+            }
             Next::Close | Next::Full => self.send(served, served.next, shared),
             Next::Head if waits || shared.force_close => self.send_last(served, shared),
             _ if shared.force_close => self.send(served, served.next, shared),
@@ -222,13 +226,13 @@ impl<S: Socket> Connection<S> {
     fn defer<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
         let routes = &shared.routes[self.service as usize];
         let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
-        let is_deferred = self.stream.defer(output, served, routes, traffic)?;
-        self.state = match served.next {
-            _ if !is_deferred => State::Writing,
-            Next::Delayed(response) => State::Delayed(response),
-            _ => State::Deferred,
+        let sent = self.stream.defer(output, served, routes, traffic)?;
+        self.state = match (sent, served.next) {
+            (Sent::Some | Sent::None, _) => State::Writing,
+            (Sent::All, Next::Delayed(response)) => State::Delayed(response),
+            (Sent::All, _) => State::Deferred,
         };
-        Ok(is_deferred)
+        Ok(sent != Sent::None)
     }
 
     /// Sends what is deferred, and goes on with what comes `next` once it is sent.
@@ -266,6 +270,16 @@ impl<S: Socket> Connection<S> {
     /// What comes next once all that is unsent has been sent.
     fn next(&self) -> Next {
         self.stream.unsent().map_or(Next::Head, |unsent| unsent.next)
+    }
+
+    /// Whether the client has sent a request without waiting for the response to the one before.
+    pub fn pipelines(&self) -> bool {
+        self.pipelines
+    }
+
+    /// Whether a whole head is unparsed, or something that is none.
+    fn has_whole_head(&self) -> bool {
+        !matches!(Head::parse(&self.unparsed), Ok(None))
     }
 
     /// Whether another request has begun. Stray line ends do not begin one.
@@ -342,10 +356,12 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends a response whose delay has passed. What has come meanwhile is read first, as far as
-    /// there is room: in a shutdown, only the last response may announce the close.
+    /// there is room: in a shutdown, only the last response may announce the close. A connection
+    /// that is forced to close reads no more.
     fn wake<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
-        let start = self.unparsed.len();
-        let len = match self.stream.receive(&mut shared.input[start..])? {
+        let end = if shared.force_close { 0 } else { shared.input.len() };
+        let start = self.unparsed.len().min(end);
+        let len = match self.stream.receive(&mut shared.input[start..end])? {
             Received::Bytes(len) => len,
             Received::Nothing | Received::Eof => 0,
         };

@@ -292,6 +292,11 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         } else if renewed {
             self.timers.renew(slot, after, shared.now);
         }
+        let is_closing = shared.closing[connection.service as usize];
+        if is_closing && traffic.responses > 0 && connection.pipelines() {
+            let at = shared.now + DEFERRED_TIME_MAX;
+            self.force_close_at.entry(slot).or_insert(at);
+        }
         if changed {
             shared.observer.state_changed(slot, before, after, traffic);
         } else {
@@ -307,12 +312,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             }
         }
         match after {
-            Timeout::Idle if self.closes_idle[connection.service as usize] => {
+            Timeout::Idle if run == Run::Waits && self.closes_idle[connection.service as usize] => {
                 self.close_idle_one(slot);
-            }
-            Timeout::Deferred => {
-                let at = shared.now + DEFERRED_TIME_MAX;
-                self.force_close_at.entry(slot).or_insert(at);
             }
             Timeout::Body if moved && connection.is_too_slow(shared.now) => self.time_out(slot),
             _ => {}
@@ -356,6 +357,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
         let before = connection.timeout();
         shared.observer.timed_out(slot, before);
+        shared.observer.run_begins(slot);
         if before == Timeout::Deferred {
             // Part of a request, and then silence: there may always be part of a request.
             self.force_close_at.insert(slot, shared.now);

@@ -185,6 +185,7 @@ impl<O: Observer> Server<O> {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        self.resume_accepting();
         let observer = self.connections.observer().before_wait();
         let observer = observer.map_or(Instant::NEVER, |time| self.ended + time);
         let until = self.connections.next_run().min(self.next_accept());
@@ -255,10 +256,7 @@ impl<O: Observer> Server<O> {
     }
 
     fn accept(&mut self) {
-        // A descriptor that is free again ends a pause.
-        if self.connections.take_freed() {
-            self.listeners.resume();
-        }
+        self.resume_accepting();
         if self.next_accept() > self.now {
             return;
         }
@@ -284,6 +282,13 @@ impl<O: Observer> Server<O> {
         }
         self.tell_stage();
         self.took(Step::Timers, start);
+    }
+
+    /// Ends a pause if a descriptor is free again.
+    fn resume_accepting(&mut self) {
+        if self.connections.take_freed() {
+            self.listeners.resume();
+        }
     }
 
     fn next_accept(&self) -> Instant {

@@ -221,9 +221,9 @@ impl<S: Socket> Stream<S> {
         Ok(self.sent(sent, traffic))
     }
 
-    /// Defers responses, with what comes `next` on the connection. Those ahead of the last one are
-    /// sent where they take too much memory. Says whether that is done, or the kernel has no room
-    /// for them, so that the connection has to wait for it.
+    /// Defers responses, with what comes next on the connection. Those ahead of the last one are
+    /// sent where they take too much memory. If the kernel does not take all of these, nothing is
+    /// deferred: the last response follows them without a close.
     ///
     /// # Errors
     /// Those of [`send`](Stream::send).
@@ -233,20 +233,19 @@ impl<S: Socket> Stream<S> {
         served: &Served,
         routes: &Routes,
         traffic: &mut Traffic,
-    ) -> io::Result<bool> {
-        let (mut last, next) = (served.last, served.next);
-        let mut sent = Sent::All;
-        if self.unsent_len() + output.len() > DEFERRED_MAX {
+    ) -> io::Result<Sent> {
+        let (mut last, mut sent) = (served.last, Sent::All);
+        if served.responses > 0 && self.unsent_len() + output.len() > DEFERRED_MAX {
             let (earlier, rest) = output.split_at(last);
-            sent = self.send(earlier, UnsentBody::NONE, next, routes, traffic)?;
+            sent = self.send(earlier, UnsentBody::NONE, served.next, routes, traffic)?;
             (output, last) = (rest, 0);
         }
         let before = self.unsent_len();
-        self.keep(output, served.body, next);
+        self.keep(output, served.body, served.next);
         if let Some(unsent) = self.unsent.as_mut().filter(|_| served.responses > 0) {
             unsent.last = before + last;
         }
-        Ok(sent == Sent::All)
+        Ok(sent)
     }
 
     /// Sends what is deferred, as far as the kernel takes it, with what comes `next` after it.

@@ -145,7 +145,11 @@ impl<H: Handler> Serving<'_, H> {
             Next::Body(unanswered) => self.skip_body(unanswered),
             Next::Delayed(response) => self.respond(response),
             _ if self.rest.is_empty() => self.end(Next::Head),
-            _ if !self.has_room() => self.end(Next::Full),
+            _ if !self.has_room() => {
+                // Line ends alone wait for no room: this may have been the last response.
+                let begins = Head::begins_in(self.rest);
+                self.end(if begins { Next::Full } else { Next::Head })
+            }
             _ => self.begin(),
         }
     }

@@ -10,7 +10,7 @@ use crate::event_loop::script::{Act, Kernel, Script};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
     BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT,
-    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, STEPS_PER_RUN, TIMEOUT_PRECISION,
+    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX, STEPS_PER_RUN, TIMEOUT_PRECISION,
     WRITE_TIMEOUT,
 };
 
@@ -503,6 +503,138 @@ fn a_long_drain_does_not_renew_the_timeouts_of_idle_clients_of_diagnostics() {
     assert_eq!(table.count(Service::Diag), 0);
 }
 
+/// Runs the connections until none of them has more to do.
+fn run_all(table: &mut Table, now: Instant) {
+    for _ in 0..100 {
+        table.begin_tick(now);
+        table.run_again();
+    }
+}
+
+#[test]
+fn in_a_stop_a_client_with_delayed_responses_is_not_deferred_for_ever() {
+    let (start, delay) = (Instant::now(), Duration::from_millis(100));
+    let route = || Route { is_delayed: true, ..Route::new("/hello", "Hello world.") };
+    let routes = || Routes::new(vec![route()]);
+    let told = Told::default();
+    let mut table = Connections::new([routes(), routes()], &Timeouts::default(), delay, told);
+    let peer = Peer::connect(&mut table, start);
+    table.announce_close(Service::Main);
+    peer.send(&HELLO.repeat(2));
+    event(&mut table, &peer, start);
+    // It sends another request whenever a response could come.
+    let mut now = start;
+    while peer.sent().matches("Connection: close").count() == 0 {
+        now += delay;
+        assert!(now - start < 3 * DEFERRED_TIME_MAX, "the close comes behind the last response");
+        peer.send(HELLO);
+        event(&mut table, &peer, now);
+        expire(&mut table, now);
+        table.run_again();
+    }
+    let sent = peer.sent();
+    assert!(sent.rfind("Connection: close") > sent.rfind("Date: ") && sent.ends_with("world."));
+}
+
+#[test]
+fn in_a_stop_line_ends_behind_a_long_body_begin_no_request() {
+    let now = Instant::now();
+    let mut table = connections_with(vec![b'x'; 10_000], &Timeouts::default());
+    let peer = Peer::connect(&mut table, now);
+    table.announce_close(Service::Main);
+    peer.send(&HELLO.repeat(2));
+    event(&mut table, &peer, now);
+    run_all(&mut table, now);
+    peer.send("\r\n");
+    event(&mut table, &peer, now);
+    run_all(&mut table, now);
+    assert_eq!(peer.sent().matches("HTTP/1.1 200").count(), 1, "the last one is deferred");
+    expire(&mut table, now + DEFERRED_TIME_MAX);
+    let sent = peer.sent();
+    assert_eq!(sent.matches("HTTP/1.1 200").count(), 2);
+    assert_eq!(sent.matches("Connection: close").count(), 1);
+}
+
+#[test]
+fn in_a_stop_a_client_of_long_bodies_with_half_requests_is_closed_too() {
+    let mut now = Instant::now();
+    let mut table = connections_with(vec![b'x'; 10_000], &Timeouts::default());
+    let peer = Peer::connect(&mut table, now);
+    table.announce_close(Service::Main);
+    // Each read ends within a request.
+    let (first, rest) = HELLO.split_at(10);
+    peer.send(&[HELLO, first].concat());
+    for _ in 0..30 {
+        now += Duration::from_millis(100);
+        event(&mut table, &peer, now);
+        run_all(&mut table, now);
+        peer.send(&[rest, first].concat());
+    }
+    assert_eq!(peer.sent().matches("Connection: close").count(), 1);
+}
+
+/// An observer that renders a page of such a size.
+struct Large(usize);
+
+impl Handler for Large {
+    fn render(&mut self, _path: &str, _query: &[u8]) -> Page {
+        Page { status: Status::OK, fields: "", body: vec![b'x'; self.0] }
+    }
+}
+
+impl Observer for Large {}
+
+#[test]
+fn in_a_stop_a_page_longer_than_what_may_be_deferred_is_deferred_alone() {
+    let now = Instant::now();
+    for rest in ["\r\n", "GET /lo"] {
+        let routes = || Routes::new(vec![Route::dynamic("/loop")]);
+        let (timeouts, observer) = (Timeouts::default(), Large(PAGE_MAX));
+        let mut table = Connections::new([routes(), routes()], &timeouts, DELAY, observer);
+        let kernel = Rc::new(RefCell::new(Kernel::default()));
+        table.begin_tick(now);
+        table.announce_close(Service::Diag);
+        let slot = table.next_slot();
+        table.add(Service::Diag, Script(Rc::clone(&kernel)), ([127, 0, 0, 1], 1).into());
+        let send = |text: &str| {
+            kernel.borrow_mut().reads.push_back(Act::Give(text.as_bytes().to_vec()));
+        };
+        send(&"GET /loop HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2));
+        table.on_event(slot, Readiness::READABLE);
+        table.begin_tick(now);
+        table.run_again();
+        assert_eq!(kernel.borrow().sent.len() / PAGE_MAX, 1, "the last one is deferred");
+        send(rest);
+        table.on_event(slot, Readiness::READABLE);
+        table.begin_tick(now + DEFERRED_TIME_MAX);
+        table.expire();
+        assert_eq!(kernel.borrow().sent.len() / PAGE_MAX, 2, "{rest:?}");
+        let sent = String::from_utf8(kernel.borrow().sent.clone()).expect("text");
+        let closes = sent.matches("Connection: close").count();
+        assert_eq!(closes, usize::from(rest == "\r\n"), "{rest:?}");
+        assert_eq!(table.len(), 1);
+    }
+}
+
+#[test]
+fn at_the_idle_grace_a_connection_with_more_to_do_is_not_idle() {
+    let now = Instant::now();
+    let mut table = connections_with(vec![b'x'; 1 << 20], &Timeouts::default());
+    let peer = Peer::connect(&mut table, now);
+    peer.send(HELLO);
+    peer.take(&[1000, 0]);
+    event(&mut table, &peer, now);
+    table.announce_close(Service::Main);
+    table.close_idle(Service::Main);
+    // Writing the first response takes all steps of a run, and another request has come.
+    peer.send(HELLO);
+    peer.take(&[1000, 1000, 1000]);
+    event(&mut table, &peer, now);
+    run_all(&mut table, now);
+    assert_eq!(peer.sent().matches("HTTP/1.1 200").count(), 2);
+    assert_eq!(peer.sent().matches("Connection: close").count(), 1);
+}
+
 /// Numbers that look random, and are the same in every run.
 struct Numbers(u64);
 
@@ -519,7 +651,9 @@ fn live(table: &mut Table, numbers: &mut Numbers) {
     let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     let late = HELLO.replace("/hello", "/late");
     let last = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    let requests = [HELLO, post, &late, HELLO, post, &last];
+    let long = HELLO.replace("/hello", "/long");
+    let page = HELLO.replace("/hello", "/page");
+    let requests = [HELLO, post, &late, &long, &page, "\r\n", HELLO, post, &long, &last];
     let input: String = (0..12).map(|_| requests[numbers.below(requests.len())]).collect();
     let (mut now, mut rest) = (table.shared.now, &*input);
     let peer = Peer::connect(table, now);
@@ -549,9 +683,12 @@ fn live(table: &mut Table, numbers: &mut Numbers) {
 fn exactly_the_transitions_of_the_table_happen() {
     let mut seen = BTreeSet::new();
     let mut numbers = Numbers(7);
-    for _ in 0..3000 {
+    for _ in 0..15_000 {
         let late = Route { is_delayed: true, ..Route::new("/late", "Late.") };
-        let main = Routes::new(vec![Route::new("/hello", "Hello world."), late]);
+        let long = Route::new("/long", "x".repeat(10_000));
+        let routes =
+            vec![Route::new("/hello", "Hello world."), late, long, Route::dynamic("/page")];
+        let main = Routes::new(routes);
         let (diag, delay) = (Routes::new(Vec::new()), Duration::from_millis(200));
         let told = Told::default();
         let mut table = Connections::new([diag, main], &Timeouts::default(), delay, told);
