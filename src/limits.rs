@@ -71,7 +71,7 @@ pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 
 /// How often a connection reads or writes in one run, so that a client that pipelines cannot delay
 /// all others.
-pub const STEPS_PER_RUN: usize = 4;
+pub const READS_PER_RUN: usize = 4;
 
 /// Connections accepted from one listener in one tick: open connections go first.
 pub const ACCEPTS_PER_TICK: usize = 64;

@@ -1,5 +1,6 @@
 //! One connection: what leads from one [state](super::state) to the next. It knows no poll and asks
-//! no clock. It borrows the buffers for a run, and keeps what it could not finish.
+//! no clock. For a run it borrows the buffers, reads, has [`serve`] respond, and sends. It keeps
+//! what it could not finish.
 //!
 //! The invariant: between runs a connection owns no memory but itself, unless a request has come
 //! in part or a response could not be sent.
@@ -12,10 +13,10 @@ use super::connections::Shared;
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
 use super::state::State;
+use super::state::StateName;
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
-use super::timers::Timeout;
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
-use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, STEPS_PER_RUN};
+use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, READS_PER_RUN};
 
 /// One connection.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub struct Connection<S> {
     unparsed: Box<[u8]>,
     /// The listener that accepted it.
     pub service: Service,
-    /// The client has sent a request without waiting for the response to the one before, and may
-    /// do so again.
+    /// The client has sent a request without waiting for the response to the one before. It may do
+    /// so again, so this is never unset.
     pipelines: bool,
     /// It is among the connections that run again.
     pub runs_again: bool,
@@ -36,7 +37,7 @@ pub struct Connection<S> {
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
+pub enum RunEnd {
     /// The connection waits for an event, or for its timeout.
     Waits,
     /// The connection has more to do, although no event will come.
@@ -47,8 +48,9 @@ pub enum Run {
     Closed(CloseReason),
 }
 
-/// What a step of a run came to: whether there may be more to do at once.
-type Step = Result<bool, CloseReason>;
+/// Whether a run may go on at once. If it may not, it waits for an event; or for its page, where
+/// the connection is queued.
+type Progress = Result<bool, CloseReason>;
 
 impl<S: Socket> Connection<S> {
     /// A connection on which nothing has come yet.
@@ -69,8 +71,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What the connection waits for, and so the name of its state.
-    pub fn timeout(&self) -> Timeout {
-        self.state.timeout()
+    pub fn state_name(&self) -> StateName {
+        self.state.state_name()
     }
 
     /// Whether the peer has sent something that was not read, as far as is known.
@@ -83,21 +85,20 @@ impl<S: Socket> Connection<S> {
         matches!(self.state, State::Body { due, .. } if now > due)
     }
 
-    /// Runs the connection until it would have to wait, but for at most [`STEPS_PER_RUN`] steps. A
+    /// Runs the connection until it would have to wait, but for at most [`READS_PER_RUN`] steps. A
     /// run with nothing to do does no harm, so no caller has to prove that one is due.
-    pub fn run<O: Observer>(&mut self, shared: &mut Shared<O>) -> Run {
-        for _ in 0..STEPS_PER_RUN {
+    pub fn run<O: Observer>(&mut self, shared: &mut Shared<O>) -> RunEnd {
+        for _ in 0..READS_PER_RUN {
             let step = match self.state {
                 State::Idle | State::Head | State::Body { .. } | State::Deferred => {
                     if !self.stream.is_readable() {
-                        return Run::Waits;
+                        return RunEnd::Waits;
                     }
                     self.receive(shared)
                 }
                 State::Queued => self.respond(0, shared),
                 State::Writing => self.flush(shared),
-                // A client that has reset the connection waits for nothing. A FIN may be half of a
-                // close.
+                // A reset ends the delay. A FIN alone does not: the client may still read.
                 State::Delayed(_) if self.stream.has_failed() => {
                     Err(CloseReason::Failed(ErrorKind::ConnectionReset))
                 }
@@ -106,21 +107,21 @@ impl<S: Socket> Connection<S> {
             };
             match step {
                 Ok(true) => {}
-                Ok(false) if self.state == State::Queued => return Run::OutOf(Budget::Pages),
-                Ok(false) => return Run::Waits,
-                Err(reason) => return Run::Closed(reason),
+                Ok(false) if self.state == State::Queued => return RunEnd::OutOf(Budget::Pages),
+                Ok(false) => return RunEnd::Waits,
+                Err(reason) => return RunEnd::Closed(reason),
             }
         }
-        Run::OutOf(Budget::Steps)
+        RunEnd::OutOf(Budget::Reads)
     }
 
     /// Reads once, behind what is unparsed, and responds: one recv(2) and one send(2), however
     /// many requests they hold.
-    fn receive<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+    fn receive<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
         let start = self.unparsed.len();
         match self.stream.receive(&mut shared.input[start..])? {
             Received::Bytes(len) => {
-                shared.traffic.receive(len);
+                shared.traffic.count_received(len);
                 self.respond(len, shared)
             }
             Received::Nothing => Ok(false),
@@ -129,7 +130,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Responds to what is unparsed and to `len` bytes that have been read behind it.
-    fn respond<O: Observer>(&mut self, len: usize, shared: &mut Shared<O>) -> Step {
+    fn respond<O: Observer>(&mut self, len: usize, shared: &mut Shared<O>) -> Progress {
         let start = self.unparsed.len();
         if start > 0 {
             shared.input[..start].copy_from_slice(&self.unparsed);
@@ -145,7 +146,7 @@ impl<S: Socket> Connection<S> {
         let at = match self.state {
             State::Body { request: Some(request), .. } => Next::Body(request),
             State::Delayed(response) => Next::Delayed(response),
-            State::Deferred => self.next(),
+            State::Deferred => self.after_unsent(),
             _ => Next::Head,
         };
         let routes = &shared.routes[self.service as usize];
@@ -173,30 +174,39 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sends what was served. In a shutdown the last response announces the close, and is deferred
-    /// where it is not known to be the last.
+    /// Sends what was served. In a shutdown the last response to a client announces the close:
+    ///
+    /// | what comes next | the client waits | it pipelines | it is forced to close |
+    /// |---|---|---|---|
+    /// | nothing has begun | close | defer | close |
+    /// | part of a head | | defer | close |
+    /// | part of a body, a delay | | defer | send |
+    /// | whole requests | send | send | send |
+    ///
+    /// A client that pipelines may have more requests on their way. So its responses are deferred
+    /// until it has been quiet, or for [`DEFERRED_TIME_MAX`](crate::limits::DEFERRED_TIME_MAX).
     fn deliver<O: Observer>(
         &mut self,
         served: &Served,
         is_full_read: bool,
         shared: &mut Shared<O>,
-    ) -> Step {
+    ) -> Progress {
         let begins = self.begins(served.next);
         if served.responses > 1 || served.responses == 1 && begins {
             self.pipelines = true;
         }
         let has_responses = served.responses > 0 || self.stream.unsent().is_some();
-        if !shared.closing[self.service as usize] || !has_responses {
+        if !shared.announces_close[self.service as usize] || !has_responses {
             return self.send(served, served.next, shared);
         }
-        let waits = !self.pipelines && !begins && !is_full_read;
+        // Behind a read that has filled the buffer, the socket may hold more.
+        let client_waits = !self.pipelines && !begins && !is_full_read;
+        let force_close = shared.force_close;
         match served.next {
-            Next::Full if shared.force_close && !self.has_whole_head() => {
-                self.send_last(served, shared)
-            }
-            Next::Close | Next::Full => self.send(served, served.next, shared),
-            Next::Head if waits || shared.force_close => self.send_last(served, shared),
-            _ if shared.force_close => self.send(served, served.next, shared),
+            Next::Head if client_waits || force_close => self.send_last(served, shared),
+            Next::Full if force_close && !self.has_whole_head() => self.send_last(served, shared),
+            Next::Full | Next::Close => self.send(served, served.next, shared),
+            _ if force_close => self.send(served, served.next, shared),
             Next::Head | Next::Body(_) | Next::PageBody | Next::Delayed(_) => {
                 self.defer(served, shared)
             }
@@ -204,7 +214,12 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends responses, and goes on with what comes `next` once they are sent.
-    fn send<O: Observer>(&mut self, served: &Served, next: Next, shared: &mut Shared<O>) -> Step {
+    fn send<O: Observer>(
+        &mut self,
+        served: &Served,
+        next: Next,
+        shared: &mut Shared<O>,
+    ) -> Progress {
         let routes = &shared.routes[self.service as usize];
         let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
         let sent = self.stream.send(output, served.body, next, routes, traffic)?;
@@ -212,18 +227,18 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends responses of which the last one announces the close.
-    fn send_last<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
+    fn send_last<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Progress {
         if served.responses > 0 {
             announce_close(&mut shared.output.bytes, served.last);
         } else {
-            self.stream.announce_close();
+            self.stream.announce_close_in_deferred();
         }
         self.unparsed = Box::default();
         self.send(served, Next::Close, shared)
     }
 
     /// Defers responses.
-    fn defer<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Step {
+    fn defer<O: Observer>(&mut self, served: &Served, shared: &mut Shared<O>) -> Progress {
         let routes = &shared.routes[self.service as usize];
         let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
         let sent = self.stream.defer(output, served, routes, traffic)?;
@@ -236,22 +251,22 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends what is deferred, and goes on with what comes `next` once it is sent.
-    fn send_deferred<O: Observer>(&mut self, next: Next, shared: &mut Shared<O>) -> Step {
+    fn send_deferred<O: Observer>(&mut self, next: Next, shared: &mut Shared<O>) -> Progress {
         let routes = &shared.routes[self.service as usize];
-        let sent = self.stream.release(next, routes, &mut shared.traffic)?;
+        let sent = self.stream.flush_then(next, routes, &mut shared.traffic)?;
         self.go_on(sent, next, shared.now)
     }
 
     /// Sends what is unsent.
-    fn flush<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
-        let next = self.next();
+    fn flush<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
+        let next = self.after_unsent();
         let routes = &shared.routes[self.service as usize];
         let sent = self.stream.flush(routes, &mut shared.traffic)?;
         self.go_on(sent, next, shared.now)
     }
 
     /// Enters the state that follows a send.
-    fn go_on(&mut self, sent: Sent, next: Next, now: Instant) -> Step {
+    fn go_on(&mut self, sent: Sent, next: Next, now: Instant) -> Progress {
         self.state = match (sent, next) {
             (Sent::Some | Sent::None, _) => State::Writing,
             (Sent::All, Next::Head) if !self.begins(next) => State::Idle,
@@ -268,7 +283,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What comes next once all that is unsent has been sent.
-    fn next(&self) -> Next {
+    fn after_unsent(&self) -> Next {
         self.stream.unsent().map_or(Next::Head, |unsent| unsent.next)
     }
 
@@ -289,12 +304,12 @@ impl<S: Socket> Connection<S> {
 
     /// The peer's FIN has come. A peer that half-closes gets its responses before the other
     /// half is closed.
-    fn end<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+    fn end<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
         match self.state {
             State::Idle => Err(CloseReason::Finished),
             State::Deferred => {
-                if !self.begins(self.next()) {
-                    self.stream.announce_close();
+                if !self.begins(self.after_unsent()) {
+                    self.stream.announce_close_in_deferred();
                 }
                 self.send_deferred(Next::Close, shared)
             }
@@ -303,10 +318,10 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Reads what is not served any more.
-    fn discard<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+    fn discard<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
         match self.stream.receive(&mut shared.input)? {
             Received::Bytes(len) => {
-                shared.traffic.receive(len);
+                shared.traffic.count_received(len);
                 if let State::HalfClosed { heard, .. } = &mut self.state {
                     *heard = true;
                 }
@@ -319,7 +334,7 @@ impl<S: Socket> Connection<S> {
 
     /// The timeout has passed. A request that has come in part gets a response that says so, a
     /// response that was deferred or delayed is sent, and every other connection is closed.
-    pub fn on_timeout<O: Observer>(&mut self, shared: &mut Shared<O>) -> Run {
+    pub fn on_timeout<O: Observer>(&mut self, shared: &mut Shared<O>) -> RunEnd {
         let step = match self.state {
             State::Head | State::Body { request: None, .. } => {
                 let head_only = Head::asks_for_fields_only(&self.unparsed);
@@ -334,16 +349,16 @@ impl<S: Socket> Connection<S> {
             | State::Queued
             | State::Writing
             | State::HalfClosed { .. }
-            | State::IdleClosed => return Run::Closed(CloseReason::TimedOut),
+            | State::IdleClosed => return RunEnd::Closed(CloseReason::TimedOut),
         };
         match step {
-            Ok(_) => Run::HasWork,
-            Err(reason) => Run::Closed(reason),
+            Ok(_) => RunEnd::HasWork,
+            Err(reason) => RunEnd::Closed(reason),
         }
     }
 
     /// Tells a client that its request has taken too long.
-    fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Step {
+    fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Progress {
         let (routes, output) = (&shared.routes[self.service as usize], &mut shared.output.bytes);
         output.clear();
         let (observer, why) = (&mut shared.observer, Error::Timeout);
@@ -358,25 +373,25 @@ impl<S: Socket> Connection<S> {
     /// Sends a response whose delay has passed. What has come meanwhile is read first, as far as
     /// there is room: in a shutdown, only the last response may announce the close. A connection
     /// that is forced to close reads no more.
-    fn wake<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
+    fn wake<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
         let end = if shared.force_close { 0 } else { shared.input.len() };
         let start = self.unparsed.len().min(end);
         let len = match self.stream.receive(&mut shared.input[start..end])? {
             Received::Bytes(len) => len,
             Received::Nothing | Received::Eof => 0,
         };
-        shared.traffic.receive(len);
+        shared.traffic.count_received(len);
         self.respond(len, shared)
     }
 
     /// Sends deferred responses behind which nothing more has come. If part of a request has, its
     /// response will announce the close.
-    fn finish_deferred<O: Observer>(&mut self, shared: &mut Shared<O>) -> Step {
-        let next = self.next();
+    fn finish_deferred<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
+        let next = self.after_unsent();
         if self.begins(next) {
             return self.send_deferred(next, shared);
         }
-        self.stream.announce_close();
+        self.stream.announce_close_in_deferred();
         self.send_deferred(Next::Close, shared)
     }
 
@@ -394,13 +409,13 @@ impl<S: Socket> Connection<S> {
 
     /// Half-closes an idle connection. Its peer sees the end and closes, too; what the kernel
     /// still holds of earlier responses is delivered meanwhile.
-    pub fn close_idle(&mut self) -> Run {
+    pub fn close_idle(&mut self) -> RunEnd {
         match self.stream.shutdown_write() {
             Ok(()) => {
                 self.state = State::IdleClosed;
-                Run::Waits
+                RunEnd::Waits
             }
-            Err(error) => Run::Closed(error.into()),
+            Err(error) => RunEnd::Closed(error.into()),
         }
     }
 

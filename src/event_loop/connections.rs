@@ -33,12 +33,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::clock::Instant;
-use super::connection::{Connection, Run};
+use super::connection::{Connection, RunEnd};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
-use super::state;
+use super::state::{self, StateName};
 use super::stream::{Readiness, Socket};
-use super::timers::{Timeout, Timeouts, Timers};
+use super::timers::{Timeouts, Timers};
 use crate::http::{Output, Routes};
 use crate::limits::{DEFERRED_TIME_MAX, INPUT, OUTPUT, PAGES_PER_TICK};
 
@@ -48,9 +48,9 @@ use crate::limits::{DEFERRED_TIME_MAX, INPUT, OUTPUT, PAGES_PER_TICK};
 pub struct Shared<O> {
     /// The routes of each service, at its index.
     pub routes: [Routes; Service::ALL.len()],
-    /// Whether the last response to a client of each service announces the close.
-    pub closing: [bool; Service::ALL.len()],
-    /// Whether the connection that runs is not waited for any longer in the shutdown.
+    /// Whether the last response to each client of a service announces the close, by service.
+    pub announces_close: [bool; Service::ALL.len()],
+    /// Whether this is the last run of the connection, as far as whole requests have come.
     pub force_close: bool,
     /// The read buffer.
     pub input: Box<[u8]>,
@@ -69,7 +69,7 @@ impl<O> Shared<O> {
     pub fn new(routes: [Routes; Service::ALL.len()], observer: O) -> Shared<O> {
         Shared {
             routes,
-            closing: [false; Service::ALL.len()],
+            announces_close: [false; Service::ALL.len()],
             force_close: false,
             input: vec![0; INPUT].into_boxed_slice(),
             output: Output { bytes: Vec::with_capacity(OUTPUT), pages: 0 },
@@ -88,13 +88,15 @@ pub struct Connections<S, O> {
     timers: Timers,
     /// How many there are of each service, at its index.
     counts: [usize; Service::ALL.len()],
-    /// Connections that have more to do although no event will come, each once.
+    /// Connections that have more to do although no event will come. An entry whose connection has
+    /// been closed means nothing.
     run_again: Vec<usize>,
     /// The same for connections that wait for a page to be rendered.
     page_queue: VecDeque<usize>,
     /// Pages that may still be rendered in this tick.
     pages_left: usize,
-    /// When a client that pipelines is not waited for any longer in the shutdown, by slot.
+    /// In a shutdown, the instant after which the next run of a client that pipelines is its last,
+    /// by slot.
     force_close_at: BTreeMap<usize, Instant>,
     /// Whether a connection of each service is closed when it is idle.
     closes_idle: [bool; Service::ALL.len()],
@@ -172,9 +174,9 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.shared.observer.date_changed(unix_seconds);
     }
 
-    /// Until when there is nothing to do unless an event comes.
+    /// When a connection runs next, unless an event comes.
     pub fn next_run(&self) -> Instant {
-        if self.has_work() { self.shared.now } else { self.timers.next() }
+        if self.has_work() { self.shared.now } else { self.timers.next_due() }
     }
 
     /// Whether a connection has more to do although no event will come.
@@ -196,7 +198,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     pub fn add(&mut self, service: Service, socket: S, peer: SocketAddr) {
         let slot = self.slots.insert(Connection::new(service, socket));
         self.counts[service as usize] += 1;
-        self.timers.arm(slot, Timeout::Idle, self.shared.now);
+        self.timers.arm(slot, StateName::Idle, self.shared.now);
         self.shared.observer.accepted(slot, service, peer);
         if self.closes_idle[service as usize] {
             self.read_once_more(slot);
@@ -248,7 +250,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.run(slot)
     }
 
-    /// Runs a connection. Says whether its timeout began anew, or it was closed.
+    /// Runs a connection, with a page to be rendered if no other connection waits for one. Says
+    /// whether its timeout began anew, or it was closed.
     #[inline]
     fn run(&mut self, slot: usize) -> bool {
         let is_next = self.page_queue.is_empty() && self.pages_left > 0;
@@ -259,30 +262,30 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     #[inline]
     fn run_with(&mut self, slot: usize, pages: usize) -> bool {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
-        if shared.closing[connection.service as usize] {
+        if shared.announces_close[connection.service as usize] {
             let at = self.force_close_at.get(&slot);
             shared.force_close = at.is_some_and(|&at| at <= shared.now);
         }
         shared.output.pages = pages;
-        let before = connection.timeout();
+        let before = connection.state_name();
         shared.observer.run_begins(slot);
         let run = connection.run(shared);
         self.pages_left -= pages - shared.output.pages;
         self.finish_run(slot, before, run)
     }
 
-    /// Does what a run has led to. Says whether the timeout began anew, or the connection was
-    /// closed.
+    /// Does what a run has led to, and then what that leads to: an idle connection may be closed,
+    /// and a slow one times out. Says whether the timeout began anew, or the connection was closed.
     #[inline]
-    fn finish_run(&mut self, slot: usize, before: Timeout, run: Run) -> bool {
+    fn finish_run(&mut self, slot: usize, before: StateName, run: RunEnd) -> bool {
         let traffic = mem::take(&mut self.shared.traffic);
         self.responses += u64::from(traffic.responses);
-        if let Run::Closed(reason) = run {
+        if let RunEnd::Closed(reason) = run {
             self.close(slot, before, reason, traffic);
             return true;
         }
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
-        let after = connection.timeout();
+        let after = connection.state_name();
         debug_assert!(state::is_allowed(before, after), "{before:?} to {after:?}");
         let changed = before != after || traffic.responses > 0;
         let moved = traffic.received > 0 || traffic.sent > 0;
@@ -292,7 +295,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         } else if renewed {
             self.timers.renew(slot, after, shared.now);
         }
-        let is_closing = shared.closing[connection.service as usize];
+        let is_closing = shared.announces_close[connection.service as usize];
         if is_closing && traffic.responses > 0 && connection.pipelines() {
             let at = shared.now + DEFERRED_TIME_MAX;
             self.force_close_at.entry(slot).or_insert(at);
@@ -302,27 +305,29 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         } else {
             shared.observer.run_ends(slot, traffic);
         }
-        if let Run::OutOf(budget) = run {
+        if let RunEnd::OutOf(budget) = run {
             shared.observer.budget_exhausted(budget, 1);
         }
-        if run != Run::Waits && !mem::replace(&mut connection.runs_again, true) {
+        if run != RunEnd::Waits && !mem::replace(&mut connection.runs_again, true) {
             match run {
-                Run::OutOf(Budget::Pages) => self.page_queue.push_back(slot),
+                RunEnd::OutOf(Budget::Pages) => self.page_queue.push_back(slot),
                 _ => self.run_again.push(slot),
             }
         }
         match after {
-            Timeout::Idle if run == Run::Waits && self.closes_idle[connection.service as usize] => {
+            StateName::Idle
+                if run == RunEnd::Waits && self.closes_idle[connection.service as usize] =>
+            {
                 self.close_idle_one(slot);
             }
-            Timeout::Body if moved && connection.is_too_slow(shared.now) => self.time_out(slot),
+            StateName::Body if moved && connection.is_too_slow(shared.now) => self.time_out(slot),
             _ => {}
         }
         renewed
     }
 
     /// Closes the descriptor, which also takes it out of the poll (epoll(7)).
-    fn close(&mut self, slot: usize, from: Timeout, reason: CloseReason, traffic: Traffic) {
+    fn close(&mut self, slot: usize, from: StateName, reason: CloseReason, traffic: Traffic) {
         let connection = self.slots.remove(slot);
         self.counts[connection.service as usize] -= 1;
         self.timers.disarm(slot);
@@ -333,7 +338,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Whether a timeout may have passed.
     pub fn is_due(&self) -> bool {
-        self.timers.next() <= self.shared.now
+        self.timers.next_due() <= self.shared.now
     }
 
     /// Deals with every timeout that has passed.
@@ -344,7 +349,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             }
             let connection = &mut self.slots[slot];
             if connection.renew_half_closed() {
-                let timeout = connection.timeout();
+                let timeout = connection.state_name();
                 self.timers.arm(slot, timeout, self.shared.now);
             } else {
                 self.time_out(slot);
@@ -355,11 +360,12 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// Tells a connection that its timeout has passed.
     fn time_out(&mut self, slot: usize) {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
-        let before = connection.timeout();
+        let before = connection.state_name();
         shared.observer.timed_out(slot, before);
         shared.observer.run_begins(slot);
-        if before == Timeout::Deferred {
-            // Part of a request, and then silence: there may always be part of a request.
+        if before == StateName::Deferred {
+            // From now on its next response announces the close, or a client could always send
+            // part of a request and never be closed.
             self.force_close_at.insert(slot, shared.now);
         }
         let run = connection.on_timeout(shared);
@@ -368,7 +374,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// From now on, the last response to a client of `service` announces the close.
     pub fn announce_close(&mut self, service: Service) {
-        self.shared.closing[service as usize] = true;
+        self.shared.announces_close[service as usize] = true;
     }
 
     /// Closes the connections to `service` that are idle, now and from now on. The kernel
@@ -377,7 +383,9 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.closes_idle[service as usize] = true;
         for slot in 0..self.slots.capacity() {
             let connection = self.slots.get(slot);
-            if connection.is_some_and(|it| it.service == service && it.timeout() == Timeout::Idle) {
+            if connection
+                .is_some_and(|it| it.service == service && it.state_name() == StateName::Idle)
+            {
                 self.read_once_more(slot);
             }
         }
@@ -386,21 +394,21 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn close_idle_one(&mut self, slot: usize) {
         let run = self.slots[slot].close_idle();
         self.closed_idle += 1;
-        self.finish_run(slot, Timeout::Idle, run);
+        self.finish_run(slot, StateName::Idle, run);
     }
 
-    /// Closes everything that is left at the drain's deadline. A connection that has had its last
-    /// response loses nothing by it.
+    /// Closes everything that is left at the drain's deadline. A connection that is half-closed has
+    /// had its last response, and counts as served.
     pub fn abort(&mut self) {
         for slot in 0..self.slots.capacity() {
-            if self.slots.get(slot).is_some_and(|it| it.timeout() == Timeout::Deferred) {
+            if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
                 self.abort_deferred(slot);
             }
         }
         for slot in 0..self.slots.capacity() {
-            match self.slots.get(slot).map(Connection::timeout) {
+            match self.slots.get(slot).map(Connection::state_name) {
                 None => {}
-                Some(state @ (Timeout::HalfClosed | Timeout::IdleClosed)) => {
+                Some(state @ (StateName::HalfClosed | StateName::IdleClosed)) => {
                     self.close(slot, state, CloseReason::DrainOver, Traffic::default());
                 }
                 Some(_) => self.abort_one(slot),
@@ -412,7 +420,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn abort_deferred(&mut self, slot: usize) {
         self.force_close_at.insert(slot, self.shared.now);
         self.read_once_more(slot);
-        if self.slots.get(slot).is_some_and(|it| it.timeout() == Timeout::Deferred) {
+        if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
             self.time_out(slot);
         }
         // A socket that is closed with something unread in it is reset.
@@ -426,7 +434,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.slots[slot].flush_once(&mut self.shared);
         let traffic = mem::take(&mut self.shared.traffic);
         self.aborted += 1;
-        let from = self.slots[slot].timeout();
+        let from = self.slots[slot].state_name();
         self.close(slot, from, CloseReason::Aborted, traffic);
     }
 }

@@ -44,7 +44,7 @@ pub enum Accepted {
     /// The queue is empty: the kernel says so.
     Empty,
     /// The queue is not empty, but the process is out of descriptors or memory.
-    OutOfDescriptors(io::Error),
+    Pause(io::Error),
     /// The listener is of no more use.
     Failed,
 }
@@ -167,14 +167,14 @@ impl Listener {
             // So many in a row are not about connections, and trying on would never end.
             Fault::Connection if self.failures >= ACCEPTS_PER_TICK => {
                 self.failures = 0;
-                Accepted::OutOfDescriptors(error)
+                Accepted::Pause(error)
             }
             Fault::Connection => {
                 self.failures += 1;
                 Accepted::Lost
             }
             // The kernel looks for a descriptor before it looks at the queue.
-            Fault::Process if self.has_waiting() => Accepted::OutOfDescriptors(error),
+            Fault::Process if self.has_waiting() => Accepted::Pause(error),
             Fault::None | Fault::Process => {
                 self.ready = false;
                 Accepted::Empty
@@ -223,7 +223,7 @@ impl Listener {
         for _ in 0..BACKLOG {
             match self.accept() {
                 Accepted::Stream(..) | Accepted::Lost => rejected += 1,
-                Accepted::OutOfDescriptors(_) => return rejected + 1,
+                Accepted::Pause(_) => return rejected + 1,
                 Accepted::Empty | Accepted::Failed => break,
             }
         }

@@ -60,7 +60,7 @@ impl Listeners {
     /// # Errors
     /// What the kernel says; the message names the service and the address.
     pub fn open(
-        listeners: impl Iterator<Item = Listener>,
+        listeners: Vec<Listener>,
         registry: &Registry,
         first: usize,
     ) -> io::Result<Listeners> {
@@ -92,9 +92,14 @@ impl Listeners {
     }
 
     /// When the next attempt to accept makes sense: a connection may be in a queue, or a listener
-    /// is to close. It does not close while the process `stays` for a connection. A service that is
-    /// full does neither.
-    pub fn next(&self, now: Instant, stays: bool, is_full: impl Fn(Service) -> bool) -> Instant {
+    /// is to close. It does not close while the process `stays` for a connection. The listener of a
+    /// service that is full neither accepts nor closes.
+    pub fn next_accept(
+        &self,
+        now: Instant,
+        stays: bool,
+        is_full: impl Fn(Service) -> bool,
+    ) -> Instant {
         let may_close = self.close_at < Instant::NEVER && !stays;
         let mut next = Instant::NEVER;
         for listener in self.open.iter().flatten() {
@@ -135,7 +140,7 @@ impl Listeners {
                 }
                 self.warned &= self.open.iter().flatten().any(Listener::is_ready);
             }
-            Accepted::OutOfDescriptors(error) => {
+            Accepted::Pause(error) => {
                 if !self.warned {
                     warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
                 }
@@ -191,7 +196,7 @@ mod tests {
         let bind = |service| Listener::bind(service, &loopback, false).expect("a free port");
         let [diag, main] = Service::ALL.map(bind);
         let (address, poll) = (main.address(), Poll::new().expect("a poll"));
-        let listeners = Listeners::open([diag, main].into_iter(), poll.registry(), 0);
+        let listeners = Listeners::open(vec![diag, main], poll.registry(), 0);
         (listeners.expect("they listen"), address, poll)
     }
 
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn listeners_close_when_clients_on_their_way_have_had_their_time() {
         let ((mut listeners, _, poll), start) = (open(), Instant::now());
-        let next = |listeners: &Listeners, stays| listeners.next(start, stays, |_| false);
+        let next = |listeners: &Listeners, stays| listeners.next_accept(start, stays, |_| false);
         assert_eq!(next(&listeners, false), start, "nothing is known of the queues");
         assert_eq!(closed(&mut listeners, start, false), [false; 2]);
         assert_eq!(next(&listeners, false), Instant::NEVER, "the queues are empty");

@@ -11,11 +11,30 @@
 //!   7 timers     timeouts of connections, then the actions of a shutdown that are due
 //! ```
 //!
-//! The loop knows no log, no statistics and no pages. An [`observer`] is told of everything.
+//! There are two services: main is what the server is for, and diagnostics shows the loop. A page
+//! is a response of diagnostics that is rendered for its request. A response of main may be
+//! delayed on purpose (`--delay`), to play a slow server. Accepting pauses while the process is out
+//! of descriptors or memory.
+//!
+//! The loop knows no statistics, no pages and no place where log lines go. An [`observer`] is told
+//! of ticks, connections, budgets and the stage of a shutdown.
 //!
 //! The invariant: a slot that is freed in a tick is not filled again before all events of that
 //! tick are over, so no event can reach the wrong connection. That is why accepting comes after
 //! them. It also means that connections that are open go ahead of new ones.
+//!
+//! # Reading order
+//!
+//! 1. this file: the tick
+//! 2. [`connections`]: the slab of connections, and what a run of one of them leads to
+//! 3. [`state`]: the states of a connection and their transitions
+//! 4. [`crate::http`]: the types `Next` and `Served`, which a connection goes by
+//! 5. [`connection`]: a run, from the read to the send
+//! 6. [`stream`]: the socket, its readiness and its unsent output
+//! 7. [`timers`] and [`clock`]
+//! 8. [`listeners`] and [`listener`]
+//! 9. [`shutdown`] and [`signals`]
+//! 10. [`observer`] and [`resources`]
 //!
 //! # Try it
 //!
@@ -99,11 +118,11 @@ pub struct Server<O> {
     /// How many connections main may have.
     connections_max: usize,
     shutdown: Shutdown,
-    /// What the observer knows of that.
-    told: Stage,
-    /// When the present tick began, and when its work ended.
+    /// The stage of the shutdown that the observer knows.
+    stage_told: Stage,
+    /// When the present tick began, and when the work of the last one ended.
     now: Instant,
-    ended: Instant,
+    work_ended: Instant,
     /// When the date in the responses is no longer true.
     date_due: Instant,
     /// Responses that had been given when the shutdown began.
@@ -132,11 +151,12 @@ impl<O: Observer> Server<O> {
         let connections_max = resources::connections_max(config.max_connections)
             .map_err(cannot("keep descriptors for connections"))?;
         let mut routes = Service::ALL.map(|_| Routes::new(Vec::new()));
-        let listeners = listeners.into_iter().map(|(listener, served)| {
+        let mut bound = Vec::new();
+        for (listener, served) in listeners {
             routes[listener.service() as usize] = served;
-            listener
-        });
-        let listeners = Listeners::open(listeners, poll.registry(), LISTENERS)?;
+            bound.push(listener);
+        }
+        let listeners = Listeners::open(bound, poll.registry(), LISTENERS)?;
         let now = Instant::now();
         Ok(Server {
             poll,
@@ -145,9 +165,9 @@ impl<O: Observer> Server<O> {
             connections: Connections::new(routes, &config.timeouts, config.delay, observer),
             connections_max,
             shutdown: Shutdown::new(config.schedule),
-            told: Stage::Serving,
+            stage_told: Stage::Serving,
             now,
-            ended: now,
+            work_ended: now,
             date_due: now,
             responses_before: 0,
         })
@@ -169,14 +189,14 @@ impl<O: Observer> Server<O> {
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
         self.wait(events)?;
         self.read_clock();
-        self.take_signals(events);
-        self.take_events(events);
+        self.handle_signals(events);
+        self.handle_events(events);
         self.run_again();
         self.accept();
-        self.take_timeouts();
+        self.handle_timeouts();
 
-        self.ended = Instant::now();
-        let (busy, found) = (self.ended.nanos_since(self.now), events.iter().count());
+        self.work_ended = Instant::now();
+        let (busy, found) = (self.work_ended.nanos_since(self.now), events.iter().count());
         self.connections.observer().tick_ends(busy, found);
         if found == EVENTS_PER_TICK {
             self.exhausted(Budget::Events);
@@ -187,10 +207,10 @@ impl<O: Observer> Server<O> {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         self.resume_accepting();
         let observer = self.connections.observer().before_wait();
-        let observer = observer.map_or(Instant::NEVER, |time| self.ended + time);
+        let observer = observer.map_or(Instant::NEVER, |time| self.work_ended + time);
         let until = self.connections.next_run().min(self.next_accept());
-        let until = until.min(self.shutdown.next()).min(observer);
-        match self.poll.poll(events, time_left(until, self.ended)) {
+        let until = until.min(self.shutdown.next_due()).min(observer);
+        match self.poll.poll(events, time_left(until, self.work_ended)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             polled => polled,
         }
@@ -205,11 +225,11 @@ impl<O: Observer> Server<O> {
             let (seconds, left) = clock::date();
             self.connections.set_date(seconds);
             self.date_due = self.now + left;
-            self.took(Step::Clock, self.now);
+            self.charge(Step::Clock, self.now);
         }
     }
 
-    fn take_signals(&mut self, events: &Events) {
+    fn handle_signals(&mut self, events: &Events) {
         if events.iter().any(|event| event.token() == SIGNALS) {
             while let Some(signal) = self.signals.take() {
                 let name = signal.name();
@@ -224,11 +244,11 @@ impl<O: Observer> Server<O> {
         if self.shutdown.has_begun() {
             let start = Instant::now();
             self.act_ahead_of_events();
-            self.took(Step::Signals, start);
+            self.charge(Step::Signals, start);
         }
     }
 
-    fn take_events(&mut self, events: &Events) {
+    fn handle_events(&mut self, events: &Events) {
         for event in events {
             match event.token() {
                 SIGNALS => {}
@@ -252,7 +272,7 @@ impl<O: Observer> Server<O> {
         }
         let start = Instant::now();
         self.connections.run_again();
-        self.took(Step::RunAgain, start);
+        self.charge(Step::RunAgain, start);
     }
 
     fn accept(&mut self) {
@@ -267,10 +287,10 @@ impl<O: Observer> Server<O> {
                 self.exhausted(Budget::Accepts);
             }
         }
-        self.took(Step::Accept, start);
+        self.charge(Step::Accept, start);
     }
 
-    fn take_timeouts(&mut self) {
+    fn handle_timeouts(&mut self) {
         if !self.connections.is_due() && !self.shutdown.has_begun() {
             return;
         }
@@ -281,7 +301,7 @@ impl<O: Observer> Server<O> {
             self.act(action);
         }
         self.tell_stage();
-        self.took(Step::Timers, start);
+        self.charge(Step::Timers, start);
     }
 
     /// Ends a pause if a descriptor is free again.
@@ -292,11 +312,13 @@ impl<O: Observer> Server<O> {
     }
 
     fn next_accept(&self) -> Instant {
-        self.listeners.next(self.now, self.stays(), |service| self.is_full(service))
+        self.listeners
+            .next_accept(self.now, self.waits_for_clients(), |service| self.is_full(service))
     }
 
-    /// Whether the process stays for a connection, so that the listeners may as well.
-    fn stays(&self) -> bool {
+    /// Whether connections are open that the idle grace has not ended for: the process stays for
+    /// them, so that the listeners may as well.
+    fn waits_for_clients(&self) -> bool {
         !self.connections.is_empty() && !self.connections.closes_idle(Service::Main)
     }
 
@@ -316,10 +338,10 @@ impl<O: Observer> Server<O> {
             self.warn_full(service);
             return false;
         }
-        match self.listeners.accept(service, self.now, self.stays()) {
+        match self.listeners.accept(service, self.now, self.waits_for_clients()) {
             Accepted::Stream(stream, peer) => self.add(service, stream, peer),
             Accepted::Lost => {}
-            Accepted::Empty | Accepted::OutOfDescriptors(_) => return false,
+            Accepted::Empty | Accepted::Pause(_) => return false,
             Accepted::Failed => {
                 self.shutdown.on_failure(self.now);
                 self.act_ahead_of_events();
@@ -369,8 +391,8 @@ impl<O: Observer> Server<O> {
 
     fn tell_stage(&mut self) {
         let stage = self.shutdown.stage();
-        if self.told != stage {
-            self.told = stage;
+        if self.stage_told != stage {
+            self.stage_told = stage;
             self.connections.observer().shutdown_changed(stage);
         }
     }
@@ -402,7 +424,7 @@ impl<O: Observer> Server<O> {
         outcome
     }
 
-    fn took(&mut self, step: Step, since: Instant) {
+    fn charge(&mut self, step: Step, since: Instant) {
         let nanos = Instant::now().nanos_since(since);
         self.connections.observer().step_took(step, nanos);
     }

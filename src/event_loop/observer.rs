@@ -2,8 +2,8 @@
 //! default. The loop calls no other part by name. Statistics, the recorder, the pages and the log
 //! hang on this trait; the loop runs without any of them.
 //!
-//! The invariant: an observer changes nothing of what the loop does. It is told after the fact,
-//! and asked for two things only: to render a page, and when to be called again.
+//! The invariant: an observer changes nothing of what the loop does. It is asked for two things
+//! only: to render a page, and when to be called again.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::clock::Instant;
 use super::listeners::Service;
 use super::shutdown::Stage;
-use super::timers::Timeout;
+use super::state::StateName;
 use crate::http::Handler;
 
 /// The receiver. All methods are called by the thread of the loop, and hold it up.
@@ -40,13 +40,14 @@ pub trait Observer: Handler {
 
     /// The connection has run, which moved so much. It has another state, or it has
     /// responded and has the same state again.
-    fn state_changed(&mut self, _slot: usize, _from: Timeout, _to: Timeout, _traffic: Traffic) {}
+    fn state_changed(&mut self, _slot: usize, _from: StateName, _to: StateName, _traffic: Traffic) {
+    }
 
-    /// A timeout of the connection has passed. It runs once more because of that.
-    fn timed_out(&mut self, _slot: usize, _timeout: Timeout) {}
+    /// A timeout of the connection has passed, and reading once more has brought nothing.
+    fn timed_out(&mut self, _slot: usize, _timeout: StateName) {}
 
     /// The connection was closed. Its last run moved so much.
-    fn closed(&mut self, _slot: usize, _from: Timeout, _reason: CloseReason, _traffic: Traffic) {}
+    fn closed(&mut self, _slot: usize, _from: StateName, _reason: CloseReason, _traffic: Traffic) {}
 
     /// The shutdown has come to another stage.
     fn shutdown_changed(&mut self, _stage: Stage) {}
@@ -80,12 +81,12 @@ pub struct Traffic {
 
 impl Traffic {
     /// Counts bytes that were read. A run cannot come near to 4 GiB.
-    pub fn receive(&mut self, bytes: usize) {
+    pub fn count_received(&mut self, bytes: usize) {
         self.received += u32::try_from(bytes).unwrap_or(0);
     }
 
     /// Counts bytes that the kernel took.
-    pub fn send(&mut self, bytes: usize) {
+    pub fn count_sent(&mut self, bytes: usize) {
         self.sent += u32::try_from(bytes).unwrap_or(0);
     }
 }
@@ -130,7 +131,7 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
     /// Reads and writes of a connection in a run.
-    Steps,
+    Reads,
     /// Connections accepted in a tick.
     Accepts,
     /// Events taken in a tick.
@@ -141,12 +142,12 @@ pub enum Budget {
 
 impl Budget {
     /// All budgets. Each is at the index that it converts to.
-    pub const ALL: [Budget; 4] = [Budget::Steps, Budget::Accepts, Budget::Events, Budget::Pages];
+    pub const ALL: [Budget; 4] = [Budget::Reads, Budget::Accepts, Budget::Events, Budget::Pages];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Budget::Steps => "steps",
+            Budget::Reads => "reads",
             Budget::Accepts => "accepts",
             Budget::Events => "events",
             Budget::Pages => "pages",

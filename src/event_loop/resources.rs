@@ -32,7 +32,7 @@ pub fn raise_limit() {
 pub fn connections_max(requested: Option<usize>) -> io::Result<usize> {
     // Without /proc, the lowest free number stands for the count: dup(2) returns that number.
     let lowest = fcntl_dupfd_cloexec(stderr(), 0)?.as_raw_fd();
-    let used = open().unwrap_or(lowest.unsigned_abs().into());
+    let used = descriptors_in_use().unwrap_or(lowest.unsigned_abs().into());
     let used = usize::try_from(used).unwrap_or(usize::MAX);
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -58,7 +58,7 @@ fn main_max(limit: usize, used: usize) -> Option<usize> {
 /// The number of open descriptors, or `None` without `/proc` (proc(5)). Since Linux 6.2, it is the
 /// size of the directory. On older kernels, the entries are counted, and one of them is the
 /// directory itself.
-pub fn open() -> Option<u64> {
+pub fn descriptors_in_use() -> Option<u64> {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).ok()?.len() {
         0 => Some(fs::read_dir(directory).ok()?.count() as u64 - 1),

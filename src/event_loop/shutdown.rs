@@ -9,7 +9,8 @@
 //!
 //! A lame duck serves every client and announces that this will end. A drain closes the listeners,
 //! then the connections that are idle at the end of the idle grace, and at its deadline all others.
-//! Diagnostics can be asked until main is empty; then it has an idle grace of its own.
+//! Connections that diagnostics already has are served until main is empty, and then for an idle
+//! grace of their own.
 //!
 //! The invariant: it only goes forward, and each action is returned once. A SIGINT that follows
 //! the first signal by more than [`SIGNAL_REPEAT`] ends the drain at once: a person means it.
@@ -96,7 +97,8 @@ pub enum Effect {
     Ignored,
 }
 
-/// All actions. Those that become due at the same instant are done in this order.
+/// All actions. Those that become due at the same instant are done in this order, so that nothing
+/// is closed that has not been announced.
 const ACTIONS: [Action; 6] = [
     Action::AnnounceClose(Service::Main),
     Action::CloseListeners,
@@ -105,7 +107,8 @@ const ACTIONS: [Action; 6] = [
     Action::CloseIdle(Service::Diag),
     Action::Abort,
 ];
-/// How many of them come ahead of the events of a tick.
+/// How many of them, from the first one on, come ahead of the events of a tick: they close no
+/// connection.
 const AHEAD_OF_EVENTS: usize = 2;
 
 /// The shutdown of one server.
@@ -190,7 +193,7 @@ impl Shutdown {
     /// The next action that has to come ahead of the events of this tick, so that their responses
     /// announce the close already.
     pub fn next_ahead_of_events(&mut self, now: Instant) -> Option<Action> {
-        self.next_due(AHEAD_OF_EVENTS, now)
+        self.take_due(AHEAD_OF_EVENTS, now)
     }
 
     /// The next action.
@@ -203,11 +206,11 @@ impl Shutdown {
         if main_is_empty && self.is_draining() {
             self.main_empty.get_or_insert(now);
         }
-        self.next_due(ACTIONS.len(), now)
+        self.take_due(ACTIONS.len(), now)
     }
 
     /// When, without any event, there is something to do next.
-    pub fn next(&self) -> Instant {
+    pub fn next_due(&self) -> Instant {
         match self.stage {
             Stage::Serving => return Instant::NEVER,
             Stage::LameDuck(since) => return since + self.schedule.lame_duck,
@@ -217,7 +220,7 @@ impl Shutdown {
         left.map(|at| self.due(ACTIONS[at])).min().unwrap_or(Instant::NEVER)
     }
 
-    fn next_due(&mut self, actions: usize, now: Instant) -> Option<Action> {
+    fn take_due(&mut self, actions: usize, now: Instant) -> Option<Action> {
         let at = (0..actions).find(|&at| !self.done[at] && self.due(ACTIONS[at]) <= now)?;
         self.done[at] = true;
         Some(ACTIONS[at])
@@ -313,7 +316,7 @@ mod tests {
         let start = Instant::now();
         let mut shutdown = Shutdown::new(SCHEDULE);
         assert_eq!(
-            (actions(&mut shutdown, start, true), shutdown.next()),
+            (actions(&mut shutdown, start, true), shutdown.next_due()),
             (vec![], Instant::NEVER)
         );
         shutdown.on_signal(Signal::Interrupt, start);
@@ -329,7 +332,7 @@ mod tests {
             (abort + SCHEDULE.drain, vec![], Instant::NEVER),
         ] {
             assert_eq!(actions(&mut shutdown, now, false), expected, "{:?}", now - start);
-            assert_eq!(shutdown.next(), next, "{:?}", now - start);
+            assert_eq!(shutdown.next_due(), next, "{:?}", now - start);
         }
     }
 
@@ -357,10 +360,10 @@ mod tests {
         actions(&mut shutdown, start + SCHEDULE.idle_grace, false);
         assert_eq!(actions(&mut shutdown, empty, true), [Action::AnnounceClose(DIAG)]);
         let grace = empty + SCHEDULE.idle_grace;
-        assert_eq!(shutdown.next(), grace);
+        assert_eq!(shutdown.next_due(), grace);
         assert_eq!(actions(&mut shutdown, grace - NEARLY, true), []);
         assert_eq!(actions(&mut shutdown, grace, true), [Action::CloseIdle(DIAG)]);
-        assert_eq!(shutdown.next(), start + SCHEDULE.drain);
+        assert_eq!(shutdown.next_due(), start + SCHEDULE.drain);
         // A connection that comes to main later changes nothing.
         assert_eq!(actions(&mut shutdown, grace + NEARLY, false), []);
     }
@@ -373,7 +376,7 @@ mod tests {
         assert_eq!(shutdown.stage(), Stage::LameDuck(start));
         assert_eq!(actions(&mut shutdown, start, true), [Action::AnnounceClose(MAIN)]);
         let end = start + SCHEDULE.lame_duck;
-        assert_eq!(shutdown.next(), end);
+        assert_eq!(shutdown.next_due(), end);
         assert_eq!(actions(&mut shutdown, end - NEARLY, true), []);
         assert_eq!(shutdown.took(end - NEARLY), Duration::ZERO);
         // A loop that comes late does not take the time from the connections.
@@ -381,7 +384,7 @@ mod tests {
         let both = [Action::CloseListeners, Action::AnnounceClose(DIAG)];
         assert_eq!(actions(&mut shutdown, late, true), both);
         assert_eq!(shutdown.stage(), Stage::Draining(late));
-        assert_eq!(shutdown.next(), late + SCHEDULE.idle_grace);
+        assert_eq!(shutdown.next_due(), late + SCHEDULE.idle_grace);
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! The states of a connection, and every transition from one to another.
 //!
 //! ```text
-//!                         the first byte of a request, and its rest
-//!            ┌────────────────────────────────────────────────────────┐
-//!  accepted ─┴─► idle ──► head ──► body ──► delayed, deferred ──► writing
-//!                 │  ▲                                                │
-//!                 │  └────────── all requests have their responses ───┤
-//!      idle grace │                                                   │ the last response
-//!                 ▼                  the peer's FIN                   ▼
-//!            idle closed ────────────► closed ◄──────────────── half-closed
+//!                   ┌──────────── requests get their responses ─────────────┐
+//!                   ▼                                                       │
+//!  accepted ──► idle ──► head ──► body ──► delayed, deferred ──► writing ───┤
+//!                │                                                          │
+//!     idle grace │                                            last response │
+//!                ▼                                                          ▼
+//!           idle closed ─────────► closed ◄──── the peer's FIN ────── half-closed
 //! ```
 //!
-//! The picture has the usual order; [`TRANSITIONS`] has all of them as data. Every state leads to
-//! closed, too: by the peer, by an error of the socket, by a timeout or at the drain's deadline.
+//! The picture has the usual order, of which a request may leave out every state: one that comes
+//! whole, and whose response the kernel takes, leads from idle back to idle. [`TRANSITIONS`] has
+//! all of them as data. Every state leads to closed, too: by the peer, by an error of the socket,
+//! by a timeout or at the drain's deadline.
 //!
 //! The invariant: no other transition happens. A debug build asserts it for every run of a
-//! connection, and a test sees each of them once.
+//! connection, and a test sees each of them.
 //!
 //! # Try it
 //!
@@ -32,7 +33,6 @@
 //! ```
 
 use super::clock::Instant;
-use super::timers::Timeout;
 use crate::http::{Next, Response, Unanswered};
 
 /// The state of a connection. Data that only one state has is in its variant. What follows unsent
@@ -73,10 +73,69 @@ pub(super) enum State {
     IdleClosed,
 }
 
+/// The name of a state: what a connection waits for. Each has a timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateName {
+    /// The first byte of a request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// The end of the delay of its response.
+    Delayed,
+    /// In a shutdown, another request: the response to the last one announces the close.
+    Deferred,
+    /// Room for output in the kernel's buffer.
+    Writing,
+    /// The peer's FIN, after the last response and a FIN were sent.
+    HalfClosed,
+    /// The peer's FIN, after a FIN was sent at the end of the idle grace.
+    IdleClosed,
+}
+
+impl StateName {
+    /// All of them. Each is at the index that it converts to.
+    pub const ALL: [StateName; 8] = [
+        StateName::Idle,
+        StateName::Head,
+        StateName::Body,
+        StateName::Delayed,
+        StateName::Deferred,
+        StateName::Writing,
+        StateName::HalfClosed,
+        StateName::IdleClosed,
+    ];
+
+    /// The name in messages and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StateName::Idle => "idle",
+            StateName::Head => "head",
+            StateName::Body => "body",
+            StateName::Delayed => "delayed",
+            StateName::Deferred => "deferred",
+            StateName::Writing => "writing",
+            StateName::HalfClosed => "half_closed",
+            StateName::IdleClosed => "idle_closed",
+        }
+    }
+
+    /// Whether its timeout begins anew with each part of what the connection waits for.
+    pub const fn is_renewed_by_traffic(self) -> bool {
+        matches!(self, StateName::Body | StateName::Deferred | StateName::Writing)
+    }
+
+    /// Whether its timeout begins anew so often that its timer is set late, to be moved seldom.
+    pub(super) const fn is_renewed_often(self) -> bool {
+        self.is_renewed_by_traffic() || matches!(self, StateName::Idle)
+    }
+}
+
 /// The states that each state leads to, or comes back to by a response. A connection that is
 /// queued counts as one that is writing.
-pub const TRANSITIONS: [(Timeout, &[Timeout]); Timeout::ALL.len()] = {
-    use Timeout::*;
+pub const TRANSITIONS: [(StateName, &[StateName]); StateName::ALL.len()] = {
+    use StateName::*;
     [
         (Idle, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed, IdleClosed]),
         (Head, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
@@ -90,7 +149,7 @@ pub const TRANSITIONS: [(Timeout, &[Timeout]); Timeout::ALL.len()] = {
 };
 
 /// Whether a run may lead from one state to another.
-pub fn is_allowed(from: Timeout, to: Timeout) -> bool {
+pub fn is_allowed(from: StateName, to: StateName) -> bool {
     from == to || TRANSITIONS[from as usize].1.contains(&to)
 }
 
@@ -105,16 +164,16 @@ impl State {
     }
 
     /// What the connection waits for, and so the name of its state.
-    pub(super) fn timeout(self) -> Timeout {
+    pub(super) fn state_name(self) -> StateName {
         match self {
-            State::Idle => Timeout::Idle,
-            State::Head => Timeout::Head,
-            State::Body { .. } => Timeout::Body,
-            State::Delayed(_) => Timeout::Delayed,
-            State::Deferred => Timeout::Deferred,
-            State::Queued | State::Writing => Timeout::Writing,
-            State::HalfClosed { .. } => Timeout::HalfClosed,
-            State::IdleClosed => Timeout::IdleClosed,
+            State::Idle => StateName::Idle,
+            State::Head => StateName::Head,
+            State::Body { .. } => StateName::Body,
+            State::Delayed(_) => StateName::Delayed,
+            State::Deferred => StateName::Deferred,
+            State::Queued | State::Writing => StateName::Writing,
+            State::HalfClosed { .. } => StateName::HalfClosed,
+            State::IdleClosed => StateName::IdleClosed,
         }
     }
 }

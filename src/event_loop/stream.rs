@@ -89,7 +89,7 @@ pub struct Unsent {
     bytes: Vec<u8>,
     /// The body that belongs behind the bytes.
     body: UnsentBody,
-    /// Where the last response begins among them, if they are deferred.
+    /// Where the last response begins among them. This has a meaning only while they are deferred.
     last: usize,
     /// What comes next on the connection once all of it has been sent.
     pub next: Next,
@@ -190,7 +190,7 @@ impl<S: Socket> Stream<S> {
             return Ok(Sent::All);
         }
         let sent = self.write(output, routes.unsent(body))?;
-        traffic.send(sent);
+        traffic.count_sent(sent);
         if sent == output.len() && body.is_empty() {
             return Ok(Sent::All);
         }
@@ -217,7 +217,7 @@ impl<S: Socket> Stream<S> {
         }
         self.unsent = Some(unsent);
         let sent = sent?;
-        traffic.send(sent);
+        traffic.count_sent(sent);
         Ok(self.sent(sent, traffic))
     }
 
@@ -252,7 +252,7 @@ impl<S: Socket> Stream<S> {
     ///
     /// # Errors
     /// Those of [`send`](Stream::send).
-    pub fn release(
+    pub fn flush_then(
         &mut self,
         next: Next,
         routes: &Routes,
@@ -265,7 +265,7 @@ impl<S: Socket> Stream<S> {
     }
 
     /// Has the last response that is deferred announce the close.
-    pub fn announce_close(&mut self) {
+    pub fn announce_close_in_deferred(&mut self) {
         if let Some(unsent) = &mut self.unsent {
             announce_close(&mut unsent.bytes, unsent.last);
         }

@@ -1,8 +1,8 @@
-//! The timeouts of all connections. Each class of timeout has one fixed length, so the order in
-//! which its timers are armed is the order in which they expire: no heap and no wheel, and nothing
-//! has to be sorted. It reads no clock; the caller says what time it is.
+//! The timers of all connections. Each state has one fixed timeout, so the order in which its
+//! timers are armed is the order in which they expire: no heap and no wheel, nothing to be sorted.
+//! It reads no clock; the caller says what time it is.
 //!
-//! Each class is a ring of links that runs through an anchor of its own. All links lie in one
+//! Each state is a ring of links that runs through an anchor of its own. All links lie in one
 //! vector, the anchors first, and refer to each other by index:
 //!
 //! ```text
@@ -30,66 +30,8 @@
 use std::time::Duration;
 
 use super::clock::Instant;
+use super::state::StateName;
 use crate::limits::{self, TIMEOUT_PRECISION};
-
-/// A class of timeout: what a connection waits for, and so for how long it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// The rest of a body.
-    Body,
-    /// The end of the delay of its response.
-    Delayed,
-    /// In a shutdown, another request: the response to the last one announces the close.
-    Deferred,
-    /// Room for output in the kernel's buffer.
-    Writing,
-    /// The peer's FIN, after the last response and a FIN were sent.
-    HalfClosed,
-    /// The peer's FIN, after a FIN was sent at the end of the idle grace.
-    IdleClosed,
-}
-
-impl Timeout {
-    /// All classes. Each is at the index that it converts to.
-    pub const ALL: [Timeout; 8] = [
-        Timeout::Idle,
-        Timeout::Head,
-        Timeout::Body,
-        Timeout::Delayed,
-        Timeout::Deferred,
-        Timeout::Writing,
-        Timeout::HalfClosed,
-        Timeout::IdleClosed,
-    ];
-
-    /// The name in messages and in metrics, which is that of the connection's state.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Timeout::Idle => "idle",
-            Timeout::Head => "head",
-            Timeout::Body => "body",
-            Timeout::Delayed => "delayed",
-            Timeout::Deferred => "deferred",
-            Timeout::Writing => "writing",
-            Timeout::HalfClosed => "half_closed",
-            Timeout::IdleClosed => "idle_closed",
-        }
-    }
-
-    /// Whether it begins anew with each part of what it waits for.
-    pub const fn is_renewed_by_traffic(self) -> bool {
-        matches!(self, Timeout::Body | Timeout::Deferred | Timeout::Writing)
-    }
-
-    /// Whether it may begin anew in the same state.
-    const fn is_renewed(self) -> bool {
-        self.is_renewed_by_traffic() || matches!(self, Timeout::Idle)
-    }
-}
 
 /// How long a connection may wait for its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +63,10 @@ pub struct Timers {
     links: Vec<Link>,
     /// No timer is due earlier. The earliest may be later, as a timer is disarmed without a look.
     soonest: Instant,
-    /// The least and the most time until a timer is due, by class. They differ where timers are
+    /// The least and the most time until a timer is due, by state. They differ where timers are
     /// renewed.
-    least: [Duration; Timeout::ALL.len()],
-    most: [Duration; Timeout::ALL.len()],
+    least: [Duration; StateName::ALL.len()],
+    most: [Duration; StateName::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,24 +85,24 @@ impl Link {
 }
 
 /// The anchors have the places ahead of that of the first slot.
-const ANCHORS: usize = Timeout::ALL.len();
+const ANCHORS: usize = StateName::ALL.len();
 
 impl Timers {
     /// No timers yet. A delayed response is due after `delay`.
     pub fn new(timeouts: &Timeouts, delay: Duration) -> Timers {
-        let least = Timeout::ALL.map(|timeout| match timeout {
-            Timeout::Idle => timeouts.idle,
-            Timeout::Head => timeouts.header,
-            Timeout::Body => timeouts.body,
-            Timeout::Delayed => delay,
-            Timeout::Deferred => limits::DEFERRED_TIMEOUT,
-            Timeout::Writing => timeouts.write,
-            Timeout::HalfClosed => limits::HALF_CLOSED_TIMEOUT,
-            Timeout::IdleClosed => limits::IDLE_CLOSED_TIMEOUT,
+        let least = StateName::ALL.map(|state| match state {
+            StateName::Idle => timeouts.idle,
+            StateName::Head => timeouts.header,
+            StateName::Body => timeouts.body,
+            StateName::Delayed => delay,
+            StateName::Deferred => limits::DEFERRED_TIMEOUT,
+            StateName::Writing => timeouts.write,
+            StateName::HalfClosed => limits::HALF_CLOSED_TIMEOUT,
+            StateName::IdleClosed => limits::IDLE_CLOSED_TIMEOUT,
         });
-        let most = Timeout::ALL.map(|timeout| {
-            let least = least[timeout as usize];
-            if timeout.is_renewed() { least + least / TIMEOUT_PRECISION } else { least }
+        let most = StateName::ALL.map(|state| {
+            let least = least[state as usize];
+            if state.is_renewed_often() { least + least / TIMEOUT_PRECISION } else { least }
         });
         let mut timers = Timers { links: Vec::new(), soonest: Instant::NEVER, least, most };
         timers.grow(ANCHORS);
@@ -168,26 +110,26 @@ impl Timers {
     }
 
     /// Arms the timer of a slot, in place of the one that it may have.
-    pub fn arm(&mut self, slot: usize, timeout: Timeout, now: Instant) {
+    pub fn arm(&mut self, slot: usize, state: StateName, now: Instant) {
         let at = slot + ANCHORS;
         if at >= self.links.len() {
             self.grow(at + 1);
         }
         self.unlink(at);
-        let due = now + self.most[timeout as usize];
-        let (anchor, last) = (timeout as usize, self.links[timeout as usize].prev);
+        let due = now + self.most[state as usize];
+        let (anchor, last) = (state as usize, self.links[state as usize].prev);
         self.links[at] = Link { prev: last, next: index(anchor), due };
         self.links[last as usize].next = index(at);
         self.links[anchor].prev = index(at);
         self.soonest = self.soonest.min(due);
     }
 
-    /// Has the timer of a slot begin anew in the same class. To move it for every request would be
+    /// Has the timer of a slot begin anew in the same state. To move it for every request would be
     /// most of what it costs, so each is set late by one of [`TIMEOUT_PRECISION`] parts, and stays
     /// where it is for as long as that is not early.
-    pub fn renew(&mut self, slot: usize, timeout: Timeout, now: Instant) {
-        if now + self.least[timeout as usize] > self.links[slot + ANCHORS].due {
-            self.arm(slot, timeout, now);
+    pub fn renew(&mut self, slot: usize, state: StateName, now: Instant) {
+        if now + self.least[state as usize] > self.links[slot + ANCHORS].due {
+            self.arm(slot, state, now);
         }
     }
 
@@ -199,7 +141,7 @@ impl Timers {
     }
 
     /// No timer is due before this instant.
-    pub fn next(&self) -> Instant {
+    pub fn next_due(&self) -> Instant {
         self.soonest
     }
 
@@ -208,8 +150,8 @@ impl Timers {
         if now < self.soonest {
             return None;
         }
-        let first = |&timeout: &Timeout| self.first(timeout);
-        let due = Timeout::ALL.iter().filter_map(first);
+        let first = |&state: &StateName| self.first(state);
+        let due = StateName::ALL.iter().filter_map(first);
         let Some(at) = due.min_by_key(|&at| self.links[at].due) else {
             self.soonest = Instant::NEVER;
             return None;
@@ -222,8 +164,8 @@ impl Timers {
         Some(at - ANCHORS)
     }
 
-    fn first(&self, timeout: Timeout) -> Option<usize> {
-        let anchor = timeout as usize;
+    fn first(&self, state: StateName) -> Option<usize> {
+        let anchor = state as usize;
         let first = self.links[anchor].next as usize;
         (first != anchor).then_some(first)
     }
@@ -252,61 +194,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_expire_in_the_order_of_their_lengths() {
+    fn states_expire_in_the_order_of_their_timeouts() {
         let start = Instant::now();
         let mut timers = Timers::new(&Timeouts::default(), Duration::from_secs(3));
-        for (slot, timeout) in Timeout::ALL.into_iter().enumerate() {
-            timers.arm(slot, timeout, start);
+        for (slot, state) in StateName::ALL.into_iter().enumerate() {
+            timers.arm(slot, state, start);
         }
         let mut order = Vec::new();
-        while timers.next() < Instant::NEVER {
-            order.extend(timers.expired(timers.next()));
+        while timers.next_due() < Instant::NEVER {
+            order.extend(timers.expired(timers.next_due()));
         }
-        let mut classes = Timeout::ALL;
-        classes.sort_by_key(|&timeout| timers.most[timeout as usize]);
-        assert_eq!(order, classes.map(|timeout| timeout as usize));
+        let mut states = StateName::ALL;
+        states.sort_by_key(|&state| timers.most[state as usize]);
+        assert_eq!(order, states.map(|state| state as usize));
     }
 
     #[test]
     fn a_timer_is_due_at_its_instant_and_not_before() {
         let start = Instant::now();
         let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
-        timers.arm(3, Timeout::Head, start);
+        timers.arm(3, StateName::Head, start);
         let due = start + limits::HEADER_TIMEOUT;
-        assert_eq!(timers.next(), due);
+        assert_eq!(timers.next_due(), due);
         assert_eq!(timers.expired(due - Duration::from_nanos(1)), None);
         assert_eq!(timers.expired(due), Some(3));
         assert_eq!(timers.expired(due), None);
-        assert_eq!(timers.next(), Instant::NEVER);
+        assert_eq!(timers.next_due(), Instant::NEVER);
     }
 
     #[test]
     fn a_timeout_that_begins_anew_is_never_early_and_hardly_late() {
         let start = Instant::now();
         let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
-        timers.arm(3, Timeout::Idle, start);
-        let (timeout, mut now) = (limits::IDLE_TIMEOUT, start);
-        let precision = timeout / TIMEOUT_PRECISION;
+        timers.arm(3, StateName::Idle, start);
+        let (state, mut now) = (limits::IDLE_TIMEOUT, start);
+        let precision = state / TIMEOUT_PRECISION;
         for _ in 0..3 * TIMEOUT_PRECISION {
             now += precision / 2;
-            timers.renew(3, Timeout::Idle, now);
-            let nearly = now + (timeout - Duration::from_nanos(1));
+            timers.renew(3, StateName::Idle, now);
+            let nearly = now + (state - Duration::from_nanos(1));
             assert_eq!(timers.expired(nearly), None, "it is never early");
         }
-        assert_eq!(timers.expired(now + timeout + precision), Some(3));
+        assert_eq!(timers.expired(now + state + precision), Some(3));
     }
 
     #[derive(Clone, Debug)]
     enum Act {
-        Arm(usize, Timeout),
+        Arm(usize, StateName),
         Disarm(usize),
         Wait(u64),
     }
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let timeout = || prop::sample::select(&Timeout::ALL[..]);
+        let state = || prop::sample::select(&StateName::ALL[..]);
         let act = prop_oneof![
-            4 => (0..12_usize, timeout()).prop_map(|(slot, timeout)| Act::Arm(slot, timeout)),
+            4 => (0..12_usize, state()).prop_map(|(slot, state)| Act::Arm(slot, state)),
             2 => (0..12_usize).prop_map(Act::Disarm),
             2 => (0..20_000_u64).prop_map(Act::Wait),
         ];
@@ -318,13 +260,13 @@ mod tests {
         fn behaves_like_a_list_in_the_order_of_arming(acts in acts()) {
             let mut now = Instant::now();
             let mut timers = Timers::new(&Timeouts::default(), Duration::from_secs(5));
-            let mut model: Vec<(usize, Timeout, Instant)> = Vec::new();
+            let mut model: Vec<(usize, StateName, Instant)> = Vec::new();
             for act in acts {
                 match act {
-                    Act::Arm(slot, timeout) => {
-                        timers.arm(slot, timeout, now);
+                    Act::Arm(slot, state) => {
+                        timers.arm(slot, state, now);
                         model.retain(|(armed, ..)| *armed != slot);
-                        model.push((slot, timeout, now + timers.most[timeout as usize]));
+                        model.push((slot, state, now + timers.most[state as usize]));
                     }
                     Act::Disarm(slot) => {
                         timers.disarm(slot);
@@ -338,10 +280,10 @@ mod tests {
                             prop_assert!(due.is_some_and(|due| due <= now));
                         }
                         prop_assert!(model.iter().all(|(_, _, due)| *due > now));
-                        prop_assert!(timers.next() > now, "the loop is not woken for nothing");
+                        prop_assert!(timers.next_due() > now, "the loop is not woken for nothing");
                     }
                 }
-                prop_assert!(model.iter().all(|(_, _, due)| *due >= timers.next()));
+                prop_assert!(model.iter().all(|(_, _, due)| *due >= timers.next_due()));
             }
         }
     }

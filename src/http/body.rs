@@ -90,7 +90,7 @@ impl Body {
                 At::Counted => skipped += self.take(input.len() - skipped, At::Over),
                 At::Data => skipped += self.take(input.len() - skipped, At::DataCr),
                 _ => {
-                    self.step(input[skipped])?;
+                    self.parse(input[skipped])?;
                     skipped += 1;
                 }
             }
@@ -111,7 +111,7 @@ impl Body {
     /// The grammar: one line per transition, and everything else is an error. Parsers disagree on
     /// sizes, line ends and blanks that the grammar does not allow, and that makes request
     /// smuggling possible.
-    fn step(&mut self, byte: u8) -> Result<(), Error> {
+    fn parse(&mut self, byte: u8) -> Result<(), Error> {
         use At::*;
         self.spent += 1;
         if usize::from(self.spent) > self.spent_max() {

@@ -118,16 +118,16 @@ pub fn serve(
 ) -> Served {
     let body = UnsentBody::NONE;
     let (rest, next, responses, last) = (input, at, 0, 0);
-    let mut serving = Serving { routes, handler, rest, output, next, responses, last, body };
-    while serving.step() {}
-    let Serving { rest, next, responses, last, body, .. } = serving;
+    let mut call = Call { routes, handler, rest, output, next, responses, last, body };
+    while call.advance() {}
+    let Call { rest, next, responses, last, body, .. } = call;
     let left = if next == Next::Close { 0 } else { rest.len() };
     Served { consumed: input.len() - left, responses, last, body, next }
 }
 
 /// One call of [`serve`]. Its methods say whether the next request may follow at once; if it may
 /// not, `next` says why.
-struct Serving<'a, H> {
+struct Call<'a, H> {
     routes: &'a Routes,
     handler: &'a mut H,
     /// The input that is not consumed yet.
@@ -139,8 +139,8 @@ struct Serving<'a, H> {
     body: UnsentBody,
 }
 
-impl<H: Handler> Serving<'_, H> {
-    fn step(&mut self) -> bool {
+impl<H: Handler> Call<'_, H> {
+    fn advance(&mut self) -> bool {
         match self.next {
             Next::Body(unanswered) => self.skip_body(unanswered),
             Next::Delayed(response) => self.respond(response),

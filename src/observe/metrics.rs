@@ -11,7 +11,7 @@ use super::process::Process;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::{Budget, Step};
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::http::{Error, Status};
 use crate::observe::histogram::Histogram;
 use crate::observe::units::Seconds;
@@ -61,7 +61,7 @@ impl Observe {
         let open = self.connections();
         let connections = gauge("onepoll_connections", "Connections open, by listener and state.");
         page.by_listener_and(&connections, "state", |service| {
-            let states = Timeout::ALL.map(Timeout::name).into_iter();
+            let states = StateName::ALL.map(StateName::name).into_iter();
             states.zip(open[service as usize]).collect()
         });
         let accepted =
@@ -75,7 +75,7 @@ impl Observe {
             "onepoll_timeouts_total",
             "Timeouts of connections, by the state that they were in.",
         );
-        let states = Timeout::ALL.map(Timeout::name).into_iter();
+        let states = StateName::ALL.map(StateName::name).into_iter();
         page.by(&timeouts, "state", states.zip(self.timeouts));
         let services = self.services;
         let received = counter("onepoll_received_bytes_total", "Bytes read, by listener.");

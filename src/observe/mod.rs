@@ -94,7 +94,7 @@ use crate::event_loop::clock::{self, Instant};
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::{Budget, CloseReason, Observer, Step, Traffic};
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::http::{Error, Handler, Head, Page, Route, Shown, Status, TEXT, TEXT_NOT_SNIFFED};
 use crate::limits::TRACE_LOG_LINES_MAX;
 
@@ -153,7 +153,7 @@ pub struct Observe {
     statistics: Statistics,
     services: [Counters; Service::ALL.len()],
     /// Timeouts that have passed, by what the connection waited for.
-    timeouts: [u64; Timeout::ALL.len()],
+    timeouts: [u64; StateName::ALL.len()],
     /// Responses are logged.
     requests: Option<RequestLog>,
 }
@@ -187,7 +187,7 @@ impl Observe {
             recorder: Recorder::new(),
             statistics: Statistics::new(now, clock::since_1970()),
             services: [Counters::default(); Service::ALL.len()],
-            timeouts: [0; Timeout::ALL.len()],
+            timeouts: [0; StateName::ALL.len()],
             requests: logs_responses.then(RequestLog::default),
         }
     }
@@ -214,9 +214,9 @@ impl Observe {
     /// The timeouts that have passed, for the log. That no other request came behind a deferred
     /// response, or that no FIN came from an idle client, is no fault of the client.
     fn log_timeouts(&self) {
-        let counts = Timeout::ALL.into_iter().zip(self.timeouts);
+        let counts = StateName::ALL.into_iter().zip(self.timeouts);
         let counts = counts.filter(|&(timeout, count)| {
-            count > 0 && !matches!(timeout, Timeout::Deferred | Timeout::IdleClosed)
+            count > 0 && !matches!(timeout, StateName::Deferred | StateName::IdleClosed)
         });
         let counts: Vec<String> =
             counts.map(|(timeout, count)| format!("{} {count}", timeout.name())).collect();
@@ -248,7 +248,7 @@ impl Observer for Observe {
         self.services[service as usize].accepted += 1;
         let number = self.slots.fill(slot, service, peer, self.now);
         debug!(target: service.name(), "Connection {number} accepted from {peer}");
-        self.record(slot, None, Ok(Timeout::Idle), Traffic::default());
+        self.record(slot, None, Ok(StateName::Idle), Traffic::default());
     }
 
     fn run_begins(&mut self, slot: usize) {
@@ -263,10 +263,10 @@ impl Observer for Observe {
     }
 
     #[inline]
-    fn state_changed(&mut self, slot: usize, from: Timeout, to: Timeout, traffic: Traffic) {
+    fn state_changed(&mut self, slot: usize, from: StateName, to: StateName, traffic: Traffic) {
         let facts = &mut self.slots[slot];
         let service = facts.service;
-        if from == Timeout::Delayed {
+        if from == StateName::Delayed {
             self.statistics.delay(traffic.responses, self.now - facts.since);
         }
         (facts.state, facts.since) = (Some(to), self.now);
@@ -274,16 +274,16 @@ impl Observer for Observe {
         self.record(slot, Some(from), Ok(to), traffic);
     }
 
-    fn timed_out(&mut self, slot: usize, timeout: Timeout) {
+    fn timed_out(&mut self, slot: usize, timeout: StateName) {
         // A delay that is over is no timeout.
-        if timeout != Timeout::Delayed {
+        if timeout != StateName::Delayed {
             let number = self.slots[slot].number;
             debug!(target: "onepoll", "Connection {number} has timed out: {}", timeout.name());
             self.timeouts[timeout as usize] += 1;
         }
     }
 
-    fn closed(&mut self, slot: usize, from: Timeout, reason: CloseReason, traffic: Traffic) {
+    fn closed(&mut self, slot: usize, from: StateName, reason: CloseReason, traffic: Traffic) {
         let facts = self.slots[slot];
         let (number, service, peer) = (facts.number, facts.service, facts.peer());
         let why = recorder::explain(from, reason);
@@ -333,8 +333,8 @@ impl Observe {
     fn record(
         &mut self,
         slot: usize,
-        from: Option<Timeout>,
-        to: Result<Timeout, CloseReason>,
+        from: Option<StateName>,
+        to: Result<StateName, CloseReason>,
         traffic: Traffic,
     ) {
         let facts = &self.slots[slot];

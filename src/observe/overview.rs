@@ -10,7 +10,7 @@ use super::Observe;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::Budget;
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::observe::units::{Count, Share, Span};
 use crate::observe::window::Window;
 
@@ -33,7 +33,7 @@ const ROWS: &[Row] = &[
     ("             p90", |window| quantile(window, 900)),
     ("             p99", |window| quantile(window, 990)),
     ("             p99.9", |window| quantile(window, 999)),
-    ("out of steps", |window| exhausted(window, Budget::Steps)),
+    ("out of reads", |window| exhausted(window, Budget::Reads)),
     ("out of accepts", |window| exhausted(window, Budget::Accepts)),
     ("out of events", |window| exhausted(window, Budget::Events)),
     ("out of pages", |window| exhausted(window, Budget::Pages)),
@@ -86,7 +86,7 @@ impl Observe {
         );
         let counts = self.connections();
         let [diag, main] = Service::ALL.map(|service| counts[service as usize]);
-        for state in Timeout::ALL {
+        for state in StateName::ALL {
             let (name, at) = (state.name(), state as usize);
             let _ = write!(page, "{name:<20} {:>14} {:>14}", Count(main[at]), Count(diag[at]));
             let here = self.slots.iter().flatten().filter(|(_, found)| *found == state);
@@ -104,8 +104,8 @@ impl Observe {
     }
 
     /// How many connections each service has in each state, both at their indices.
-    pub(super) fn connections(&self) -> [[u64; Timeout::ALL.len()]; Service::ALL.len()] {
-        let mut counts = [[0; Timeout::ALL.len()]; Service::ALL.len()];
+    pub(super) fn connections(&self) -> [[u64; StateName::ALL.len()]; Service::ALL.len()] {
+        let mut counts = [[0; StateName::ALL.len()]; Service::ALL.len()];
         for (slot, state) in self.slots.iter().flatten() {
             counts[slot.service as usize][state as usize] += 1;
         }

@@ -31,7 +31,7 @@ impl Process {
         Process {
             cpu: cpu.try_into().unwrap_or_default(),
             memory: memory(),
-            descriptors: resources::open(),
+            descriptors: resources::descriptors_in_use(),
             descriptors_max: getrlimit(Resource::Nofile).current,
         }
     }

@@ -22,7 +22,7 @@ use super::units::{Bytes, Span};
 use crate::event_loop::clock::Instant;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::CloseReason;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::limits::RECORDS_MAX;
 
 /// The number of a connection. The first one is 1.
@@ -40,9 +40,9 @@ pub struct Record {
     /// The listener that accepted it.
     pub service: Service,
     /// The state before; `None` if it has just been accepted.
-    pub from: Option<Timeout>,
+    pub from: Option<StateName>,
     /// The state since, or why it was closed.
-    pub to: Result<Timeout, CloseReason>,
+    pub to: Result<StateName, CloseReason>,
     /// Responses in the run that led to this.
     pub responses: u32,
     /// Bytes read in that run.
@@ -147,12 +147,12 @@ impl Default for Recorder {
 
 impl Record {
     fn name_before(&self) -> &'static str {
-        self.from.map_or("-", Timeout::name)
+        self.from.map_or("-", StateName::name)
     }
 
     /// The name of the state since.
     pub fn name_since(&self) -> &'static str {
-        self.to.map_or("closed", Timeout::name)
+        self.to.map_or("closed", StateName::name)
     }
 
     /// What the change means.
@@ -165,31 +165,33 @@ impl Record {
     }
 }
 
-fn explain_state(from: Timeout, to: Timeout, responses: u32) -> &'static str {
+fn explain_state(from: StateName, to: StateName, responses: u32) -> &'static str {
     match (from, to) {
-        (Timeout::Delayed, Timeout::Delayed) => {
+        (StateName::Delayed, StateName::Delayed) => {
             "a delayed response is sent, and the next request waits"
         }
-        (Timeout::Delayed, Timeout::Idle) => "a delayed response is sent",
-        (_, Timeout::Idle) if responses > 1 => "the responses to a batch are sent",
-        (_, Timeout::Idle) if responses > 0 => "a response is sent",
-        (Timeout::Writing, Timeout::Idle) => "the rest of the output is sent",
-        (_, Timeout::Idle) => "nothing is left of its request",
-        (Timeout::Head, Timeout::Head) => "a response is sent, and the next head has begun",
-        (_, Timeout::Head) => "the beginning of a head has come",
-        (_, Timeout::Body) => "a head and a part of its body have come",
-        (_, Timeout::Delayed) => "a request has come, and its response is delayed",
-        (_, Timeout::Deferred) => "in a shutdown, responses are deferred: more requests may follow",
-        (_, Timeout::Writing) => "output waits for room in the kernel, or for its page",
-        (_, Timeout::HalfClosed) => "the last response and a FIN are sent",
-        (_, Timeout::IdleClosed) => "idle at the end of the grace: a FIN is sent",
+        (StateName::Delayed, StateName::Idle) => "a delayed response is sent",
+        (_, StateName::Idle) if responses > 1 => "the responses to a batch are sent",
+        (_, StateName::Idle) if responses > 0 => "a response is sent",
+        (StateName::Writing, StateName::Idle) => "the rest of the output is sent",
+        (_, StateName::Idle) => "nothing is left of its request",
+        (StateName::Head, StateName::Head) => "a response is sent, and the next head has begun",
+        (_, StateName::Head) => "the beginning of a head has come",
+        (_, StateName::Body) => "a head and a part of its body have come",
+        (_, StateName::Delayed) => "a request has come, and its response is delayed",
+        (_, StateName::Deferred) => {
+            "in a shutdown, responses are deferred: more requests may follow"
+        }
+        (_, StateName::Writing) => "output waits for room in the kernel, or for its page",
+        (_, StateName::HalfClosed) => "the last response and a FIN are sent",
+        (_, StateName::IdleClosed) => "idle at the end of the grace: a FIN is sent",
     }
 }
 
 /// Why a connection was closed.
-pub(super) fn explain(from: Timeout, reason: CloseReason) -> &'static str {
+pub(super) fn explain(from: StateName, reason: CloseReason) -> &'static str {
     match (reason, from) {
-        (CloseReason::Finished, Timeout::HalfClosed | Timeout::IdleClosed) => {
+        (CloseReason::Finished, StateName::HalfClosed | StateName::IdleClosed) => {
             "the peer's FIN has come"
         }
         (CloseReason::Finished, _) => "the peer closes it",
@@ -229,7 +231,7 @@ mod tests {
                 number,
                 service: Service::Main,
                 from: None,
-                to: Ok(Timeout::Idle),
+                to: Ok(StateName::Idle),
                 responses: 0,
                 received: 0,
                 sent: 0,
@@ -253,12 +255,12 @@ mod tests {
         let mut recorder = Recorder::new();
         let start = Instant::FIRST;
         let micros = |micros| start + Duration::from_micros(micros);
-        let (idle, cut) = (Ok(Timeout::Idle), Err(CloseReason::Aborted));
+        let (idle, cut) = (Ok(StateName::Idle), Err(CloseReason::Aborted));
         for (at, tick, number, from, to, [responses, received, sent]) in [
             (start, 0, 7, None, idle, [0, 0, 0]),
             (start, 0, 8, None, idle, [0, 0, 0]),
-            (micros(21), 1, 7, Some(Timeout::Idle), idle, [1, 34, 148]),
-            (micros(1_500_021), 2, 7, Some(Timeout::Idle), cut, [0, 0, 0]),
+            (micros(21), 1, 7, Some(StateName::Idle), idle, [1, 34, 148]),
+            (micros(1_500_021), 2, 7, Some(StateName::Idle), cut, [0, 0, 0]),
         ] {
             recorder.push(Record {
                 at,

@@ -10,7 +10,7 @@ use log::debug;
 
 use super::slots::Slot;
 use crate::event_loop::clock::Instant;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::http::{Head, Shown, Status};
 use crate::limits::LOGGED_INPUT_MAX;
 
@@ -24,8 +24,8 @@ pub(super) struct RequestLog {
 impl RequestLog {
     /// A connection runs. What it reads belongs to its request, whose time counts from its last
     /// byte on, and so with its delay.
-    pub(super) fn run_begins(&mut self, slot: usize, state: Option<Timeout>, now: Instant) {
-        if state != Some(Timeout::Delayed)
+    pub(super) fn run_begins(&mut self, slot: usize, state: Option<StateName>, now: Instant) {
+        if state != Some(StateName::Delayed)
             && let Some((_, since)) = self.pending.get_mut(&slot)
         {
             *since = now;

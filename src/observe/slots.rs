@@ -10,7 +10,7 @@ use super::recorder::Number;
 use crate::event_loop::clock::Instant;
 use crate::event_loop::listener::canonical;
 use crate::event_loop::listeners::Service;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 
 /// The facts about one connection.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Slot {
     pub(super) since: Instant,
     pub(super) number: Number,
     /// Its state; `None` if the slot is free.
-    pub(super) state: Option<Timeout>,
+    pub(super) state: Option<StateName>,
     pub(super) service: Service,
     port: u16,
     ip: Ipv6Addr,
@@ -65,7 +65,7 @@ impl Slots {
         self.slots[slot] = Slot {
             since: now,
             number: self.last_number,
-            state: Some(Timeout::Idle),
+            state: Some(StateName::Idle),
             service,
             port: peer.port(),
             ip: match peer {
@@ -77,12 +77,12 @@ impl Slots {
     }
 
     /// All slots, free ones included, each with the state of its connection.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Option<(&Slot, Timeout)>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Option<(&Slot, StateName)>> {
         self.slots.iter().map(|slot| Some((slot, slot.state?)))
     }
 
     /// The connection with this number, and its state.
-    pub(super) fn find(&self, number: Number) -> Option<(&Slot, Timeout)> {
+    pub(super) fn find(&self, number: Number) -> Option<(&Slot, StateName)> {
         self.iter().flatten().find(|(slot, _)| slot.number == number)
     }
 }
@@ -114,7 +114,7 @@ mod tests {
             let address = peer.parse().expect("an address");
             let number = slots.fill(slot, Service::Main, address, Instant::FIRST);
             let (found, state) = slots.find(number).expect("it is there");
-            assert_eq!((found.peer().to_string(), state), (peer.to_owned(), Timeout::Idle));
+            assert_eq!((found.peer().to_string(), state), (peer.to_owned(), StateName::Idle));
         }
     }
 }

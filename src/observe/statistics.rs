@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn budgets_are_counted_when_they_are_used_up() {
         let mut statistics = Statistics::new(Instant::FIRST, Duration::ZERO);
-        statistics.exhaust(Budget::Steps, 7);
+        statistics.exhaust(Budget::Reads, 7);
         statistics.exhaust(Budget::Events, 1);
         statistics.pass(1);
         assert_eq!(statistics.last(1).exhausted, [7, 0, 1, 0]);

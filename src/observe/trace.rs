@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::{Observe, found, nothing};
 use crate::event_loop::listeners::Service;
-use crate::event_loop::timers::Timeout;
+use crate::event_loop::state::StateName;
 use crate::http::{Page, Status, TEXT};
 use crate::limits::{MAP_SLOTS_MAX, RECORDS_MAX, TRACE_LATEST_MAX, TRACE_LINES_MAX};
 use crate::observe::recorder::Number;
@@ -114,7 +114,7 @@ impl Observe {
     /// A letter for each of the first slots.
     fn map(&self) -> String {
         let mut page = "# one letter for each slot".to_owned();
-        for state in Timeout::ALL {
+        for state in StateName::ALL {
             let _ = write!(page, ", {} {}", letter(state), state.name());
         }
         page.push_str("; capitals on diag, . free");
@@ -134,15 +134,15 @@ impl Observe {
 }
 
 /// What stands for a state on the map.
-fn letter(state: Timeout) -> char {
+fn letter(state: StateName) -> char {
     match state {
-        Timeout::Idle => 'i',
-        Timeout::Head => 'h',
-        Timeout::Body => 'b',
-        Timeout::Delayed => 'd',
-        Timeout::Deferred => 'o',
-        Timeout::Writing => 'w',
-        Timeout::HalfClosed => 'c',
-        Timeout::IdleClosed => 'f',
+        StateName::Idle => 'i',
+        StateName::Head => 'h',
+        StateName::Body => 'b',
+        StateName::Delayed => 'd',
+        StateName::Deferred => 'o',
+        StateName::Writing => 'w',
+        StateName::HalfClosed => 'c',
+        StateName::IdleClosed => 'f',
     }
 }

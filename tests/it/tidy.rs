@@ -257,7 +257,7 @@ fn amounts() -> Vec<(&'static str, String)> {
         ("TRACE_LATEST_MAX", TRACE_LATEST_MAX.to_string()),
         ("DEFERRED_MAX", bytes(DEFERRED_MAX)),
         ("BODY_SIZE_MAX", bytes(BODY_SIZE_MAX)),
-        ("STEPS_PER_RUN", STEPS_PER_RUN.to_string()),
+        ("READS_PER_RUN", READS_PER_RUN.to_string()),
         ("ACCEPTS_PER_TICK", ACCEPTS_PER_TICK.to_string()),
         ("EVENTS_PER_TICK", EVENTS_PER_TICK.to_string()),
         ("PAGES_PER_TICK", PAGES_PER_TICK.to_string()),

@@ -148,7 +148,7 @@ fn the_loop_is_shown_on_one_screen() {
         "longest tick",
         "service time p50",
         "             p99.9",
-        "out of steps",
+        "out of reads",
         "idle                              1              1",
         "writing",
         "all",
@@ -343,13 +343,13 @@ fn a_page_after_any_number_of_long_responses_is_rendered() {
         assert!(body(&peer.response()).starts_with("onepoll "), "behind {long}");
         assert!(body(&peer.response()).starts_with("Version: "));
     }
-    let before = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
+    let before = samples(&server)[r#"onepoll_budget_exhausted_total{budget="reads"}"#];
     let mut peer = server.connect();
     for _ in 0..20 {
         peer.send(HELLO);
         assert_eq!(status(&peer.response()), 200);
     }
-    let after = samples(&server)[r#"onepoll_budget_exhausted_total{budget="steps"}"#];
+    let after = samples(&server)[r#"onepoll_budget_exhausted_total{budget="reads"}"#];
     assert_eq!(after, before, "a response that had to wait does not exhaust the steps");
 }
 

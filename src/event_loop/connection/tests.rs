@@ -26,11 +26,11 @@ enum End {
     /// Nothing has changed.
     Still,
     /// The state is the same, and its timeout begins anew.
-    Renewed(Timeout),
+    Renewed(StateName),
     /// The state has changed, or a response has led back to it.
-    Entered(Timeout),
+    Entered(StateName),
     /// There is more to do.
-    HasWork(Timeout),
+    HasWork(StateName),
     Closed(CloseReason),
 }
 
@@ -72,32 +72,32 @@ impl Stage {
     }
 
     fn run(&mut self) -> End {
-        let before = self.connection.timeout();
+        let before = self.connection.state_name();
         let run = self.connection.run(&mut self.shared);
         self.end(before, run)
     }
 
     fn run_in_shutdown(&mut self) -> End {
-        self.shared.closing = [true; 2];
+        self.shared.announces_close = [true; 2];
         self.run()
     }
 
     fn time_out(&mut self) -> End {
-        let before = self.connection.timeout();
+        let before = self.connection.state_name();
         let run = self.connection.on_timeout(&mut self.shared);
         self.end(before, run)
     }
 
-    fn end(&mut self, before: Timeout, run: Run) -> End {
+    fn end(&mut self, before: StateName, run: RunEnd) -> End {
         let traffic = mem::take(&mut self.shared.traffic);
         let moved = traffic.received > 0 || traffic.sent > 0;
-        let after = self.connection.timeout();
+        let after = self.connection.state_name();
         match run {
-            Run::Closed(reason) => Closed(reason),
-            Run::HasWork | Run::OutOf(_) => HasWork(after),
-            Run::Waits if before != after || traffic.responses > 0 => Entered(after),
-            Run::Waits if moved && after.is_renewed_by_traffic() => Renewed(after),
-            Run::Waits => Still,
+            RunEnd::Closed(reason) => Closed(reason),
+            RunEnd::HasWork | RunEnd::OutOf(_) => HasWork(after),
+            RunEnd::Waits if before != after || traffic.responses > 0 => Entered(after),
+            RunEnd::Waits if moved && after.is_renewed_by_traffic() => Renewed(after),
+            RunEnd::Waits => Still,
         }
     }
 
@@ -127,7 +127,7 @@ fn full() -> Act {
 fn a_batch_takes_one_read_and_one_write() {
     for depth in [1, 2, 16, 300] {
         let mut stage = Stage::new();
-        assert_eq!(stage.readable([give(&HELLO.repeat(depth))]), Entered(Timeout::Idle));
+        assert_eq!(stage.readable([give(&HELLO.repeat(depth))]), Entered(StateName::Idle));
         assert_eq!(stage.calls(), "recv send", "depth {depth}");
         assert_eq!(stage.responses(), depth);
         assert_eq!(stage.run(), Still);
@@ -167,7 +167,7 @@ fn a_fin_in_the_middle_of_a_request_ends_it() {
 fn an_interrupted_call_is_made_again() {
     let mut stage = Stage::with_writes([Act::Fail(ErrorKind::Interrupted)]);
     let end = stage.readable([Act::Fail(ErrorKind::Interrupted), give(HELLO)]);
-    assert_eq!(end, Entered(Timeout::Idle));
+    assert_eq!(end, Entered(StateName::Idle));
     assert_eq!(stage.calls(), "recv recv send send");
     assert_eq!(stage.responses(), 1);
 }
@@ -190,13 +190,13 @@ fn errors_of_the_socket_end_the_connection() {
 fn a_dribbled_head_keeps_the_deadline_of_its_first_byte() {
     let mut stage = Stage::new();
     let (first, rest) = HELLO.split_at(1);
-    assert_eq!(stage.readable([give(first)]), Entered(Timeout::Head));
+    assert_eq!(stage.readable([give(first)]), Entered(StateName::Head));
     let (rest, last) = rest.split_at(rest.len() - 1);
     for byte in rest.chars() {
         assert_eq!(stage.readable([give(&byte.to_string())]), Still);
     }
     assert_eq!(*stage.connection.unparsed, HELLO.as_bytes()[..HELLO.len() - 1]);
-    assert_eq!(stage.readable([give(last)]), Entered(Timeout::Idle));
+    assert_eq!(stage.readable([give(last)]), Entered(StateName::Idle));
     assert_eq!(stage.responses(), 1);
     assert_eq!(stage.connection.unparsed.len(), 0, "idle connections own no memory");
 }
@@ -216,9 +216,9 @@ fn what_can_be_no_head_is_refused_wherever_it_was_cut() {
 #[test]
 fn a_response_gives_the_next_request_a_deadline_of_its_own() {
     let mut stage = Stage::new();
-    assert_eq!(stage.readable([give("GET")]), Entered(Timeout::Head));
+    assert_eq!(stage.readable([give("GET")]), Entered(StateName::Head));
     let rest = [&HELLO[3..], "GET"].concat();
-    assert_eq!(stage.readable([give(&rest)]), Entered(Timeout::Head));
+    assert_eq!(stage.readable([give(&rest)]), Entered(StateName::Head));
     assert_eq!(stage.responses(), 1);
 }
 
@@ -226,23 +226,23 @@ fn a_response_gives_the_next_request_a_deadline_of_its_own() {
 fn stray_line_ends_are_not_a_request() {
     let mut stage = Stage::new();
     stage.event([give(HELLO), give("\r\n")]);
-    assert_eq!(stage.run(), Entered(Timeout::Idle));
+    assert_eq!(stage.run(), Entered(StateName::Idle));
     assert_eq!(stage.readable([]), Still);
-    assert_eq!(stage.connection.timeout(), Timeout::Idle);
-    assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Idle));
+    assert_eq!(stage.connection.state_name(), StateName::Idle);
+    assert_eq!(stage.readable([give(HELLO)]), Entered(StateName::Idle));
     assert_eq!(stage.responses(), 2);
 }
 
 #[test]
 fn bodies_are_skipped_and_each_read_of_one_is_progress() {
     let mut stage = Stage::new();
-    assert_eq!(stage.readable([give(POST)]), Entered(Timeout::Body));
-    let progress = Renewed(Timeout::Body);
+    assert_eq!(stage.readable([give(POST)]), Entered(StateName::Body));
+    let progress = Renewed(StateName::Body);
     assert_eq!(stage.readable([give("GET / ")]), progress);
     assert_eq!(stage.connection.unparsed.len(), 0, "bodies are not stored");
     assert_eq!(stage.sent(), "");
     let rest = ["HTT", HELLO].concat();
-    assert_eq!(stage.readable([give(&rest)]), Entered(Timeout::Idle));
+    assert_eq!(stage.readable([give(&rest)]), Entered(StateName::Idle));
     assert_eq!(stage.responses(), 2);
 }
 
@@ -250,7 +250,7 @@ fn bodies_are_skipped_and_each_read_of_one_is_progress() {
 fn a_client_that_does_not_take_responses_is_not_read() {
     let mut stage = Stage::with_writes([Act::Take(3), full()]);
     let end = stage.readable_with_fin([give(HELLO), give(HELLO), Act::Eof]);
-    assert_eq!(end, Entered(Timeout::Writing));
+    assert_eq!(end, Entered(StateName::Writing));
     assert_eq!(stage.calls(), "recv send send");
     assert!(stage.connection.stream.unsent_len() > 0);
 
@@ -269,16 +269,16 @@ fn a_client_that_does_not_take_responses_is_not_read() {
 fn a_last_response_that_is_stuck_is_still_the_last() {
     let mut stage = Stage::with_writes([Act::Take(9), full()]);
     let request = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    assert_eq!(stage.readable([give(&request)]), Entered(Timeout::Writing));
+    assert_eq!(stage.readable([give(&request)]), Entered(StateName::Writing));
     assert_eq!(stage.calls(), "recv send send");
-    assert_eq!(stage.run(), Entered(Timeout::HalfClosed));
+    assert_eq!(stage.run(), Entered(StateName::HalfClosed));
     assert_eq!(stage.calls(), "send shutdown");
 }
 
 #[test]
 fn after_the_last_response_input_is_discarded_until_the_fin() {
     let mut stage = Stage::new();
-    assert_eq!(stage.readable([give("nonsense\r\n\r\n")]), Entered(Timeout::HalfClosed));
+    assert_eq!(stage.readable([give("nonsense\r\n\r\n")]), Entered(StateName::HalfClosed));
     assert_eq!(stage.calls(), "recv send shutdown");
     assert_eq!(stage.readable([give(HELLO)]), Still);
     assert_eq!(stage.calls(), "recv", "nothing is served any more");
@@ -288,10 +288,10 @@ fn after_the_last_response_input_is_discarded_until_the_fin() {
 #[test]
 fn an_eager_client_gets_no_more_than_a_run() {
     let mut stage = Stage::new();
-    let eager = HELLO.repeat(2 * STEPS_PER_RUN * INPUT / HELLO.len());
-    let again = HasWork(Timeout::Idle);
+    let eager = HELLO.repeat(2 * READS_PER_RUN * INPUT / HELLO.len());
+    let again = HasWork(StateName::Idle);
     assert_eq!(stage.readable([give(&eager)]), again);
-    assert_eq!(stage.calls(), ["recv send"; STEPS_PER_RUN].join(" "));
+    assert_eq!(stage.calls(), ["recv send"; READS_PER_RUN].join(" "));
     while stage.run() == again {}
     assert_eq!(stage.responses(), eager.len() / HELLO.len());
 }
@@ -307,14 +307,14 @@ fn closes(stage: &Stage) -> (usize, bool) {
 fn in_a_stop_a_client_that_waits_for_its_response_gets_the_close_at_once() {
     let mut stage = Stage::new();
     stage.event([give(HELLO)]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::HalfClosed));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (1, (1, true)));
 
     // A request that has begun before is finished.
     let mut stage = Stage::new();
-    assert_eq!(stage.readable([give(&HELLO[..9])]), Entered(Timeout::Head));
+    assert_eq!(stage.readable([give(&HELLO[..9])]), Entered(StateName::Head));
     stage.event([give(&HELLO[9..])]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::HalfClosed));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (1, (1, true)));
 }
 
@@ -322,21 +322,21 @@ fn in_a_stop_a_client_that_waits_for_its_response_gets_the_close_at_once() {
 fn deferred(depth: usize) -> Stage {
     let mut stage = Stage::new();
     stage.event([give(&HELLO.repeat(depth))]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::Deferred));
     assert_eq!((stage.responses(), closes(&stage).0), (0, 0));
     stage
 }
 
 /// Whether responses go on being deferred.
 fn stays_deferred(end: &End) -> bool {
-    matches!(end, Renewed(Timeout::Deferred) | Entered(Timeout::Deferred))
+    matches!(end, Renewed(StateName::Deferred) | Entered(StateName::Deferred))
 }
 
 #[test]
 fn in_a_stop_a_batch_waits_for_more_of_it() {
     // Nothing more comes, and the timeout ends.
     let mut stage = deferred(300);
-    assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
+    assert_eq!(stage.time_out(), HasWork(StateName::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (300, (1, true)));
     assert_eq!(stage.connection.stream.unsent_len(), 0);
     // The peer's FIN says that nothing more will come.
@@ -354,11 +354,11 @@ fn in_a_stop_a_batch_waits_for_more_of_it() {
         assert_eq!(stage.responses(), 0, "{piece:?}");
     }
     // It stops in the middle of a request, so it may be waiting for responses.
-    assert_eq!(stage.time_out(), HasWork(Timeout::Head));
+    assert_eq!(stage.time_out(), HasWork(StateName::Head));
     assert_eq!((stage.responses(), closes(&stage).0), (6, 0));
     stage.shared.force_close = true;
     let rest = [&HELLO[9..], &HELLO[..9]].concat();
-    assert_eq!(stage.readable([give(&rest)]), Entered(Timeout::HalfClosed));
+    assert_eq!(stage.readable([give(&rest)]), Entered(StateName::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (7, (1, true)));
 }
 
@@ -379,7 +379,7 @@ fn in_a_stop_a_forced_close_comes_with_the_last_whole_request() {
         stage.shared.force_close = true;
         let input = [&HELLO[9..], HELLO, rest].concat();
         let end = stage.readable([give(&input)]);
-        assert_eq!(end, Entered(Timeout::HalfClosed), "{rest:?}");
+        assert_eq!(end, Entered(StateName::HalfClosed), "{rest:?}");
         assert_eq!((stage.responses(), closes(&stage)), (5, (1, true)), "{rest:?}");
     }
 }
@@ -393,7 +393,7 @@ fn in_a_stop_one_request_and_part_of_another_are_a_batch() {
         assert_eq!(stage.responses(), 1);
         let rest = [rest, if rest.contains("Length") { "123456789" } else { "" }].concat();
         stage.event([give(&rest)]);
-        assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
+        assert_eq!(stage.run_in_shutdown(), Entered(StateName::Deferred));
         assert_eq!((stage.responses(), closes(&stage).0), (1, 0), "there may be more");
     }
 }
@@ -403,7 +403,7 @@ fn in_a_stop_a_batch_that_fills_the_read_buffer_gets_the_close_too() {
     let mut stage = Stage::new();
     let depth = INPUT / HELLO.len();
     stage.event([give(&HELLO.repeat(depth))]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::Deferred));
     stage.time_out();
     assert_eq!((stage.responses(), closes(&stage)), (depth, (1, true)));
 }
@@ -414,9 +414,9 @@ fn in_a_stop_deferred_responses_wait_for_room_as_others_do() {
     assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
     let writes = [Act::Take(9), full()];
     stage.kernel.borrow_mut().writes.extend(writes);
-    assert_eq!(stage.time_out(), HasWork(Timeout::Writing));
+    assert_eq!(stage.time_out(), HasWork(StateName::Writing));
     assert_eq!(stage.run(), Still, "there is no room");
-    assert_eq!(stage.run(), Entered(Timeout::Head), "the rest has been taken");
+    assert_eq!(stage.run(), Entered(StateName::Head), "the rest has been taken");
     assert_eq!((stage.responses(), closes(&stage).0), (3, 0));
 }
 
@@ -425,13 +425,13 @@ fn in_a_stop_of_a_batch_that_leaves_no_room_only_the_last_response_is_deferred()
     let mut stage = Stage::new();
     let depth = INPUT / HELLO.len();
     stage.event([give(&HELLO.repeat(depth))]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::Deferred));
     assert_eq!((stage.responses(), closes(&stage).0), (depth - 1, 0));
     assert!(stays_deferred(&stage.readable([give("\r\n")])), "no request, but no silence");
     let one = stage.sent().len() / (depth - 1);
     assert_eq!(stage.connection.stream.unsent_len(), one);
     assert!(stays_deferred(&stage.readable([give(&HELLO[..9])])));
-    assert_eq!(stage.time_out(), HasWork(Timeout::Head));
+    assert_eq!(stage.time_out(), HasWork(StateName::Head));
     assert_eq!((stage.responses(), closes(&stage).0), (depth, 0));
 }
 
@@ -453,8 +453,8 @@ fn in_a_stop_no_more_is_deferred_than_there_is_room_for() {
 #[test]
 fn a_closed_idle_connection_is_half_closed_and_not_served_any_more() {
     let mut stage = Stage::new();
-    assert_eq!(stage.connection.close_idle(), Run::Waits);
-    assert_eq!(stage.connection.timeout(), Timeout::IdleClosed);
+    assert_eq!(stage.connection.close_idle(), RunEnd::Waits);
+    assert_eq!(stage.connection.state_name(), StateName::IdleClosed);
     assert_eq!(stage.readable([give(HELLO)]), Still);
     assert_eq!(stage.calls(), "shutdown recv");
     assert_eq!(stage.readable([Act::Eof]), Closed(CloseReason::Finished));
@@ -463,10 +463,10 @@ fn a_closed_idle_connection_is_half_closed_and_not_served_any_more() {
 #[test]
 fn each_part_of_a_response_that_is_taken_renews_the_timeout() {
     let mut stage = Stage::with_writes([Act::Take(3), full()]);
-    assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
+    assert_eq!(stage.readable([give(HELLO)]), Entered(StateName::Writing));
     let slow = [Act::Take(1), full(), full()];
     stage.kernel.borrow_mut().writes.extend(slow);
-    let progress = Renewed(Timeout::Writing);
+    let progress = Renewed(StateName::Writing);
     assert_eq!(stage.run(), progress, "the kernel has taken some");
     assert_eq!(stage.run(), Still, "it has taken nothing");
 }
@@ -503,13 +503,13 @@ fn requests_that_time_out_get_a_408_and_other_connections_are_closed() {
     for part in [&HELLO[..9], POST] {
         let mut stage = Stage::new();
         stage.readable([give(part)]);
-        assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed), "{part:?}");
+        assert_eq!(stage.time_out(), HasWork(StateName::HalfClosed), "{part:?}");
         assert!(stage.sent().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
         let end = stage.time_out();
         assert_eq!(end, Closed(CloseReason::TimedOut), "the half-closed state ends, too");
     }
     let mut stage = Stage::with_writes([Act::Take(1), full()]);
-    assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
+    assert_eq!(stage.readable([give(HELLO)]), Entered(StateName::Writing));
     assert_eq!(stage.time_out(), Closed(CloseReason::TimedOut));
 }
 
@@ -529,13 +529,13 @@ fn a_long_body_is_sent_from_where_it_is_as_the_kernel_takes_it() {
     // The writes end in the first head, between it and its body, and in the body.
     let acts = [Act::Take(9), full(), Act::Take(100), full(), Act::Take(100), full()];
     stage.kernel.borrow_mut().writes.extend(acts);
-    assert_eq!(stage.readable([give(&input)]), Entered(Timeout::Writing));
-    let progress = Renewed(Timeout::Writing);
+    assert_eq!(stage.readable([give(&input)]), Entered(StateName::Writing));
+    let progress = Renewed(StateName::Writing);
     assert_eq!(stage.run(), progress);
     assert_eq!(stage.run(), progress, "it may take long");
     assert!(stage.connection.stream.unsent_len() < 100, "no body is copied");
     assert_eq!(stage.calls(), "recv writev writev writev writev writev writev");
-    assert_eq!(stage.run(), Entered(Timeout::Idle));
+    assert_eq!(stage.run(), Entered(StateName::Idle));
     assert_eq!(stage.calls(), "writev writev", "the response to HEAD goes with the last");
     let sent = stage.sent();
     assert_eq!((sent.matches("HTTP/1.1 200").count(), sent.matches(&body).count()), (3, 2));
@@ -548,8 +548,8 @@ fn a_write_may_end_in_a_long_body_at_once() {
     let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
     let acts = [Act::Take(1000), full()];
     stage.kernel.borrow_mut().writes.extend(acts);
-    assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Writing));
-    assert_eq!(stage.run(), Entered(Timeout::Idle));
+    assert_eq!(stage.readable([give(HELLO)]), Entered(StateName::Writing));
+    assert_eq!(stage.run(), Entered(StateName::Idle));
     assert_eq!(stage.sent().matches('x').count(), 5001, "one is in text/plain");
 }
 
@@ -558,9 +558,9 @@ fn in_a_stop_a_long_body_comes_after_the_deferred_responses() {
     let mut stage = stage_with(Route::new("/hello", "x".repeat(5000)));
     let other = HELLO.replace("/hello", "/other");
     stage.event([give(&[&other, &other, HELLO].concat())]);
-    assert_eq!(stage.run_in_shutdown(), Entered(Timeout::Deferred));
+    assert_eq!(stage.run_in_shutdown(), Entered(StateName::Deferred));
     assert_eq!(stage.sent(), "");
-    assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
+    assert_eq!(stage.time_out(), HasWork(StateName::HalfClosed));
     assert_eq!((stage.sent().matches("HTTP/1.1 404").count(), closes(&stage)), (2, (1, true)));
     assert!(stage.sent().ends_with(&"x".repeat(5000)));
 }
@@ -576,7 +576,7 @@ fn a_reset_ends_a_delayed_connection_and_a_fin_does_not() {
     ] {
         let mut stage =
             stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
-        assert_eq!(stage.readable([give(HELLO)]), Entered(Timeout::Delayed));
+        assert_eq!(stage.readable([give(HELLO)]), Entered(StateName::Delayed));
         stage.connection.set_ready(readiness);
         assert_eq!(stage.run(), expected);
     }
@@ -590,7 +590,7 @@ fn long_bodies_for_a_deep_batch_take_several_runs() {
     while matches!(stage.run(), HasWork(_)) {
         runs += 1;
     }
-    assert!(runs > 1 && stage.connection.timeout() == Timeout::Idle);
+    assert!(runs > 1 && stage.connection.state_name() == StateName::Idle);
     assert_eq!(stage.sent().matches("HTTP/1.1 200").count(), 9);
 }
 
@@ -599,17 +599,17 @@ fn delayed_responses_come_at_their_time_and_in_their_order() {
     let mut stage = stage_with(Route { is_delayed: true, ..Route::new("/hello", "Hello world.") });
     let other = HELLO.replace("/hello", "/other");
     let input = [HELLO, &other, HELLO].concat();
-    assert_eq!(stage.readable([give(&input)]), Entered(Timeout::Delayed));
+    assert_eq!(stage.readable([give(&input)]), Entered(StateName::Delayed));
     assert_eq!(stage.readable([give(HELLO)]), Still, "nothing is read meanwhile");
     assert_eq!((stage.calls(), stage.sent()), ("recv".to_owned(), String::new()));
-    assert_eq!(stage.time_out(), HasWork(Timeout::Delayed));
+    assert_eq!(stage.time_out(), HasWork(StateName::Delayed));
     assert_eq!(stage.sent().matches("HTTP/1.1 ").count(), 2);
     // In a stop, the request that is read last is the last.
     assert_eq!(stage.run_in_shutdown(), Still);
-    assert_eq!(stage.time_out(), HasWork(Timeout::Delayed), "one has come meanwhile");
+    assert_eq!(stage.time_out(), HasWork(StateName::Delayed), "one has come meanwhile");
     assert_eq!(stage.responses(), 1, "more requests may come, but do not wait for a response");
-    assert_eq!(stage.time_out(), HasWork(Timeout::Deferred));
-    assert_eq!(stage.time_out(), HasWork(Timeout::HalfClosed));
+    assert_eq!(stage.time_out(), HasWork(StateName::Deferred));
+    assert_eq!(stage.time_out(), HasWork(StateName::HalfClosed));
     assert_eq!((stage.responses(), closes(&stage)), (3, (1, true)));
 }
 
@@ -648,15 +648,15 @@ fn a_request_for_a_page_waits_until_that_may_be_rendered() {
     for pages in 1..=2 {
         shared.output.pages = 1;
         let run = connection.run(&mut shared);
-        assert_eq!(run, Run::OutOf(Budget::Pages));
+        assert_eq!(run, RunEnd::OutOf(Budget::Pages));
         assert_eq!((shared.observer.0, sent("/loop?x, page ")), (pages, pages));
         // Nothing is read meanwhile, and another run does no harm.
         kernel.borrow_mut().calls.clear();
-        assert_eq!(connection.run(&mut shared), Run::OutOf(Budget::Pages));
+        assert_eq!(connection.run(&mut shared), RunEnd::OutOf(Budget::Pages));
         assert!(kernel.borrow().calls.is_empty());
     }
     shared.output.pages = 1;
-    assert_eq!(connection.run(&mut shared), Run::Waits);
+    assert_eq!(connection.run(&mut shared), RunEnd::Waits);
     assert_eq!((sent("/loop?x, page "), sent("Hello.")), (3, 1));
-    assert_eq!(connection.timeout(), Timeout::Idle);
+    assert_eq!(connection.state_name(), StateName::Idle);
 }

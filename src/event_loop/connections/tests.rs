@@ -10,7 +10,7 @@ use crate::event_loop::script::{Act, Kernel, Script};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
     BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT,
-    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX, STEPS_PER_RUN, TIMEOUT_PRECISION,
+    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX, READS_PER_RUN, TIMEOUT_PRECISION,
     WRITE_TIMEOUT,
 };
 
@@ -20,7 +20,7 @@ const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 #[derive(Default)]
 struct Told {
     transitions: BTreeSet<(usize, usize)>,
-    timeouts: [u64; Timeout::ALL.len()],
+    timeouts: [u64; StateName::ALL.len()],
     received: u64,
     closed: Vec<CloseReason>,
 }
@@ -36,16 +36,16 @@ impl Observer for Told {
         self.received += u64::from(traffic.received);
     }
 
-    fn state_changed(&mut self, _slot: usize, from: Timeout, to: Timeout, traffic: Traffic) {
+    fn state_changed(&mut self, _slot: usize, from: StateName, to: StateName, traffic: Traffic) {
         self.transitions.insert((from as usize, to as usize));
         self.received += u64::from(traffic.received);
     }
 
-    fn timed_out(&mut self, _slot: usize, timeout: Timeout) {
+    fn timed_out(&mut self, _slot: usize, timeout: StateName) {
         self.timeouts[timeout as usize] += 1;
     }
 
-    fn closed(&mut self, _slot: usize, _from: Timeout, reason: CloseReason, traffic: Traffic) {
+    fn closed(&mut self, _slot: usize, _from: StateName, reason: CloseReason, traffic: Traffic) {
         self.received += u64::from(traffic.received);
         self.closed.push(reason);
     }
@@ -133,7 +133,7 @@ fn a_client_that_keeps_sending_gets_no_more_runs_than_others() {
         event(&mut table, &peer, now);
         table.run_again();
         let (calls, runs) = (peer.calls().len(), if tick == 0 { 2 } else { 1 });
-        assert_eq!(calls, runs * STEPS_PER_RUN, "in tick {tick}");
+        assert_eq!(calls, runs * READS_PER_RUN, "in tick {tick}");
         assert_eq!(table.run_again, [peer.slot], "in tick {tick}");
     }
 }
@@ -143,7 +143,7 @@ fn a_run_that_is_left_over_is_forgotten_with_its_connection() {
     let now = Instant::now();
     let mut table = connections();
     let peer = Peer::connect(&mut table, now);
-    peer.send(&HELLO.repeat(STEPS_PER_RUN * INPUT / HELLO.len() + 1));
+    peer.send(&HELLO.repeat(READS_PER_RUN * INPUT / HELLO.len() + 1));
     event(&mut table, &peer, now);
     assert!(!table.run_again.is_empty());
     table.abort();
@@ -192,7 +192,7 @@ fn every_phase_times_out_and_is_counted() {
 
 /// The timeouts that the observer has counted.
 fn timed_out(table: &Table) -> Option<String> {
-    let counts = Timeout::ALL.into_iter().zip(table.shared.observer.timeouts);
+    let counts = StateName::ALL.into_iter().zip(table.shared.observer.timeouts);
     let counts = counts.filter(|&(_, count)| count > 0);
     let counts: Vec<String> =
         counts.map(|(timeout, count)| format!("{} {count}", timeout.name())).collect();
@@ -365,7 +365,7 @@ fn a_client_that_keeps_requesting_long_bodies_is_closed_too() {
 
 #[test]
 fn a_client_with_more_on_its_way_than_is_read_is_aborted() {
-    for (batches, aborted) in [(1, 0), (STEPS_PER_RUN + 2, 1)] {
+    for (batches, aborted) in [(1, 0), (READS_PER_RUN + 2, 1)] {
         let now = Instant::now();
         let mut table = connections();
         let peer = Peer::connect(&mut table, now);
@@ -436,7 +436,7 @@ fn a_page_comes_behind_long_responses_and_ahead_of_others() {
     let now = Instant::now();
     let mut table = connections();
     let ask = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    // After so many long responses the run is out of steps, perhaps just ahead of the page.
+    // After so many long responses the run is out of reads, perhaps just ahead of the page.
     for long in [0, 3, 8, 12] {
         let peer = Peer::connect_to(Service::Diag, &mut table, now);
         peer.send(&[ask("/").repeat(long), ask("/loop?x"), ask("/other")].concat());
@@ -699,7 +699,7 @@ fn exactly_the_transitions_of_the_table_happen() {
         .iter()
         .flat_map(|(from, to)| to.iter().map(|to| (*from as usize, *to as usize)));
     let name = |&(from, to): &(usize, usize)| {
-        format!("{} to {}", Timeout::ALL[from].name(), Timeout::ALL[to].name())
+        format!("{} to {}", StateName::ALL[from].name(), StateName::ALL[to].name())
     };
     let expected: BTreeSet<_> = expected.collect();
     let missing: Vec<String> = expected.difference(&seen).map(name).collect();

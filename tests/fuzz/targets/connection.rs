@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use onepoll::event_loop::connection::{Connection, Run};
+use onepoll::event_loop::connection::{Connection, RunEnd};
 use onepoll::event_loop::connections::Shared;
 use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::stream::{Readiness, Socket};
-use onepoll::event_loop::timers::Timeout;
+use onepoll::event_loop::state::StateName;
 use onepoll::http::{Next, Output, Route, Routes, serve};
 use onepoll::limits::BODY_COPIED_MAX;
 
@@ -82,7 +82,7 @@ impl Socket for Script<'_> {
 enum Event {
     Ready { eof: bool },
     Nothing,
-    Timeout,
+    StateName,
     IdleGrace,
 }
 
@@ -95,7 +95,7 @@ impl Kernel<'_> {
         self.script = rest;
         match instruction {
             0 => Event::Nothing,
-            1 => Event::Timeout,
+            1 => Event::StateName,
             2 => Event::IdleGrace,
             3..100 => Event::Ready { eof: false },
             _ => Event::Ready { eof: true },
@@ -155,7 +155,7 @@ fuzz_target!(|input: &[u8]| {
     let routes = || Routes::new(vec![route.clone()]);
     let expected = responses(&routes(), input);
     let mut shared = Shared::new([routes(), routes()], ());
-    shared.closing = [draining; 2];
+    shared.announces_close = [draining; 2];
     let kernel = Rc::new(RefCell::new(Kernel {
         script,
         input,
@@ -169,7 +169,7 @@ fuzz_target!(|input: &[u8]| {
     let runs = 2 * (script.len() + input.len()) + 99;
     let ended = (0..runs).any(|_| {
         // A delayed response comes when its time has passed.
-        let run = if connection.timeout() == Timeout::Delayed {
+        let run = if connection.state_name() == StateName::Delayed {
             connection.on_timeout(&mut shared)
         } else {
             let event = kernel.borrow_mut().event();
@@ -178,18 +178,18 @@ fuzz_target!(|input: &[u8]| {
                     connection.set_ready(if eof { Readiness::EOF } else { Readiness::READABLE });
                     connection.run(&mut shared)
                 }
-                Event::Timeout => {
+                Event::StateName => {
                     undisturbed = false;
                     connection.on_timeout(&mut shared)
                 }
-                Event::IdleGrace if connection.timeout() == Timeout::Idle => {
+                Event::IdleGrace if connection.state_name() == StateName::Idle => {
                     undisturbed = false;
                     connection.close_idle()
                 }
                 Event::Nothing | Event::IdleGrace => connection.run(&mut shared),
             }
         };
-        matches!(run, Run::Closed(_))
+        matches!(run, RunEnd::Closed(_))
     });
     assert!(
         ended,
