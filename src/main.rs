@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use log::{Level, error, log_enabled, warn};
+use onepoll::cli::address::Reach;
 use onepoll::cli::options::Options;
 use onepoll::cli::{Command, probe};
-use onepoll::event_loop::listener::{Listener, Reach};
+use onepoll::event_loop::listener::Listener;
 use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::shutdown::Outcome;
 use onepoll::event_loop::{Config, Server, resources, signals};
@@ -73,13 +74,14 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
     let bind = |service, candidates: &[_]| Listener::bind(service, candidates, options.reuse_port);
     let [diag, main] = inherited;
     let diag = diag.map_or_else(|| bind(Service::Diag, &options.diag.candidates()), Ok)?;
+    let reach = Reach::of_listener(&diag);
     let main = if let Some(main) = main {
-        main.reach().require_apart(diag.reach())?;
+        Reach::of_listener(&main).require_apart(reach)?;
         main
     } else {
         let candidates = options.listen.candidates();
         for &address in &candidates {
-            Reach::of(address).require_apart(diag.reach())?;
+            Reach::of(address).require_apart(reach)?;
         }
         bind(Service::Main, &candidates)?
     };

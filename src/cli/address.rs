@@ -5,8 +5,12 @@
 //! section 6.3).
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+
+use crate::event_loop::listener::Listener;
+use crate::event_loop::listeners::Service;
 
 /// An address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,49 @@ impl fmt::Display for Address {
     }
 }
 
+/// The connections that a listening socket may get.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    address: SocketAddr,
+    is_dual: bool,
+}
+
+impl Reach {
+    /// Those of a socket that is bound to this address.
+    pub fn of(address: SocketAddr) -> Reach {
+        let is_dual = address.is_ipv6();
+        Reach { address, is_dual }
+    }
+
+    /// Those of a listener, which may be inherited.
+    pub fn of_listener(listener: &Listener) -> Reach {
+        Reach { address: listener.address(), is_dual: listener.is_dual() }
+    }
+
+    /// Makes sure that main, which reaches this, and diagnostics never get each other's
+    /// connections. The kernel lets them share a port if both ask for that (`--reuse-port`).
+    ///
+    /// # Errors
+    /// Both addresses, if they overlap.
+    pub fn require_apart(self, diag: Reach) -> io::Result<()> {
+        if !self.covers(diag) && !diag.covers(self) {
+            return Ok(());
+        }
+        let (main, on, diag, at) =
+            (Service::Main.title(), self.address, Service::Diag.title(), diag.address);
+        let what = format!("{main} on {on} and {diag} on {at} cannot share a port");
+        Err(io::Error::new(ErrorKind::AddrInUse, what))
+    }
+
+    /// Whether it gets each connection that the other one may get.
+    fn covers(self, other: Reach) -> bool {
+        let [a, b] = [self, other].map(|reach| reach.address.ip().to_canonical());
+        let is_every = a.is_unspecified() && (a.is_ipv4() == b.is_ipv4() || self.is_dual);
+        let port = self.address.port();
+        port == other.address.port() && port != 0 && (a == b || is_every)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +171,31 @@ mod tests {
         for text in ["127.0.0.1:8080", "[::1]:8080", "[::]:8080", "0.0.0.0:8080"] {
             assert_eq!(text.parse::<Address>().expect("an address").to_string(), text);
         }
+    }
+
+    #[test]
+    fn addresses_overlap_if_a_connection_could_be_meant_for_both() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("[::]:1", "[::]:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [a, b] = [one, other].map(|text| Reach::of(text.parse().expect("an address")));
+            assert_eq!(a.require_apart(b).is_err(), expected, "{one} {other}");
+            assert_eq!(b.require_apart(a).is_err(), expected, "{other} {one}");
+        }
+        // An inherited socket may be for IPv6 alone.
+        let [v6, v4] = ["[::]:1", "0.0.0.0:1"].map(|text| text.parse().expect("an address"));
+        let alone = Reach { is_dual: false, ..Reach::of(v6) };
+        assert!(alone.require_apart(Reach::of(v4)).is_ok());
+        assert!(alone.require_apart(Reach::of(v6)).is_err());
     }
 }

@@ -25,7 +25,9 @@ use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
 pub struct Listener {
     service: Service,
     socket: TcpListener,
-    reach: Reach,
+    address: SocketAddr,
+    /// It is on an IPv6 address and takes IPv4, too.
+    is_dual: bool,
     /// The settings that were found on an inherited socket, which other processes hold, too.
     inherited: Option<Settings>,
     /// A connection may be in the queue.
@@ -66,7 +68,8 @@ impl Listener {
         Ok(Listener {
             service,
             socket: TcpListener::from_std(socket.into()),
-            reach: Reach::of(address),
+            address,
+            is_dual: address.is_ipv6(),
             inherited: None,
             ready: true,
             failures: 0,
@@ -92,7 +95,8 @@ impl Listener {
         Ok(Listener {
             service,
             socket: TcpListener::from_std(socket.into()),
-            reach: Reach { address, is_dual },
+            address,
+            is_dual,
             inherited,
             ready: true,
             failures: 0,
@@ -122,12 +126,12 @@ impl Listener {
 
     /// Its address, with the port that the kernel has picked for port 0.
     pub fn address(&self) -> SocketAddr {
-        self.reach.address
+        self.address
     }
 
-    /// The connections that it may get.
-    pub fn reach(&self) -> Reach {
-        self.reach
+    /// Whether it takes IPv4 on an IPv6 address.
+    pub fn is_dual(&self) -> bool {
+        self.is_dual
     }
 
     /// Whether other processes hold the socket, too.
@@ -333,44 +337,6 @@ fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io
     io::Error::new(error.kind(), format!("{title} cannot listen on {address}: {error}"))
 }
 
-/// The connections that a listening socket may get.
-#[derive(Clone, Copy, Debug)]
-pub struct Reach {
-    address: SocketAddr,
-    is_dual: bool,
-}
-
-impl Reach {
-    /// Those of a socket of our own at an address.
-    pub fn of(address: SocketAddr) -> Reach {
-        let is_dual = address.is_ipv6();
-        Reach { address, is_dual }
-    }
-
-    /// Makes sure that main, which reaches this, and diagnostics never get each other's
-    /// connections. The kernel lets them share a port if both ask for that (`--reuse-port`).
-    ///
-    /// # Errors
-    /// Both addresses, if they overlap.
-    pub fn require_apart(self, diag: Reach) -> io::Result<()> {
-        if !self.covers(diag) && !diag.covers(self) {
-            return Ok(());
-        }
-        let (main, on, diag, at) =
-            (Service::Main.title(), self.address, Service::Diag.title(), diag.address);
-        let what = format!("{main} on {on} and {diag} on {at} cannot share a port");
-        Err(io::Error::new(ErrorKind::AddrInUse, what))
-    }
-
-    /// Whether it gets each connection that the other one may get.
-    fn covers(self, other: Reach) -> bool {
-        let [a, b] = [self, other].map(|reach| reach.address.ip().to_canonical());
-        let is_every = a.is_unspecified() && (a.is_ipv4() == b.is_ipv4() || self.is_dual);
-        let port = self.address.port();
-        port == other.address.port() && port != 0 && (a == b || is_every)
-    }
-}
-
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -560,32 +526,6 @@ mod tests {
         poll.poll(&mut events, Some(Duration::ZERO)).expect("no error");
         assert!(events.is_empty(), "the poll does not watch it any more");
         theirs.accept().expect("the connection is theirs");
-    }
-
-    #[test]
-    fn addresses_overlap_if_a_connection_could_be_meant_for_both() {
-        for (one, other, expected) in [
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("[::]:1", "127.0.0.1:1", true),
-            ("[::]:1", "0.0.0.0:1", true),
-            ("[::]:1", "[::1]:1", true),
-            ("0.0.0.0:1", "127.0.0.1:1", true),
-            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
-            ("0.0.0.0:1", "[::1]:1", false),
-            ("127.0.0.1:1", "[::1]:1", false),
-            ("127.0.0.1:1", "127.0.0.2:1", false),
-            ("[::]:1", "[::]:2", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
-        ] {
-            let [a, b] = [one, other].map(|text| Reach::of(text.parse().expect("an address")));
-            assert_eq!(a.require_apart(b).is_err(), expected, "{one} {other}");
-            assert_eq!(b.require_apart(a).is_err(), expected, "{other} {one}");
-        }
-        // An inherited socket may be for IPv6 alone.
-        let [v6, v4] = ["[::]:1", "0.0.0.0:1"].map(|text| text.parse().expect("an address"));
-        let alone = Reach { is_dual: false, ..Reach::of(v6) };
-        assert!(alone.require_apart(Reach::of(v4)).is_ok());
-        assert!(alone.require_apart(Reach::of(v6)).is_err());
     }
 
     #[test]

@@ -133,16 +133,16 @@ impl Observe {
     }
 }
 
-/// What stands for a state on the map.
+/// What stands for a state on the map: the first letter of its name that no state above has.
 fn letter(state: StateName) -> char {
     match state {
         StateName::Idle => 'i',
         StateName::Head => 'h',
         StateName::Body => 'b',
         StateName::Delayed => 'd',
-        StateName::Deferred => 'o',
+        StateName::Deferred => 'e',
         StateName::Writing => 'w',
-        StateName::HalfClosed => 'c',
-        StateName::IdleClosed => 'f',
+        StateName::HalfClosed => 'a',
+        StateName::IdleClosed => 'l',
     }
 }
