@@ -18,7 +18,7 @@ use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
 use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, READS_PER_RUN};
 
-/// One connection.
+/// A socket with its state, and with what it could not finish.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: Stream<S>,

@@ -60,7 +60,7 @@ pub struct Shared<O> {
     pub traffic: Traffic,
     /// When the present tick began.
     pub now: Instant,
-    /// The observer.
+    /// What is told of all that happens.
     pub observer: O,
 }
 
@@ -80,7 +80,7 @@ impl<O> Shared<O> {
     }
 }
 
-/// All connections.
+/// The slab, and what it takes to run its connections.
 #[derive(Debug)]
 pub struct Connections<S, O> {
     shared: Shared<O>,
@@ -155,12 +155,12 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         mem::take(&mut self.freed)
     }
 
-    /// The observer.
+    /// For what the loop itself has to tell.
     pub fn observer(&mut self) -> &mut O {
         &mut self.shared.observer
     }
 
-    /// A tick begins.
+    /// Sets the instant at which all of a tick happens, and its budget of pages.
     pub fn begin_tick(&mut self, now: Instant) {
         self.shared.now = now;
         self.pages_left = PAGES_PER_TICK;

@@ -119,7 +119,7 @@ impl Listener {
         listening.map_err(|error| cannot_listen(self.service, self.address(), &error))
     }
 
-    /// The service that it is for.
+    /// Which of the two services it accepts for.
     pub fn service(&self) -> Service {
         self.service
     }

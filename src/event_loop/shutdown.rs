@@ -147,7 +147,7 @@ impl Shutdown {
         self.stage
     }
 
-    /// Whether it has begun.
+    /// Whether a signal or a failure has ended the serving stage.
     pub fn has_begun(&self) -> bool {
         self.stage != Stage::Serving
     }
@@ -196,7 +196,7 @@ impl Shutdown {
         self.take_due(AHEAD_OF_EVENTS, now)
     }
 
-    /// The next action.
+    /// An action that is due and has not been returned yet; `None` once there is none.
     pub fn next_action(&mut self, now: Instant, main_is_empty: bool) -> Option<Action> {
         if let Stage::LameDuck(since) = self.stage
             && now >= since + self.schedule.lame_duck

@@ -109,7 +109,7 @@ pub enum Received {
 /// How much of the output has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// All of it.
+    /// Nothing is left.
     All,
     /// The kernel took something; it may take more.
     Some,

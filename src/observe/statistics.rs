@@ -45,7 +45,7 @@ pub const EVENT_BUCKETS: usize = EVENTS_PER_TICK.ilog2() as usize + 2;
 pub struct Totals {
     /// Ticks by the number of their events.
     pub events: [u64; EVENT_BUCKETS],
-    /// Events.
+    /// Events that all ticks found.
     pub events_sum: u64,
     /// Ticks by the time that they were at work.
     pub busy: Histogram<u64>,
@@ -56,7 +56,7 @@ pub struct Totals {
     pub service: Histogram<u64>,
     /// That time.
     pub service_sum: u64,
-    /// Responses.
+    /// Responses, delayed ones included.
     pub responses: u64,
     /// What each step but that of the events has been charged with, at its index.
     pub charged: [u64; Step::ALL.len()],
@@ -64,7 +64,7 @@ pub struct Totals {
     pub exhausted: [u64; Budget::ALL.len()],
 }
 
-/// The statistics.
+/// What is measured of one loop, from its start on.
 #[derive(Debug)]
 pub struct Statistics {
     started: Instant,
@@ -83,7 +83,7 @@ pub struct Statistics {
 }
 
 impl Totals {
-    /// Ticks.
+    /// How often the loop has gone round.
     pub fn ticks(&self) -> u64 {
         self.events.iter().sum()
     }

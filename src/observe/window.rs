@@ -15,15 +15,15 @@ pub(crate) const MINUTE: usize = 60;
 pub struct Stretch<N: Copy + Default> {
     /// How many they are.
     pub seconds: usize,
-    /// Ticks.
+    /// How often the loop has gone round.
     pub ticks: u64,
-    /// Events.
+    /// Events that these ticks found.
     pub events: u64,
     /// The time at work.
     pub busy: Duration,
     /// The longest time at work in one tick.
     pub longest: Duration,
-    /// Responses.
+    /// Responses, delayed ones included.
     pub responses: u64,
     /// Responses by the time that they took.
     pub service: Histogram<N>,
