@@ -37,12 +37,12 @@ pub enum Error {
     /// A body for a dynamic page is longer than
     /// [`PAGE_REQUEST_BODY_MAX`](crate::limits::PAGE_REQUEST_BODY_MAX) (RFC 9110, section 15.5.14).
     Content,
-    /// The request line is longer than [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 9110, section
+    /// The request line is longer than [`HEAD_MAX`] (RFC 9110, section
     /// 15.5.15).
     TargetTooLong,
     /// An `Expect` is not `100-continue` (RFC 9110, section 10.1.1).
     Expectation,
-    /// The head is longer than [`HEAD_MAX`](crate::limits::HEAD_MAX) (RFC 6585, section 5).
+    /// The head is longer than [`HEAD_MAX`] (RFC 6585, section 5).
     HeadTooLarge,
     /// There are more than [`FIELDS_MAX`](crate::limits::FIELDS_MAX) fields (RFC 6585, section 5).
     TooManyFields,
