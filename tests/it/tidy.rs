@@ -229,6 +229,23 @@ fn the_readme_has_a_row_for_every_folder() {
     }
 }
 
+#[test]
+fn the_chapters_have_one_order() {
+    let contents = fs::read_to_string(root().join("src/lib.rs")).expect("text");
+    let chapters = contents.lines().filter_map(|line| {
+        let (_, name) = line.strip_prefix("//! ")?.split_once(". [`")?;
+        Some(name.split('`').next().unwrap_or_default().to_owned())
+    });
+    let chapters: Vec<String> = chapters.collect();
+    assert!(chapters.len() > 7, "{chapters:?}");
+    let readme = readme();
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let names = rows.map(|(name, _)| name.trim_end_matches('/').split('.').next());
+    let names: Vec<&str> =
+        names.flatten().filter(|name| chapters.iter().any(|it| it == name)).collect();
+    assert_eq!(names, chapters, "README has the order of lib.rs");
+}
+
 fn bytes(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
