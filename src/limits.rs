@@ -8,7 +8,8 @@ use std::time::Duration;
 // The size of a request.
 
 /// Longest request head: request line, fields and the empty line that ends them. Of its input, a
-/// connection stores a partial head at most, or up to [`INPUT`] while a response has to wait. RFC
+/// connection stores a partial head at most, with the body if a page waits for it, or up to
+/// [`INPUT`] while a response has to wait. RFC
 /// 9112, section 3 recommends at least 8,000 bytes for a request line.
 pub const HEAD_MAX: usize = 8 * 1024;
 
@@ -60,8 +61,9 @@ pub const TRACE_LINES_MAX: usize = 500;
 /// Most recent connections that `/trace` shows: as many as fit on a screen.
 pub const TRACE_LATEST_MAX: usize = 40;
 
-/// Most bytes of deferred responses of one connection during a drain: a few hundred responses. A
-/// client with more requests in flight may see the close before it has sent all of them.
+/// Most bytes of deferred responses of one connection in a shutdown: a few hundred responses, or
+/// one that is longer. A client with more requests in flight may see the close before it has sent
+/// all of them.
 pub const DEFERRED_MAX: usize = 64 * 1024;
 
 /// Longest body that `--body-size` accepts, in bytes. The length of an unsent body is a `u32`.
@@ -122,11 +124,12 @@ pub const BODY_GRACE: Duration = Duration::from_secs(5);
 /// Delayed, from a request to its response; the default of `--delay`.
 pub const DELAY: Duration = Duration::ZERO;
 
-/// Deferred, during a drain: how long the connection of a client that pipelines has to be quiet
+/// Deferred, in a shutdown: how long the connection of a client that pipelines has to be quiet
 /// before its last response is sent with `Connection: close`. Further requests may be in flight.
 pub const DEFERRED_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Most time that responses are deferred in all, if the client keeps sending requests.
+/// How long responses are deferred in all, if the client keeps sending requests. The next run sends
+/// them, so a delayed request can add its delay.
 pub const DEFERRED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Writing, between two writes of which the kernel takes some bytes; the default of

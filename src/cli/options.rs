@@ -30,9 +30,9 @@ pub struct Options {
     pub content: Content,
     /// Most connections to main at once; `None` for as many as there are descriptors.
     pub max_connections: Option<usize>,
-    /// How long a connection waits for its peer, per timeout class.
+    /// How long a connection waits for its peer, by state.
     pub timeouts: Timeouts,
-    /// How long each part of a stop takes.
+    /// How long each stage of a shutdown takes.
     pub schedule: Schedule,
     /// The most verbose level that is logged.
     pub log: LevelFilter,

@@ -31,7 +31,7 @@ pub struct Connection<S> {
     /// The client has sent a request without waiting for the response to the one before. It may do
     /// so again, so this is never unset.
     pipelines: bool,
-    /// It is among the connections that run again.
+    /// It is among the connections that run again, or that wait for a page.
     pub runs_again: bool,
 }
 
@@ -140,8 +140,11 @@ impl<S: Socket> Connection<S> {
             // Nothing can be put behind a deferred response with a long body. If another request
             // has begun, it is not the last response, so it need not wait any longer.
             self.unparsed = input.into();
-            let has_begun = self.begins(Next::Head);
-            return if has_begun { self.send_deferred(Next::Full, shared) } else { Ok(true) };
+            return match self.begins(Next::Head) {
+                true => self.send_deferred(Next::Full, shared),
+                false if shared.force_close => self.finish_deferred(shared),
+                false => Ok(true),
+            };
         }
         let at = match self.state {
             State::Body { request: Some(request), .. } => Next::Body(request),
@@ -179,12 +182,14 @@ impl<S: Socket> Connection<S> {
     /// | what comes next | the client waits | it pipelines | it is forced to close |
     /// |---|---|---|---|
     /// | nothing has begun | close | defer | close |
-    /// | part of a head | | defer | close |
+    /// | part of a head, also behind a full output | | defer or send | close |
     /// | part of a body, a delay | | defer | send |
-    /// | whole requests | send | send | send |
+    /// | whole requests | | send | send |
     ///
-    /// A client that pipelines may have more requests on their way. So its responses are deferred
-    /// until it has been quiet, or for [`DEFERRED_TIME_MAX`](crate::limits::DEFERRED_TIME_MAX).
+    /// Where a cell is empty, the client does not wait: it has begun another request. A client that
+    /// pipelines sends a request for each response that it gets. So its responses are deferred even
+    /// where they cannot be the last: only then does it come to a rest. It is forced to close
+    /// [`DEFERRED_TIME_MAX`](crate::limits::DEFERRED_TIME_MAX) after the first of them.
     fn deliver<O: Observer>(
         &mut self,
         served: &Served,
@@ -192,10 +197,10 @@ impl<S: Socket> Connection<S> {
         shared: &mut Shared<O>,
     ) -> Progress {
         let begins = self.begins(served.next);
-        if served.responses > 1 || served.responses == 1 && begins {
-            self.pipelines = true;
-        }
-        let has_responses = served.responses > 0 || self.stream.unsent().is_some();
+        let has_deferred = self.stream.unsent().is_some();
+        let requests = served.responses + u32::from(has_deferred) + u32::from(begins);
+        self.pipelines |= requests > 1 && (served.responses > 0 || has_deferred);
+        let has_responses = served.responses > 0 || has_deferred;
         if !shared.announces_close[self.service as usize] || !has_responses {
             return self.send(served, served.next, shared);
         }
@@ -265,7 +270,8 @@ impl<S: Socket> Connection<S> {
         self.go_on(sent, next, shared.now)
     }
 
-    /// Enters the state that follows a send.
+    /// Enters the state that follows a send. If the kernel took a part, it may take more at once:
+    /// it tells of room only after it had none.
     fn go_on(&mut self, sent: Sent, next: Next, now: Instant) -> Progress {
         self.state = match (sent, next) {
             (Sent::Some | Sent::None, _) => State::Writing,

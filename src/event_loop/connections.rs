@@ -4,6 +4,10 @@
 //! The invariant: every connection has a timeout, so none stays for ever. What a run did is seen
 //! by comparing the connection's state before and after, and by what it moved.
 //!
+//! In a shutdown, the last response to a client announces the close. Which one is the last of a
+//! client that pipelines is not known. So its responses are deferred until nothing has come for
+//! 200 ms; a second after the first of them the client is forced to close.
+//!
 //! # Try it
 //!
 //! A client that sends sixteen requests at once is read and served sixteen at a time, so as many
@@ -50,7 +54,7 @@ pub struct Shared<O> {
     pub routes: [Routes; Service::ALL.len()],
     /// Whether the last response to each client of a service announces the close, by service.
     pub announces_close: [bool; Service::ALL.len()],
-    /// Whether this is the last run of the connection, as far as whole requests have come.
+    /// Whether the connection that runs is closed once all whole requests have their responses.
     pub force_close: bool,
     /// The read buffer.
     pub input: Box<[u8]>,
@@ -91,12 +95,11 @@ pub struct Connections<S, O> {
     /// Connections that have more to do although no event will come. An entry whose connection has
     /// been closed means nothing.
     run_again: Vec<usize>,
-    /// The same for connections that wait for a page to be rendered.
+    /// Connections that wait for a page to be rendered, in the same way.
     page_queue: VecDeque<usize>,
     /// Pages that may still be rendered in this tick.
     pages_left: usize,
-    /// In a shutdown, the instant after which the next run of a client that pipelines is its last,
-    /// by slot.
+    /// In a shutdown, from when on a client that pipelines is forced to close, by slot.
     force_close_at: BTreeMap<usize, Instant>,
     /// Whether a connection of each service is closed when it is idle.
     closes_idle: [bool; Service::ALL.len()],
@@ -262,10 +265,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     #[inline]
     fn run_with(&mut self, slot: usize, pages: usize) -> bool {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
-        if shared.announces_close[connection.service as usize] {
-            let at = self.force_close_at.get(&slot);
-            shared.force_close = at.is_some_and(|&at| at <= shared.now);
-        }
+        shared.force_close = shared.announces_close[connection.service as usize]
+            && self.force_close_at.get(&slot).is_some_and(|&at| at <= shared.now);
         shared.output.pages = pages;
         let before = connection.state_name();
         shared.observer.run_begins(slot);
@@ -295,8 +296,10 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         } else if renewed {
             self.timers.renew(slot, after, shared.now);
         }
-        let is_closing = shared.announces_close[connection.service as usize];
-        if is_closing && traffic.responses > 0 && connection.pipelines() {
+        let has_responses = traffic.responses > 0 && connection.pipelines();
+        let service = connection.service;
+        let is_closing = shared.announces_close[service as usize];
+        if is_closing && (after == StateName::Deferred || has_responses) {
             let at = shared.now + DEFERRED_TIME_MAX;
             self.force_close_at.entry(slot).or_insert(at);
         }
@@ -315,15 +318,16 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             }
         }
         match after {
-            StateName::Idle
-                if run == RunEnd::Waits && self.closes_idle[connection.service as usize] =>
-            {
+            StateName::Idle if run == RunEnd::Waits && self.closes_idle[service as usize] => {
                 self.close_idle_one(slot);
+                true
             }
-            StateName::Body if moved && connection.is_too_slow(shared.now) => self.time_out(slot),
-            _ => {}
+            StateName::Body if moved && connection.is_too_slow(shared.now) => {
+                self.time_out(slot);
+                true
+            }
+            _ => renewed,
         }
-        renewed
     }
 
     /// Closes the descriptor, which also takes it out of the poll (epoll(7)).
@@ -363,6 +367,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let before = connection.state_name();
         shared.observer.timed_out(slot, before);
         shared.observer.run_begins(slot);
+        shared.output.pages = 0;
         if before == StateName::Deferred {
             // From now on its next response announces the close, or a client could always send
             // part of a request and never be closed.

@@ -48,8 +48,9 @@ pub struct Listeners {
     open: [Option<Listener>; Service::ALL.len()],
     /// Until when accepting pauses.
     paused_until: Instant,
-    /// That accepting pauses has been logged.
-    warned: bool,
+    /// That a service is full, and that accepting pauses, has been logged.
+    warned_full: bool,
+    warned_paused: bool,
     /// From when on a listener closes once its queue is empty.
     close_at: Instant,
 }
@@ -76,7 +77,8 @@ impl Listeners {
             info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
         }
         let (paused_until, close_at) = (Instant::FIRST, Instant::NEVER);
-        Ok(Listeners { open, paused_until, warned: false, close_at })
+        let (warned_full, warned_paused) = (false, false);
+        Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at })
     }
 
     /// An event has told that a connection is in the queue of a service.
@@ -115,10 +117,10 @@ impl Listeners {
     /// have while more wait.
     pub fn warn_full(&mut self, service: Service, count: usize) {
         let listener = self.open[service as usize].as_ref();
-        if !self.warned && listener.is_some_and(Listener::has_waiting) {
+        if !self.warned_full && listener.is_some_and(Listener::has_waiting) {
             let title = service.title();
             warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
-            self.warned = true;
+            self.warned_full = true;
         }
     }
 
@@ -138,13 +140,15 @@ impl Listeners {
                 if closes {
                     *slot = None;
                 }
-                self.warned &= self.open.iter().flatten().any(Listener::is_ready);
+                if !self.open.iter().flatten().any(Listener::is_ready) {
+                    (self.warned_full, self.warned_paused) = (false, false);
+                }
             }
             Accepted::Pause(error) => {
-                if !self.warned {
+                if !self.warned_paused {
                     warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
                 }
-                (self.warned, self.paused_until) = (true, now + ACCEPT_PAUSE);
+                (self.warned_paused, self.paused_until) = (true, now + ACCEPT_PAUSE);
             }
             Accepted::Failed => *slot = None,
         }

@@ -8,13 +8,15 @@
 //!   4 events     connections run; listeners are only noted
 //!   5 run again  connections that have more to do although no event will come
 //!   6 accept     from each listener, within a budget
-//!   7 timers     timeouts of connections, then the actions of a shutdown that are due
+//!   7 timers     connections whose timeout has passed; then the actions of a shutdown that are due
 //! ```
 //!
 //! There are two services: main is what the server is for, and diagnostics shows the loop. A page
 //! is a response of diagnostics that is rendered for its request. A response of main may be
 //! delayed on purpose (`--delay`), to play a slow server. Accepting pauses while the process is out
-//! of descriptors or memory.
+//! of descriptors or memory. A shutdown may begin as a lame duck, which goes on and announces the
+//! end. Then it drains: requests that have begun may finish, and a connection that is idle may send
+//! another one until the idle grace ends. A step with nothing to do is skipped.
 //!
 //! The loop knows no statistics, no pages and no place where log lines go. An [`observer`] is told
 //! of ticks, connections, budgets and the stage of a shutdown.
@@ -316,8 +318,8 @@ impl<O: Observer> Server<O> {
             .next_accept(self.now, self.waits_for_clients(), |service| self.is_full(service))
     }
 
-    /// Whether connections are open that the idle grace has not ended for: the process stays for
-    /// them, so that the listeners may as well.
+    /// In a drain, whether the process stays for a connection to either service. Idle ones count
+    /// until the idle grace of main ends. Until then the listeners stay open, too.
     fn waits_for_clients(&self) -> bool {
         !self.connections.is_empty() && !self.connections.closes_idle(Service::Main)
     }

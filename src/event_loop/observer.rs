@@ -43,7 +43,7 @@ pub trait Observer: Handler {
     fn state_changed(&mut self, _slot: usize, _from: StateName, _to: StateName, _traffic: Traffic) {
     }
 
-    /// A timeout of the connection has passed, and reading once more has brought nothing.
+    /// A timeout of the connection has passed, and it runs because of that.
     fn timed_out(&mut self, _slot: usize, _timeout: StateName) {}
 
     /// The connection was closed. Its last run moved so much.

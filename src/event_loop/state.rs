@@ -10,10 +10,11 @@
 //!           idle closed ─────────► closed ◄──── the peer's FIN ────── half-closed
 //! ```
 //!
-//! The picture has the usual order, of which a request may leave out every state: one that comes
-//! whole, and whose response the kernel takes, leads from idle back to idle. [`TRANSITIONS`] has
-//! all of them as data. Every state leads to closed, too: by the peer, by an error of the socket,
-//! by a timeout or at the drain's deadline.
+//! Deferred occurs in a shutdown only. A connection whose requests wait for a full output, or for a
+//! page, counts as writing. The picture has the usual order, of which a request may leave out every
+//! state: one that comes whole, and whose response the kernel takes, leads from idle back to idle.
+//! [`TRANSITIONS`] has all of them as data. Every state leads to closed, too: by the peer, by an
+//! error of the socket, by a timeout or at the drain's deadline.
 //!
 //! The invariant: no other transition happens. A debug build asserts it for every run of a
 //! connection, and a test sees each of them.
@@ -141,7 +142,7 @@ pub const TRANSITIONS: [(StateName, &[StateName]); StateName::ALL.len()] = {
         (Head, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
         (Body, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
         (Delayed, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
-        (Deferred, &[Head, Body, Delayed, Deferred, Writing, HalfClosed]),
+        (Deferred, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
         (Writing, &[Idle, Head, Body, Delayed, Deferred, Writing, HalfClosed]),
         (HalfClosed, &[]),
         (IdleClosed, &[]),

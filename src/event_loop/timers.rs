@@ -125,8 +125,8 @@ impl Timers {
     }
 
     /// Has the timer of a slot begin anew in the same state. To move it for every request would be
-    /// most of what it costs, so each is set late by one of [`TIMEOUT_PRECISION`] parts, and stays
-    /// where it is for as long as that is not early.
+    /// most of what it costs. So it is set late, by one of [`TIMEOUT_PRECISION`] parts of the
+    /// timeout, and a renewal moves it only if it would be early otherwise.
     pub fn renew(&mut self, slot: usize, state: StateName, now: Instant) {
         if now + self.least[state as usize] > self.links[slot + ANCHORS].due {
             self.arm(slot, state, now);

@@ -166,8 +166,9 @@ impl Error {
     }
 }
 
-/// The first byte of a head's target that a target cannot contain in this place. A blank counts
-/// once the whole line has been received: what follows it may be the version.
+/// The first byte of a head's target that a target cannot contain in this place. More than
+/// three words in a whole line mean a blank in the target. In a line that is not whole, the
+/// third word may be the version.
 fn stray_byte(head: &[u8]) -> Option<u8> {
     let head = head.trim_ascii_start();
     let head = &head[..head.len().min(HEAD_MAX)];

@@ -80,11 +80,13 @@ pub enum Next {
     Head,
     /// The rest of a body.
     Body(Unanswered),
-    /// The rest of a small body for a dynamic page, whose head comes again ahead of it.
+    /// The rest of a small body for a dynamic page. Its head stays unparsed until all of it is
+    /// there.
     PageBody,
     /// A response whose delay has to pass first.
     Delayed(Response),
-    /// Whole requests, which wait until the output has been sent, or until a page may be rendered.
+    /// Another request has begun, whole or in part, and waits until the output has been sent. Or a
+    /// whole one waits until its page may be rendered.
     Full,
     /// Nothing: the connection closes.
     Close,

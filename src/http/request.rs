@@ -79,7 +79,8 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Parses a head again if its only error is a query that is not UTF-8, with a masked query.
+    /// Parses a copy of a head whose only error is a query that is not UTF-8, which `httparse` says
+    /// with `Token`. The copy has a query in ASCII, so this happens once.
     #[cold]
     fn parse_masked(error: httparse::Error, window: &'a [u8]) -> Result<Option<Head<'a>>, Error> {
         let Some(masked) = mask_query(window).filter(|_| error == httparse::Error::Token) else {

@@ -46,7 +46,8 @@
 //!
 //! When a drain's deadline closes a connection, the log has its trace. `--log trace` logs the same
 //! changes as they happen. `--log debug` has a line for each response, with the time since the last
-//! byte of its request came, any delay included, and the reason if it is an error response:
+//! byte of its request came, any delay included, and the reason if it is an error response. A 408
+//! counts from its timeout:
 //!
 //! ```console
 //! $ 2>debug.log target/release/onepoll --log debug &

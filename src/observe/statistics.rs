@@ -104,7 +104,7 @@ fn doubling(events: usize) -> usize {
 }
 
 impl Statistics {
-    /// A statistics of a server that starts now, so long after 1970.
+    /// The statistics of a server that starts now, so long after 1970.
     pub fn new(now: Instant, date: Duration) -> Statistics {
         Statistics {
             started: now,

@@ -9,9 +9,9 @@ use super::*;
 use crate::event_loop::script::{Act, Kernel, Script};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
-    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT,
-    HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX, READS_PER_RUN, TIMEOUT_PRECISION,
-    WRITE_TIMEOUT,
+    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DEFERRED_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX,
+    HALF_CLOSED_TIMEOUT, HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX,
+    READS_PER_RUN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
 };
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -573,6 +573,50 @@ fn in_a_stop_a_client_of_long_bodies_with_half_requests_is_closed_too() {
     assert_eq!(peer.sent().matches("Connection: close").count(), 1);
 }
 
+#[test]
+fn in_a_stop_a_body_that_dribbles_behind_a_full_read_is_not_deferred_for_ever() {
+    let start = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect(&mut table, start);
+    table.announce_close(Service::Main);
+    let post = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: ";
+    let first = format!("{post}16000\r\n\r\n");
+    let padding = "x".repeat(INPUT - first.len() - 16_000);
+    let first = first.replace("Host: a", &format!("Host: a{padding}"));
+    peer.send(&[&first, &*"y".repeat(16_000)].concat());
+    event(&mut table, &peer, start);
+    assert_eq!(peer.sent(), "", "the socket may hold more");
+    // Its second request comes slowly, and keeps the first response waiting.
+    peer.send(&format!("{post}100000\r\n\r\n"));
+    let mut now = start;
+    while peer.sent().is_empty() {
+        event(&mut table, &peer, now);
+        assert!(now - start < 3 * DEFERRED_TIME_MAX);
+        now += DEFERRED_TIMEOUT / 2;
+        expire(&mut table, now);
+        peer.send(&"y".repeat(100));
+    }
+}
+
+#[test]
+fn in_a_stop_line_ends_behind_a_long_body_do_not_defer_it_for_ever() {
+    let start = Instant::now();
+    let mut table = connections_with(vec![b'x'; 10_000], &Timeouts::default());
+    let peer = Peer::connect(&mut table, start);
+    table.announce_close(Service::Main);
+    peer.send(&HELLO.repeat(2));
+    let mut now = start;
+    while peer.sent().matches("Connection: close").count() == 0 {
+        event(&mut table, &peer, now);
+        run_all(&mut table, now);
+        assert!(now - start < 3 * DEFERRED_TIME_MAX);
+        now += DEFERRED_TIMEOUT / 2;
+        expire(&mut table, now);
+        peer.send("\r\n");
+    }
+    assert_eq!(peer.sent().matches("HTTP/1.1 200").count(), 2);
+}
+
 /// An observer that renders a page of such a size.
 struct Large(usize);
 
@@ -679,9 +723,26 @@ fn live(table: &mut Table, numbers: &mut Numbers) {
     }
 }
 
+/// More is deferred than there is room for, and the kernel takes only a part of it at first.
+fn overflow_what_is_deferred(table: &mut Table) {
+    let now = table.shared.now;
+    let peer = Peer::connect(table, now);
+    table.announce_close(Service::Main);
+    for requests in [400, 300] {
+        peer.send(&HELLO.repeat(requests));
+        event(table, &peer, now);
+        peer.take(&[100]);
+    }
+    let sent = peer.sent();
+    assert_eq!(sent.matches("HTTP/1.1 200").count(), 700);
+    assert_eq!(sent.matches("Connection: close").count(), 0, "the client is idle");
+}
+
 #[test]
 fn exactly_the_transitions_of_the_table_happen() {
-    let mut seen = BTreeSet::new();
+    let mut table = connections();
+    overflow_what_is_deferred(&mut table);
+    let mut seen = table.shared.observer.transitions;
     let mut numbers = Numbers(7);
     for _ in 0..15_000 {
         let late = Route { is_delayed: true, ..Route::new("/late", "Late.") };
