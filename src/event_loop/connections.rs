@@ -4,9 +4,8 @@
 //! The invariant: every connection has a timeout, so none stays for ever. What a run did is seen
 //! by comparing the connection's state before and after, and by what it moved.
 //!
-//! In a shutdown, the last response to a client announces the close. Which one is the last of a
-//! client that pipelines is not known. So its responses are deferred until nothing has come for
-//! 200 ms; a second after the first of them the client is forced to close.
+//! In a shutdown, the last response to a client announces the close. A client that pipelines has
+//! its responses deferred, until it comes to a rest or is forced to close.
 //!
 //! # Try it
 //!
@@ -29,7 +28,7 @@
 //! kill $server
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -99,8 +98,9 @@ pub struct Connections<S, O> {
     page_queue: VecDeque<usize>,
     /// Pages that may still be rendered in this tick.
     pages_left: usize,
-    /// In a shutdown, from when on a client that pipelines is forced to close, by slot.
-    force_close_at: BTreeMap<usize, Instant>,
+    /// In a shutdown, from when on a client that pipelines is forced to close, at the index of its
+    /// slot.
+    force_close_at: Vec<Instant>,
     /// Whether a connection of each service is closed when it is idle.
     closes_idle: [bool; Service::ALL.len()],
     /// What has been counted of the shutdown.
@@ -129,7 +129,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             run_again: Vec::new(),
             page_queue: VecDeque::new(),
             pages_left: 0,
-            force_close_at: BTreeMap::new(),
+            force_close_at: Vec::new(),
             closes_idle: [false; Service::ALL.len()],
             closed_idle: 0,
             aborted: 0,
@@ -266,7 +266,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn run_with(&mut self, slot: usize, pages: usize) -> bool {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
         shared.force_close = shared.announces_close[connection.service as usize]
-            && self.force_close_at.get(&slot).is_some_and(|&at| at <= shared.now);
+            && self.force_close_at.get(slot).is_some_and(|&at| at <= shared.now);
         shared.output.pages = pages;
         let before = connection.state_name();
         shared.observer.run_begins(slot);
@@ -300,8 +300,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let service = connection.service;
         let is_closing = shared.announces_close[service as usize];
         if is_closing && (after == StateName::Deferred || has_responses) {
-            let at = shared.now + DEFERRED_TIME_MAX;
-            self.force_close_at.entry(slot).or_insert(at);
+            force_close(&mut self.force_close_at, slot, shared.now + DEFERRED_TIME_MAX);
         }
         if changed {
             shared.observer.state_changed(slot, before, after, traffic);
@@ -335,7 +334,9 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let connection = self.slots.remove(slot);
         self.counts[connection.service as usize] -= 1;
         self.timers.disarm(slot);
-        self.force_close_at.remove(&slot);
+        if let Some(at) = self.force_close_at.get_mut(slot) {
+            *at = Instant::NEVER;
+        }
         self.shared.observer.closed(slot, from, reason, traffic);
         self.freed = true;
     }
@@ -371,7 +372,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         if before == StateName::Deferred {
             // From now on its next response announces the close, or a client could always send
             // part of a request and never be closed.
-            self.force_close_at.insert(slot, shared.now);
+            force_close(&mut self.force_close_at, slot, shared.now);
         }
         let run = connection.on_timeout(shared);
         self.finish_run(slot, before, run);
@@ -387,10 +388,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     pub fn close_idle(&mut self, service: Service) {
         self.closes_idle[service as usize] = true;
         for slot in 0..self.slots.capacity() {
-            let connection = self.slots.get(slot);
-            if connection
-                .is_some_and(|it| it.service == service && it.state_name() == StateName::Idle)
-            {
+            let connection = self.slots.get(slot).filter(|it| it.service == service);
+            if connection.is_some_and(|it| it.state_name() == StateName::Idle) {
                 self.read_once_more(slot);
             }
         }
@@ -423,7 +422,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Sends deferred responses: nothing more can be waited for, so these are the last.
     fn abort_deferred(&mut self, slot: usize) {
-        self.force_close_at.insert(slot, self.shared.now);
+        force_close(&mut self.force_close_at, slot, self.shared.now);
         self.read_once_more(slot);
         if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
             self.time_out(slot);
@@ -442,6 +441,13 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let from = self.slots[slot].state_name();
         self.close(slot, from, CloseReason::Aborted, traffic);
     }
+}
+
+/// Has a connection be closed from an instant on, unless that has been told for an earlier one.
+fn force_close(force_close_at: &mut Vec<Instant>, slot: usize, at: Instant) {
+    let len = force_close_at.len().max(slot + 1);
+    force_close_at.resize(len, Instant::NEVER);
+    force_close_at[slot] = force_close_at[slot].min(at);
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 //! The invariant: a request that has not got its response is remembered for as long as its
 //! connection is open.
 
-use std::collections::BTreeMap;
-
 use log::debug;
 
 use super::slots::Slot;
@@ -14,11 +12,11 @@ use crate::event_loop::state::StateName;
 use crate::http::{Head, Shown, Status};
 use crate::limits::LOGGED_INPUT_MAX;
 
-/// The requests that have not got their responses, by slot. Each has its method and target, and
-/// the time from which on its response counts.
+/// The requests that have not got their responses, at the index of their slot. Each has its method
+/// and target, and the time from which on its response counts.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
-    pending: BTreeMap<usize, (String, Instant)>,
+    pending: Vec<Option<(String, Instant)>>,
 }
 
 impl RequestLog {
@@ -26,7 +24,7 @@ impl RequestLog {
     /// byte on, and so with its delay.
     pub(super) fn run_begins(&mut self, slot: usize, state: Option<StateName>, now: Instant) {
         if state != Some(StateName::Delayed)
-            && let Some((_, since)) = self.pending.get_mut(&slot)
+            && let Some(Some((_, since))) = self.pending.get_mut(slot)
         {
             *since = now;
         }
@@ -35,12 +33,15 @@ impl RequestLog {
     /// The head of a request has been parsed.
     pub(super) fn begin(&mut self, slot: usize, head: &Head, now: Instant) {
         let request = format!("{} '{}'", head.method, Shown(head.target));
-        self.pending.insert(slot, (request, now));
+        if self.pending.len() <= slot {
+            self.pending.resize(slot + 1, None);
+        }
+        self.pending[slot] = Some((request, now));
     }
 
     /// Logs the response to the request.
     pub(super) fn log(&mut self, slot: usize, facts: &Slot, status: Status, bytes: usize) {
-        if let Some((request, since)) = self.pending.remove(&slot) {
+        if let Some((request, since)) = self.take(slot) {
             write(facts, &request, (status, bytes), since, "");
         }
     }
@@ -55,14 +56,18 @@ impl RequestLog {
         why: &str,
         now: Instant,
     ) {
-        let pending = self.pending.remove(&slot);
+        let pending = self.take(slot);
         let (request, since) = pending.unwrap_or_else(|| (beginning(input), now));
         write(facts, &request, response, since, &format!(": {why}"));
     }
 
     /// The connection has been closed.
     pub(super) fn forget(&mut self, slot: usize) {
-        self.pending.remove(&slot);
+        self.take(slot);
+    }
+
+    fn take(&mut self, slot: usize) -> Option<(String, Instant)> {
+        self.pending.get_mut(slot)?.take()
     }
 }
 
