@@ -16,7 +16,9 @@ use super::state::State;
 use super::state::StateName;
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
-use crate::limits::{BODY_GRACE, BODY_RATE_MIN, HALF_CLOSED_ROUNDS_MAX, READS_PER_RUN};
+use crate::limits::{
+    BODY_GRACE, BODY_RATE_MIN, DEFERRED_MAX, HALF_CLOSED_ROUNDS_MAX, INPUT, READS_PER_RUN,
+};
 
 /// A socket with its state, and with what it could not finish.
 #[derive(Debug)]
@@ -183,8 +185,9 @@ impl<S: Socket> Connection<S> {
     /// |---|---|---|---|
     /// | nothing has begun | close | defer | close |
     /// | part of a head, also behind a full output | | defer or send | close |
-    /// | part of a body, a delay | | defer | send |
-    /// | whole requests | | send | send |
+    /// | part of a body | | defer | send |
+    /// | a request that waits for its delay, or for its page | | defer | defer |
+    /// | a request that waits for a full output | | send | send |
     ///
     /// Where a cell is empty, the client does not wait: it has begun another request. A client that
     /// pipelines sends a request for each response that it gets. So its responses are deferred even
@@ -207,11 +210,14 @@ impl<S: Socket> Connection<S> {
         // Behind a read that has filled the buffer, the socket may hold more.
         let client_waits = !self.pipelines && !begins && !is_full_read;
         let force_close = shared.force_close;
+        let len = self.stream.unsent_len() + shared.output.bytes.len();
+        let is_full = !served.body.is_empty() || len > DEFERRED_MAX;
         match served.next {
             Next::Head if client_waits || force_close => self.send_last(served, shared),
             Next::Full if force_close && !self.has_whole_head() => self.send_last(served, shared),
+            Next::Full if !is_full => self.defer(served, shared),
             Next::Full | Next::Close => self.send(served, served.next, shared),
-            _ if force_close => self.send(served, served.next, shared),
+            Next::Body(_) | Next::PageBody if force_close => self.send(served, served.next, shared),
             Next::Head | Next::Body(_) | Next::PageBody | Next::Delayed(_) => {
                 self.defer(served, shared)
             }
@@ -228,7 +234,7 @@ impl<S: Socket> Connection<S> {
         let routes = &shared.routes[self.service as usize];
         let (output, traffic) = (&shared.output.bytes, &mut shared.traffic);
         let sent = self.stream.send(output, served.body, next, routes, traffic)?;
-        self.go_on(sent, next, shared.now)
+        self.go_on(sent, next, shared)
     }
 
     /// Sends responses of which the last one announces the close.
@@ -250,6 +256,7 @@ impl<S: Socket> Connection<S> {
         self.state = match (sent, served.next) {
             (Sent::Some | Sent::None, _) => State::Writing,
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
+            (Sent::All, Next::Full) => State::Queued,
             (Sent::All, _) => State::Deferred,
         };
         Ok(sent != Sent::None)
@@ -259,7 +266,7 @@ impl<S: Socket> Connection<S> {
     fn send_deferred<O: Observer>(&mut self, next: Next, shared: &mut Shared<O>) -> Progress {
         let routes = &shared.routes[self.service as usize];
         let sent = self.stream.flush_then(next, routes, &mut shared.traffic)?;
-        self.go_on(sent, next, shared.now)
+        self.go_on(sent, next, shared)
     }
 
     /// Sends what is unsent.
@@ -267,17 +274,21 @@ impl<S: Socket> Connection<S> {
         let next = self.after_unsent();
         let routes = &shared.routes[self.service as usize];
         let sent = self.stream.flush(routes, &mut shared.traffic)?;
-        self.go_on(sent, next, shared.now)
+        self.go_on(sent, next, shared)
     }
 
     /// Enters the state that follows a send. If the kernel took a part, it may take more at once:
     /// it tells of room only after it had none.
-    fn go_on(&mut self, sent: Sent, next: Next, now: Instant) -> Progress {
+    fn go_on<O>(&mut self, sent: Sent, next: Next, shared: &Shared<O>) -> Progress {
         self.state = match (sent, next) {
             (Sent::Some | Sent::None, _) => State::Writing,
             (Sent::All, Next::Head) if !self.begins(next) => State::Idle,
             (Sent::All, Next::Head) => State::Head,
-            (Sent::All, Next::Body(_) | Next::PageBody) => State::body(next, now + BODY_GRACE),
+            (Sent::All, Next::Body(_) | Next::PageBody) => {
+                // What the same read has brought of the body counts, with what was ahead of it.
+                let received = INPUT.min(shared.traffic.received as usize);
+                State::body(next, shared.now + BODY_GRACE + time_for(received))
+            }
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
             (Sent::All, Next::Full) => State::Queued,
             (Sent::All, Next::Close) => {
@@ -373,7 +384,7 @@ impl<S: Socket> Connection<S> {
         self.unparsed = Box::default();
         let (next, traffic) = (Next::Close, &mut shared.traffic);
         let sent = self.stream.send(output, UnsentBody::NONE, next, routes, traffic)?;
-        self.go_on(sent, next, shared.now)
+        self.go_on(sent, next, shared)
     }
 
     /// Sends a response whose delay has passed. What has come meanwhile is read first, as far as

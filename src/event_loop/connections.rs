@@ -91,8 +91,7 @@ pub struct Connections<S, O> {
     timers: Timers,
     /// How many there are of each service, at its index.
     counts: [usize; Service::ALL.len()],
-    /// Connections that have more to do although no event will come. An entry whose connection has
-    /// been closed means nothing.
+    /// Connections that have more to do although no event will come.
     run_again: Vec<usize>,
     /// Connections that wait for a page to be rendered, in the same way.
     page_queue: VecDeque<usize>,
@@ -238,7 +237,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     }
 
     fn run_if_due(&mut self, slot: usize, pages: usize) {
-        // It may have been closed meanwhile, and another connection may be in its slot.
+        // It may have been closed meanwhile, and another connection be in its slot.
         if let Some(connection) = self.slots.get_mut(slot)
             && mem::take(&mut connection.runs_again)
         {

@@ -239,6 +239,28 @@ fn a_body_has_a_least_rate_behind_a_grace_period() {
 }
 
 #[test]
+fn what_comes_of_a_body_together_with_its_head_counts() {
+    for path in ["/loop", "/"] {
+        let start = Instant::now();
+        let mut table = connections();
+        let peer = Peer::connect_to(Service::Diag, &mut table, start);
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3020\r\n\r\n");
+        peer.send(&(head + &"x".repeat(3000)));
+        event(&mut table, &peer, start);
+        let in_time = start + BODY_GRACE + Duration::from_secs(3000 / BODY_RATE_MIN);
+        for seconds in 1..=10 {
+            let now = start + Duration::from_secs(seconds);
+            assert!(now < in_time);
+            expire(&mut table, now);
+            peer.send("yy");
+            event(&mut table, &peer, now);
+            table.run_again();
+        }
+        assert!(peer.sent().starts_with("HTTP/1.1 200 "), "{path}: {}", peer.sent());
+    }
+}
+
+#[test]
 fn each_timeout_is_the_one_that_was_set() {
     let timeouts = Timeouts {
         idle: Duration::from_secs(1),
@@ -534,6 +556,52 @@ fn in_a_stop_a_client_with_delayed_responses_is_not_deferred_for_ever() {
     }
     let sent = peer.sent();
     assert!(sent.rfind("Connection: close") > sent.rfind("Date: ") && sent.ends_with("world."));
+}
+
+/// In a shutdown, a client keeps a number of requests in flight and sends another one for each
+/// response, until it reads the close. Says how many it loses.
+fn lost_of_a_window(table: &mut Table, service: Service, request: &str, window: usize) -> usize {
+    let start = Instant::now();
+    let peer = Peer::connect_to(service, table, start);
+    let responses = |peer: &Peer| peer.sent().matches("Date: ").count();
+    let (mut now, mut requests) = (start, window);
+    peer.send(&request.repeat(window));
+    for (shutdown, time) in [(false, 200), (true, 4_000)] {
+        if shutdown {
+            table.announce_close(service);
+        }
+        let end = now + Duration::from_millis(time);
+        while now < end && !peer.sent().contains("Connection: close") {
+            event(table, &peer, now);
+            expire(table, now);
+            table.run_again();
+            let more = (responses(&peer) + window).saturating_sub(requests);
+            if more > 0 && !peer.sent().contains("Connection: close") {
+                peer.send(&request.repeat(more));
+                requests += more;
+            }
+            now += Duration::from_millis(10);
+        }
+    }
+    assert!(peer.sent().contains("Connection: close"), "{window}");
+    requests - responses(&peer)
+}
+
+#[test]
+fn in_a_stop_a_client_with_a_window_of_requests_loses_none() {
+    for window in [2, 3, 10, 50] {
+        let hello = lost_of_a_window(&mut connections(), Service::Main, HELLO, window);
+        let page = HELLO.replace("/hello", "/loop");
+        let pages = lost_of_a_window(&mut connections(), Service::Diag, &page, window);
+        assert_eq!((hello, pages), (0, 0), "a window of {window}");
+    }
+    // Together, the delays of a window take longer than responses are deferred.
+    let delay = Duration::from_millis(50);
+    let route = || Route { is_delayed: true, ..Route::new("/hello", "Hello world.") };
+    let routes = || Routes::new(vec![route()]);
+    let told = Told::default();
+    let mut table = Connections::new([routes(), routes()], &Timeouts::default(), delay, told);
+    assert_eq!(lost_of_a_window(&mut table, Service::Main, HELLO, 30), 0);
 }
 
 #[test]
