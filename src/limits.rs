@@ -128,8 +128,8 @@ pub const DELAY: Duration = Duration::ZERO;
 /// before its last response is sent with `Connection: close`. Further requests may be in flight.
 pub const DEFERRED_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long responses are deferred in all, if the client keeps sending requests. The next run sends
-/// them, so a delayed request can add its delay.
+/// How long responses are deferred in all, if the client keeps sending requests. Those that have
+/// been read by then still wait for their delays.
 pub const DEFERRED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Writing, between two writes of which the kernel takes some bytes; the default of

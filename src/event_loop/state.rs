@@ -53,7 +53,7 @@ pub(super) enum State {
     },
     /// The response to a whole request waits for its delay.
     Delayed(Response),
-    /// Whole requests have come. They wait for the output to be sent, or for a page.
+    /// Whole requests wait until the output has been sent, or until a page may be rendered.
     Queued,
     /// In a shutdown, the responses to a client that pipelines are kept back until no more
     /// requests follow: only the very last one may announce the close.
