@@ -62,8 +62,8 @@ pub const TRACE_LINES_MAX: usize = 500;
 pub const TRACE_LATEST_MAX: usize = 40;
 
 /// Most bytes of deferred responses of one connection in a shutdown: a few hundred responses, or
-/// one that is longer. A client with more requests in flight may see the close before it has sent
-/// all of them.
+/// one that is longer. With more requests in flight, the earlier responses are sent, and the
+/// client goes on.
 pub const DEFERRED_MAX: usize = 64 * 1024;
 
 /// Longest body that `--body-size` accepts, in bytes. The length of an unsent body is a `u32`.
@@ -129,7 +129,8 @@ pub const DELAY: Duration = Duration::ZERO;
 pub const DEFERRED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long responses are deferred in all, if the client keeps sending requests. Those that have
-/// been read by then still wait for their delays.
+/// been read by then still wait for their delays. The time begins anew when some of the responses
+/// are sent for lack of room. Long bodies are sent all the time, and have it once.
 pub const DEFERRED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Writing, between two writes of which the kernel takes some bytes; the default of

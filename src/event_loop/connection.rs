@@ -12,8 +12,7 @@ use super::clock::Instant;
 use super::connections::Shared;
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
-use super::state::State;
-use super::state::StateName;
+use super::state::{State, StateName};
 use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
 use crate::limits::{
@@ -32,7 +31,7 @@ pub struct Connection<S> {
     pub service: Service,
     /// The client has sent a request without waiting for the response to the one before. It may do
     /// so again, so this is never unset.
-    pipelines: bool,
+    pub pipelines: bool,
     /// It is among the connections that run again, or that wait for a page.
     pub runs_again: bool,
 }
@@ -192,7 +191,8 @@ impl<S: Socket> Connection<S> {
     /// Where a cell is empty, the client does not wait: it has begun another request. A client that
     /// pipelines sends a request for each response that it gets. So its responses are deferred even
     /// where they cannot be the last: only then does it come to a rest. It is forced to close
-    /// [`DEFERRED_TIME_MAX`](crate::limits::DEFERRED_TIME_MAX) after the first of them.
+    /// [`DEFERRED_TIME_MAX`](crate::limits::DEFERRED_TIME_MAX) after the first of them, or after
+    /// some had to be sent for lack of room.
     fn deliver<O: Observer>(
         &mut self,
         served: &Served,
@@ -209,18 +209,16 @@ impl<S: Socket> Connection<S> {
         }
         // Behind a read that has filled the buffer, the socket may hold more.
         let client_waits = !self.pipelines && !begins && !is_full_read;
-        let force_close = shared.force_close;
         let len = self.stream.unsent_len() + shared.output.bytes.len();
         let is_full = !served.body.is_empty() || len > DEFERRED_MAX;
-        match served.next {
+        let (next, force_close) = (served.next, shared.force_close);
+        match next {
             Next::Head if client_waits || force_close => self.send_last(served, shared),
             Next::Full if force_close && !self.has_whole_head() => self.send_last(served, shared),
-            Next::Full if !is_full => self.defer(served, shared),
-            Next::Full | Next::Close => self.send(served, served.next, shared),
-            Next::Body(_) | Next::PageBody if force_close => self.send(served, served.next, shared),
-            Next::Head | Next::Body(_) | Next::PageBody | Next::Delayed(_) => {
-                self.defer(served, shared)
-            }
+            Next::Full if is_full => self.send(served, next, shared),
+            Next::Body(_) | Next::PageBody if force_close => self.send(served, next, shared),
+            Next::Close => self.send(served, next, shared),
+            _ => self.defer(served, shared),
         }
     }
 
@@ -304,9 +302,9 @@ impl<S: Socket> Connection<S> {
         self.stream.unsent().map_or(Next::Head, |unsent| unsent.next)
     }
 
-    /// Whether the client has sent a request without waiting for the response to the one before.
-    pub fn pipelines(&self) -> bool {
-        self.pipelines
+    /// Whether short responses are deferred.
+    pub fn defers(&self) -> bool {
+        self.state != State::Writing && self.stream.unsent().is_some_and(|it| !it.has_body())
     }
 
     /// Whether a whole head is unparsed, or something that is none.

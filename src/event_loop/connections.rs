@@ -2,10 +2,9 @@
 //! timeout or the shutdown asks for it. It knows nothing of the poll, of listeners or of signals.
 //!
 //! The invariant: every connection has a timeout, so none stays for ever. What a run did is seen
-//! by comparing the connection's state before and after, and by what it moved.
-//!
-//! In a shutdown, the last response to a client announces the close. A client that pipelines has
-//! its responses deferred, until it comes to a rest or is forced to close.
+//! by comparing the connection's state before and after, and by what it moved. In a shutdown, the
+//! last response to a client announces the close. A client that pipelines has its responses
+//! deferred, until it comes to a rest or is forced to close.
 //!
 //! # Try it
 //!
@@ -97,8 +96,7 @@ pub struct Connections<S, O> {
     page_queue: VecDeque<usize>,
     /// Pages that may still be rendered in this tick.
     pages_left: usize,
-    /// In a shutdown, from when on a client that pipelines is forced to close, at the index of its
-    /// slot.
+    /// In a shutdown, when a client that pipelines is forced to close, by slot.
     force_close_at: Vec<Instant>,
     /// Whether a connection of each service is closed when it is idle.
     closes_idle: [bool; Service::ALL.len()],
@@ -295,11 +293,14 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         } else if renewed {
             self.timers.renew(slot, after, shared.now);
         }
-        let has_responses = traffic.responses > 0 && connection.pipelines();
         let service = connection.service;
-        let is_closing = shared.announces_close[service as usize];
-        if is_closing && (after == StateName::Deferred || has_responses) {
-            force_close(&mut self.force_close_at, slot, shared.now + DEFERRED_TIME_MAX);
+        if shared.announces_close[service as usize] {
+            // The client goes on because of responses for which there was no room.
+            let anew = connection.defers() && traffic.sent > 0;
+            let has_responses = traffic.responses > 0 && connection.pipelines;
+            if after == StateName::Deferred || connection.defers() || has_responses {
+                force_close(&mut self.force_close_at, slot, shared.now + DEFERRED_TIME_MAX, anew);
+            }
         }
         if changed {
             shared.observer.state_changed(slot, before, after, traffic);
@@ -371,7 +372,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         if before == StateName::Deferred {
             // From now on its next response announces the close, or a client could always send
             // part of a request and never be closed.
-            force_close(&mut self.force_close_at, slot, shared.now);
+            force_close(&mut self.force_close_at, slot, shared.now, false);
         }
         let run = connection.on_timeout(shared);
         self.finish_run(slot, before, run);
@@ -407,8 +408,6 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
                 self.abort_deferred(slot);
             }
-        }
-        for slot in 0..self.slots.capacity() {
             match self.slots.get(slot).map(Connection::state_name) {
                 None => {}
                 Some(state @ (StateName::HalfClosed | StateName::IdleClosed)) => {
@@ -421,7 +420,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Sends deferred responses: nothing more can be waited for, so these are the last.
     fn abort_deferred(&mut self, slot: usize) {
-        force_close(&mut self.force_close_at, slot, self.shared.now);
+        force_close(&mut self.force_close_at, slot, self.shared.now, false);
         self.read_once_more(slot);
         if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
             self.time_out(slot);
@@ -442,11 +441,12 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     }
 }
 
-/// Has a connection be closed from an instant on, unless that has been told for an earlier one.
-fn force_close(force_close_at: &mut Vec<Instant>, slot: usize, at: Instant) {
+/// Has a connection be closed from an instant on. An earlier one stays, unless time counts `anew`.
+fn force_close(force_close_at: &mut Vec<Instant>, slot: usize, at: Instant, anew: bool) {
     let len = force_close_at.len().max(slot + 1);
     force_close_at.resize(len, Instant::NEVER);
-    force_close_at[slot] = force_close_at[slot].min(at);
+    let earlier = if anew { Instant::NEVER } else { force_close_at[slot] };
+    force_close_at[slot] = at.min(earlier);
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::*;
 use crate::event_loop::script::{Act, Kernel, Script};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
-    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DEFERRED_TIMEOUT, DELAY, HALF_CLOSED_ROUNDS_MAX,
-    HALF_CLOSED_TIMEOUT, HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT, PAGE_MAX,
-    READS_PER_RUN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
+    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DEFERRED_MAX, DEFERRED_TIMEOUT, DELAY,
+    HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT, HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT,
+    PAGE_MAX, READS_PER_RUN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
 };
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -559,24 +559,30 @@ fn in_a_stop_a_client_with_delayed_responses_is_not_deferred_for_ever() {
 }
 
 /// In a shutdown, a client keeps a number of requests in flight and sends another one for each
-/// response, until it reads the close. Says how many it loses.
-fn lost_of_a_window(table: &mut Table, service: Service, request: &str, window: usize) -> usize {
+/// response, until it reads the close, or for so long. Says how many it loses.
+fn lost_of_a_window(
+    table: &mut Table,
+    service: Service,
+    request: &str,
+    window: usize,
+    time: Duration,
+) -> usize {
     let start = Instant::now();
     let peer = Peer::connect_to(service, table, start);
     let responses = |peer: &Peer| peer.sent().matches("Date: ").count();
     let (mut now, mut requests) = (start, window);
     peer.send(&request.repeat(window));
-    for (shutdown, time) in [(false, 200), (true, 4_000)] {
+    for (shutdown, millis) in [(false, 200), (true, 4_000)] {
         if shutdown {
             table.announce_close(service);
         }
-        let end = now + Duration::from_millis(time);
+        let end = now + Duration::from_millis(millis);
         while now < end && !peer.sent().contains("Connection: close") {
             event(table, &peer, now);
             expire(table, now);
             table.run_again();
             let more = (responses(&peer) + window).saturating_sub(requests);
-            if more > 0 && !peer.sent().contains("Connection: close") {
+            if now - start < time && !peer.sent().contains("Connection: close") {
                 peer.send(&request.repeat(more));
                 requests += more;
             }
@@ -589,10 +595,11 @@ fn lost_of_a_window(table: &mut Table, service: Service, request: &str, window: 
 
 #[test]
 fn in_a_stop_a_client_with_a_window_of_requests_loses_none() {
+    let time = Duration::from_secs(10);
     for window in [2, 3, 10, 50] {
-        let hello = lost_of_a_window(&mut connections(), Service::Main, HELLO, window);
+        let hello = lost_of_a_window(&mut connections(), Service::Main, HELLO, window, time);
         let page = HELLO.replace("/hello", "/loop");
-        let pages = lost_of_a_window(&mut connections(), Service::Diag, &page, window);
+        let pages = lost_of_a_window(&mut connections(), Service::Diag, &page, window, time);
         assert_eq!((hello, pages), (0, 0), "a window of {window}");
     }
     // Together, the delays of a window take longer than responses are deferred.
@@ -601,7 +608,18 @@ fn in_a_stop_a_client_with_a_window_of_requests_loses_none() {
     let routes = || Routes::new(vec![route()]);
     let told = Told::default();
     let mut table = Connections::new([routes(), routes()], &Timeouts::default(), delay, told);
-    assert_eq!(lost_of_a_window(&mut table, Service::Main, HELLO, 30), 0);
+    assert_eq!(lost_of_a_window(&mut table, Service::Main, HELLO, 30, time), 0);
+}
+
+#[test]
+fn in_a_stop_a_client_with_more_than_can_be_deferred_goes_on_until_it_stops() {
+    let (delay, body, time) = (Duration::from_millis(10), 4_000, 2 * DEFERRED_TIME_MAX);
+    let route = || Route { is_delayed: true, ..Route::new("/hello", "x".repeat(body)) };
+    let routes = || Routes::new(vec![route()]);
+    let told = Told::default();
+    let mut table = Connections::new([routes(), routes()], &Timeouts::default(), delay, told);
+    let window = 2 * DEFERRED_MAX / body;
+    assert_eq!(lost_of_a_window(&mut table, Service::Main, HELLO, window, time), 0);
 }
 
 #[test]
