@@ -202,8 +202,8 @@ impl<S: Socket> Connection<S> {
         let begins = self.begins(served.next);
         let has_deferred = self.stream.unsent().is_some();
         let requests = served.responses + u32::from(has_deferred) + u32::from(begins);
-        self.pipelines |= requests > 1 && (served.responses > 0 || has_deferred);
         let has_responses = served.responses > 0 || has_deferred;
+        self.pipelines |= has_responses && requests > 1;
         if !shared.announces_close[self.service as usize] || !has_responses {
             return self.send(served, served.next, shared);
         }
