@@ -39,7 +39,7 @@ impl Browser {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse().ok()
         });
-        let profile = env::temp_dir().join(format!("onepoll-{name}-{}", process::id()));
+        let profile = env::temp_dir().join(format!("onepoll-chromium-{name}-{}", process::id()));
         let mut browser = Browser {
             driver,
             port: port.expect("it tells its port"),

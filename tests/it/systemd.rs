@@ -106,7 +106,7 @@ fn traced_calls(trace: &str) -> HashSet<&str> {
 #[ignore = "needs strace, and systemd-analyze of Debian's package systemd"]
 fn the_service_unit_allows_every_system_call_from_start_to_exit() {
     let [trace, place] = ["trace", "notify"].map(|what| {
-        let path = temp_dir().join(format!("onepoll-{what}-{}", id()));
+        let path = temp_dir().join(format!("onepoll-unit-{what}-{}", id()));
         let _ = fs::remove_file(&path);
         path
     });
