@@ -93,6 +93,11 @@ impl Listeners {
         self.paused_until = Instant::FIRST;
     }
 
+    /// Whether nothing is known to be in any queue, and no listener is to close.
+    pub fn are_quiet(&self) -> bool {
+        self.close_at == Instant::NEVER && !self.open.iter().flatten().any(Listener::is_ready)
+    }
+
     /// When the next attempt to accept makes sense: a connection may be in a queue, or a listener
     /// is to close. It does not close while the process `stays` for a connection. The listener of a
     /// service that is full neither accepts nor closes.

@@ -314,6 +314,9 @@ impl<O: Observer> Server<O> {
     }
 
     fn next_accept(&self) -> Instant {
+        if self.listeners.are_quiet() {
+            return Instant::NEVER;
+        }
         self.listeners
             .next_accept(self.now, self.waits_for_clients(), |service| self.is_full(service))
     }
