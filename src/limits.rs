@@ -16,6 +16,10 @@ pub const HEAD_MAX: usize = 8 * 1024;
 /// Most header fields in one head. Browsers send about twenty.
 pub const FIELDS_MAX: usize = 100;
 
+/// Header fields that a head has room for at first. One with more of them is parsed again with room
+/// for [`FIELDS_MAX`], as to prepare the room costs two instructions for each field.
+pub const FIELDS_USUAL: usize = 24;
+
 /// Most empty lines before a request line. Old clients send one after a body (RFC 9112, section
 /// 2.2). Without a limit, a client could send empty lines for ever and never a request.
 pub const EMPTY_LINES_MAX: usize = 2;

@@ -61,10 +61,8 @@ impl Body {
 
     /// A body of so many bytes.
     pub fn counted(bytes: u64) -> Body {
-        match bytes {
-            0 => Body::NONE,
-            left => Body { left, spent: 0, at: At::Counted },
-        }
+        let at = if bytes == 0 { At::Over } else { At::Counted };
+        Body { left: bytes, spent: 0, at }
     }
 
     /// Whether the whole body has been skipped.

@@ -5,7 +5,7 @@
 //! request ends, parsing on would make request smuggling possible.
 
 use super::request::after_authority;
-use super::syntax::{is_token, skip_query, split_at_byte, split_path};
+use super::syntax::{is_token, split_at_byte, split_path_and_query, split_target, split_token};
 use crate::limits::HEAD_MAX;
 
 /// An error of a request, with a status and one line of text for the client.
@@ -179,10 +179,7 @@ fn stray_byte(head: &[u8]) -> Option<u8> {
         [b'/', ..] => target,
         _ => after_authority(target)?,
     };
-    let left = match split_path(path_and_query).1 {
-        [b'?', query @ ..] => skip_query(query),
-        rest => rest,
-    };
+    let left = split_path_and_query(path_and_query).1;
     let mut goes_on = || words.nth(1).is_some() && line.len() < head.len();
     match left.first() {
         Some(&byte) if is_token(method) => Some(byte),
@@ -215,43 +212,55 @@ pub(super) fn oversize(window: &[u8]) -> Error {
     }
 }
 
-/// The error of a head that `httparse` rejects.
-pub(super) fn classify(error: httparse::Error, window: &[u8]) -> Error {
-    use httparse::Error as Parse;
-    match error {
-        Parse::Version => classify_version(window),
-        Parse::NewLine => Error::LineEnd,
-        Parse::HeaderName | Parse::HeaderValue => Error::Field,
-        Parse::TooManyHeaders => Error::TooManyFields,
-        Parse::Token | Parse::Status => classify_token(window),
+/// The error of the request line at the start of `window`, which is not valid: that of the first
+/// byte that the grammar does not allow; `None` if the line is incomplete. An unsupported version
+/// is an error once the line is complete.
+#[cold]
+pub(super) fn explain_line(window: &[u8]) -> Option<Error> {
+    let (method, after_method) = split_token(window);
+    let (target, rest) = split_target(after_method.get(1..).unwrap_or_default());
+    match (after_method, rest) {
+        ([first, ..], _) if *first != b' ' || method.is_empty() => Some(Error::RequestLine),
+        ([], _) | (_, []) => None,
+        (_, [b' ', ..]) if target.is_empty() => Some(Error::RequestLine),
+        (_, [b' ', version @ ..]) => explain_version(window, version),
+        (_, [b'\r' | b'\n', ..]) => Some(Error::RequestLine),
+        _ => Some(Error::Target),
     }
 }
 
-/// Tells an invalid byte in the target from a line that is not a request line. The first invalid
-/// byte decides, so that the result does not depend on what follows it.
-fn classify_token(window: &[u8]) -> Error {
-    let (method, rest) = split_at_byte(window, b' ');
-    let target = split_at_byte(rest.get(1..).unwrap_or_default(), b' ').0;
-    let stray = target.iter().find(|byte| byte.is_ascii_control());
-    let ends = target.is_empty() || matches!(stray, Some(b'\r' | b'\n'));
-    if is_token(method) && !ends { Error::Target } else { Error::RequestLine }
-}
-
-/// Tells an unsupported version of HTTP from a target that contains a blank, and from a line that
-/// is not a request line. The connection preface of HTTP/2 looks like a request on purpose (RFC
-/// 9113, section 3.4), but is not one.
-fn classify_version(window: &[u8]) -> Error {
-    let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
+/// The same for a line that has a method and a target. It tells an unsupported version of HTTP from
+/// a target that contains a blank, and from a line that is not a request line. The connection
+/// preface of HTTP/2 looks like a request on purpose (RFC 9113, section 3.4), but is not one.
+fn explain_version(window: &[u8], version: &[u8]) -> Option<Error> {
+    let (line, rest) = split_at_byte(window, b'\n');
+    if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', end @ ..] = version {
+        return (!matches!(end, [] | [b'\r'])).then_some(Error::LineEnd);
+    }
+    if rest.is_empty() && window.len() < HEAD_MAX {
+        return None;
+    }
     let mut words = line.split(|&byte| byte == b' ').skip(2);
-    let version = words.next().unwrap_or_default();
-    match version.strip_suffix(b"\r") {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    Some(match words.next().unwrap_or_default() {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r']
             if major.is_ascii_digit() && minor.is_ascii_digit() && !line.starts_with(b"PRI ") =>
         {
             Error::Version
         }
         _ if words.last().is_some_and(|last| last.starts_with(b"HTTP/")) => Error::Target,
         _ => Error::RequestLine,
+    })
+}
+
+impl From<httparse::Error> for Error {
+    /// The error of fields that `httparse` rejects.
+    fn from(error: httparse::Error) -> Error {
+        use httparse::Error as Parse;
+        match error {
+            Parse::NewLine => Error::LineEnd,
+            Parse::TooManyHeaders => Error::TooManyFields,
+            _ => Error::Field,
+        }
     }
 }
 

@@ -11,7 +11,9 @@
 //!        │    Error ───────────────────────────────────────────► output, and the close
 //! ```
 
-use crate::limits::{OUTPUT, PAGE_MAX, PAGE_REQUEST_BODY_MAX, RESPONSE_MAX};
+use httparse::EMPTY_HEADER;
+
+use crate::limits::{FIELDS_USUAL, OUTPUT, PAGE_MAX, PAGE_REQUEST_BODY_MAX, RESPONSE_MAX};
 
 mod body;
 mod error;
@@ -21,6 +23,7 @@ mod syntax;
 
 pub use body::Body;
 pub use error::{Error, Status};
+use request::Headers;
 pub use request::{Head, Resource, Version};
 pub use response::{
     DATE_LEN, Page, Response, Route, Routes, TEXT, TEXT_NOT_SNIFFED, UnsentBody, announce_close,
@@ -120,15 +123,19 @@ pub fn serve(
 ) -> Served {
     let body = UnsentBody::NONE;
     let (rest, next, responses, last) = (input, at, 0, 0);
-    let mut call = Call { routes, handler, rest, output, next, responses, last, body };
-    while call.advance() {}
+    let (page, headers) = (None, &mut [EMPTY_HEADER; FIELDS_USUAL]);
+    let mut call =
+        Call { routes, handler, rest, output, next, responses, last, body, page, headers };
+    while let Some(response) = call.next_response() {
+        call.respond(response);
+    }
     let Call { rest, next, responses, last, body, .. } = call;
     let left = if next == Next::Close { 0 } else { rest.len() };
     Served { consumed: input.len() - left, responses, last, body, next }
 }
 
-/// One call of [`serve`]. Its methods say whether the next request may follow at once; if it may
-/// not, `next` says why.
+/// One call of [`serve`]. Methods that take something off the input return the response that is due
+/// then; if there is none, `next` says why.
 struct Call<'a, H> {
     routes: &'a Routes,
     handler: &'a mut H,
@@ -139,67 +146,64 @@ struct Call<'a, H> {
     responses: u32,
     last: usize,
     body: UnsentBody,
+    /// The dynamic page of the response that is due.
+    page: Option<Page>,
+    headers: &'a mut Headers<'a>,
 }
 
 impl<H: Handler> Call<'_, H> {
-    fn advance(&mut self) -> bool {
+    /// The response that is due next, once its request is taken off the front of the input.
+    fn next_response(&mut self) -> Option<Response> {
         match self.next {
-            Next::Body(unanswered) => self.skip_body(unanswered),
-            Next::Delayed(response) => self.respond(response),
-            _ if self.rest.is_empty() => self.end(Next::Head),
-            _ if !self.has_room() => {
-                // Line ends alone wait for no room: this may have been the last response.
-                let begins = Head::begins_in(self.rest);
-                self.end(if begins { Next::Full } else { Next::Head })
-            }
-            _ => self.begin(),
+            Next::Body(unanswered) => return self.skip_body(unanswered),
+            Next::Delayed(response) => return Some(response),
+            Next::Close => return None,
+            Next::Head | Next::PageBody | Next::Full => {}
+        }
+        if self.rest.is_empty() {
+            return self.end(Next::Head);
+        }
+        if !self.has_room() {
+            // Line ends alone wait for no room: this may have been the last response.
+            let begins = Head::begins_in(self.rest);
+            return self.end(if begins { Next::Full } else { Next::Head });
+        }
+        match &Head::parse_with(self.headers, self.rest) {
+            Ok(Some(head)) => self.begin(head),
+            Ok(None) => self.end(Next::Head),
+            Err(why) => self.refuse(*why, Head::asks_for_fields_only(self.rest)),
         }
     }
 
-    fn end(&mut self, next: Next) -> bool {
-        self.next = next;
-        false
-    }
-
-    /// Whether another response can be written: there is room for it, and no long body ahead.
-    fn has_room(&self) -> bool {
-        self.body.is_empty() && self.output.bytes.len() <= OUTPUT - RESPONSE_MAX
-    }
-
-    /// Takes the next request off the front of the input.
-    fn begin(&mut self) -> bool {
-        let head = match Head::parse(self.rest) {
-            Ok(Some(head)) => head,
-            Ok(None) => return self.end(Next::Head),
-            Err(why) => return self.refuse(why, Head::asks_for_fields_only(self.rest)),
-        };
-        let route = self.routes.find(&head);
+    /// Takes a request off the front of the input, of which the head has been parsed.
+    #[inline]
+    fn begin(&mut self, head: &Head) -> Option<Response> {
         let response = Response {
-            route,
+            route: self.routes.find(head),
             version: head.version,
-            head_only: head.method == "HEAD",
+            head_only: head.method == b"HEAD",
             keep_alive: head.persists,
         };
-        if self.routes.is_dynamic(route) {
-            return self.begin_page(&head, response);
+        if self.routes.is_dynamic(response) {
+            return self.render(head, response);
         }
-        self.handler.on_request(&head, self.routes.path(route).is_some());
+        self.handler.on_request(head, self.routes.path(response).is_some());
         self.rest = &self.rest[head.len..];
         if head.body.is_over() {
-            return self.respond_in_time(response);
+            return self.unless_delayed(response);
         }
         self.tell_to_go_on(head.expects_continue && self.rest.is_empty());
         self.skip_body(Unanswered { body: head.body, response })
     }
 
     /// Takes as much of a body off the front of the input as there is.
-    fn skip_body(&mut self, mut unanswered: Unanswered) -> bool {
+    fn skip_body(&mut self, mut unanswered: Unanswered) -> Option<Response> {
         match unanswered.body.skip(self.rest) {
             Err(why) => self.refuse(why, unanswered.is_head_only()),
             Ok(skipped) => {
                 self.rest = &self.rest[skipped..];
                 if unanswered.body.is_over() {
-                    self.respond_in_time(unanswered.response)
+                    self.unless_delayed(unanswered.response)
                 } else {
                     self.end(Next::Body(unanswered))
                 }
@@ -207,29 +211,40 @@ impl<H: Handler> Call<'_, H> {
         }
     }
 
-    /// Responds to a whole request, unless the response is delayed.
-    #[inline]
-    fn respond_in_time(&mut self, response: Response) -> bool {
+    fn unless_delayed(&mut self, response: Response) -> Option<Response> {
         if self.routes.is_delayed(response) {
             return self.end(Next::Delayed(response));
         }
-        self.respond(response)
+        Some(response)
     }
 
-    #[inline]
-    fn respond(&mut self, response: Response) -> bool {
-        let start = self.output.bytes.len();
-        let status = self.routes.write(response, &mut self.output.bytes);
-        self.body = self.routes.long_body(response);
-        let written = self.output.bytes.len() - start + self.body.len();
-        self.handler.on_response(status, written);
-        self.written(start, response.keep_alive)
+    fn end(&mut self, next: Next) -> Option<Response> {
+        self.next = next;
+        None
     }
 
-    /// Renders a dynamic page. Its head stays in the input until all of the request's body is
-    /// there, which has to be small, and until the page may be rendered.
+    /// Whether another response can be written: there is room for it, and no long body ahead.
+    fn has_room(&self) -> bool {
+        self.body.is_empty() && self.output.bytes.len() <= OUTPUT - RESPONSE_MAX
+    }
+
+    fn respond(&mut self, response: Response) {
+        let output = &mut self.output.bytes;
+        let start = output.len();
+        let (status, body) = match self.page.take() {
+            None => self.routes.write(response, output),
+            Some(page) => self.routes.write_page(response, &page, output),
+        };
+        self.handler.on_response(status, output.len() - start + body.len());
+        self.body = body;
+        self.written(start, response.keep_alive);
+    }
+
+    /// Takes a request for a dynamic page off the front of the input, and renders the page. The
+    /// head stays in the input until all of the body is there, which has to be small, and until the
+    /// page may be rendered.
     #[cold]
-    fn begin_page(&mut self, head: &Head, response: Response) -> bool {
+    fn render(&mut self, head: &Head, response: Response) -> Option<Response> {
         let (mut body, mut rest) = (head.body, &self.rest[head.len..]);
         let is_long = body.is_longer_than(PAGE_REQUEST_BODY_MAX);
         let window = &rest[..rest.len().min(PAGE_REQUEST_BODY_MAX)];
@@ -245,22 +260,19 @@ impl<H: Handler> Call<'_, H> {
             }
             Err(why) => return self.refuse(why, response.head_only),
         }
-        let start = self.output.bytes.len();
-        if self.output.pages == 0 || start + PAGE_MAX > OUTPUT - RESPONSE_MAX {
+        let len = self.output.bytes.len();
+        if self.output.pages == 0 || len + PAGE_MAX > OUTPUT - RESPONSE_MAX {
             return self.end(Next::Full);
         }
         self.output.pages -= 1;
         self.handler.on_request(head, true);
-        let path = self.routes.path(response.route).unwrap_or_default();
+        let path = self.routes.path(response).unwrap_or_default();
         let query = head.target.splitn(2, |&byte| byte == b'?').nth(1);
         let page = self.handler.render(path, query.unwrap_or_default());
         assert!(page.body.len() <= PAGE_MAX, "a page fits into the output");
-        let rendered = self.routes.render(response, &page);
-        let bytes = rendered.bytes(response.head_only);
-        self.output.bytes.extend_from_slice(bytes);
-        self.handler.on_response(page.status, bytes.len());
+        self.page = Some(page);
         self.rest = rest;
-        self.written(start, response.keep_alive)
+        Some(response)
     }
 
     /// Tells a client that waits for it to send the body (RFC 9110, section 15.2.1). Where some of
@@ -273,20 +285,19 @@ impl<H: Handler> Call<'_, H> {
     }
 
     #[cold]
-    fn refuse(&mut self, why: Error, head_only: bool) -> bool {
+    fn refuse(&mut self, why: Error, head_only: bool) -> Option<Response> {
         let start = self.output.bytes.len();
         let output = &mut self.output.bytes;
         refuse(self.routes, self.handler, why, head_only, self.rest, output);
-        self.written(start, false)
+        self.written(start, false);
+        None
     }
 
     /// A response has been written, which begins at `start`.
-    #[inline]
-    fn written(&mut self, start: usize, keep_alive: bool) -> bool {
+    fn written(&mut self, start: usize, keep_alive: bool) {
         self.responses += 1;
         self.last = start;
         self.next = if keep_alive { Next::Head } else { Next::Close };
-        keep_alive
     }
 }
 

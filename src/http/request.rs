@@ -1,26 +1,27 @@
-//! The request head: what `httparse` parses, then the rules that it leaves to its caller. Those are
-//! about line ends, the request target, and the fields that say for which host a request is, where
-//! its body ends, and whether the connection goes on. It does not know which paths exist.
+//! The request head: the request line, then the fields as `httparse` parses them, then the rules
+//! that it leaves to its caller. Those are about line ends, and about the fields that say for which
+//! host a request is, where its body ends, and whether the connection goes on. It does not know
+//! which paths exist.
 //!
 //! The invariant: the result depends on the bytes alone, and not on how they were cut. Where two
 //! parsers could disagree about the end of a request, it is an error: that is what keeps the body
 //! of one client from becoming the request of another one behind a proxy that shares its
 //! connections (RFC 9112, section 11.2).
 
-use std::mem::MaybeUninit;
-
-use httparse::{Header, Request, Status};
+use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
 
 use super::Body;
-use super::error::{Error, classify, oversize};
-use super::syntax::{is_host_and_port, is_token, skip_query, split_at_byte, split_path};
-use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX};
+use super::error::{Error, explain_line, oversize};
+use super::syntax::{
+    is_host_and_port, is_token, split_at_byte, split_path_and_query, split_target, split_token,
+};
+use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX, FIELDS_USUAL, HEAD_MAX};
 
 /// A complete request head, with its fields interpreted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// Any token. Only `HEAD`, `OPTIONS` and `CONNECT` are treated differently.
-    pub method: &'a str,
+    pub method: &'a [u8],
     /// The request target as it was received, with its query.
     pub target: &'a [u8],
     /// The resource that the target names.
@@ -37,6 +38,9 @@ pub struct Head<'a> {
     pub len: usize,
 }
 
+/// Where `httparse` puts the fields of a head.
+pub(super) type Headers<'a> = [Header<'a>; FIELDS_USUAL];
+
 /// The supported versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -50,67 +54,62 @@ impl<'a> Head<'a> {
     /// Parses the head at the start of `input`; `None` if it is incomplete.
     ///
     /// # Errors
-    /// A [`Error`], as soon as the head is complete, contains a byte that `httparse` rejects, or
-    /// reaches [`HEAD_MAX`].
+    /// An [`Error`], as soon as the head is complete, contains a byte that the grammar of the
+    /// request line or `httparse` rejects, or reaches [`HEAD_MAX`].
     pub fn parse(input: &'a [u8]) -> Result<Option<Head<'a>>, Error> {
+        Head::parse_with(&mut [EMPTY_HEADER; FIELDS_USUAL], input)
+    }
+
+    /// The same for one of several heads, whose fields are put into the same `headers`.
+    pub(super) fn parse_with(
+        headers: &mut Headers<'a>,
+        input: &'a [u8],
+    ) -> Result<Option<Head<'a>>, Error> {
         let Some(start) = skip_empty_lines(input)? else {
             return Ok(None);
         };
         let window = &input[start..input.len().min(start + HEAD_MAX)];
-        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        let mut request = Request::new(&mut []);
-        match request.parse_with_uninit_headers(window, &mut fields) {
-            Ok(Status::Complete(len)) => {
-                check_line_ends(&window[..len], request.headers)?;
-                Head::new(&request, start + len).map(Some)
-            }
-            Ok(Status::Partial) if window.len() < HEAD_MAX => Ok(None),
-            Ok(Status::Partial) => Err(oversize(window)),
-            // The version is known only once the whole line has been received.
-            Err(httparse::Error::Version)
-                if !window.contains(&b'\n') && window.len() < HEAD_MAX =>
-            {
-                Ok(None)
-            }
-            Err(error) => {
-                let found = Head::parse_masked(error, window)?;
-                Ok(found.map(|head| Head { len: start + head.len, ..head }))
+        let Some(line) = RequestLine::parse(window) else {
+            return explain_line(window).map_or_else(|| incomplete(window), Err);
+        };
+        let mut more_headers;
+        let mut parsed = parse_headers(line.rest, headers);
+        if parsed == Err(httparse::Error::TooManyHeaders) {
+            more_headers = [EMPTY_HEADER; FIELDS_MAX];
+            parsed = parse_headers(line.rest, &mut more_headers);
+        }
+        let (len, fields) = match parsed {
+            Ok(Status::Complete(parsed)) => parsed,
+            Ok(Status::Partial) => return incomplete(window),
+            Err(error) => return Err(error.into()),
+        };
+        let len = window.len() - line.rest.len() + len;
+        let mut found = Fields::default();
+        for Header { name, value } in fields {
+            check_line_end(window, name)?;
+            if may_matter(name) {
+                found.examine(name, value)?;
             }
         }
-    }
-
-    /// Parses a copy of a head whose only error is a query that is not UTF-8, which `httparse` says
-    /// with `Token`. The copy has a query in ASCII, so this happens once.
-    #[cold]
-    fn parse_masked(error: httparse::Error, window: &'a [u8]) -> Result<Option<Head<'a>>, Error> {
-        let Some(masked) = mask_query(window).filter(|_| error == httparse::Error::Token) else {
-            return Err(classify(error, window));
-        };
-        let found = Head::parse(&masked)?;
-        Ok(found.map(|head| head.unmask(&masked, window)))
-    }
-
-    /// The same head, with slices of `window` in the place of slices of `masked`.
-    fn unmask<'b>(self, masked: &[u8], window: &'b [u8]) -> Head<'b> {
-        let place = |part: &[u8]| {
-            let start = part.as_ptr().addr() - masked.as_ptr().addr();
-            &window[start..start + part.len()]
-        };
-        let method = str::from_utf8(place(self.method.as_bytes()));
-        Head {
-            method: method.expect("a method is a token, and that is ASCII"),
-            target: place(self.target),
-            resource: match self.resource {
-                Resource::Path(b"/") => Resource::Path(b"/"),
-                Resource::Path(path) => Resource::Path(place(path)),
-                Resource::Server => Resource::Server,
+        if !window[..len].ends_with(b"\r\n\r\n") {
+            return Err(Error::LineEnd);
+        }
+        let version = line.version;
+        found.require_host(version)?;
+        found.require_one_end(version)?;
+        Ok(Some(Head {
+            method: line.method,
+            target: line.target,
+            resource: match line.path {
+                Some(path @ [b'/', ..]) if line.method != b"CONNECT" => Resource::Path(path),
+                _ => Resource::locate(line.method, line.target)?,
             },
-            version: self.version,
-            body: self.body,
-            persists: self.persists,
-            expects_continue: self.expects_continue,
-            len: self.len,
-        }
+            version,
+            body: found.body(),
+            persists: found.persists(version),
+            expects_continue: found.expects_continue(version),
+            len: start + len,
+        }))
     }
 
     /// Whether a request begins in `rest`: line ends alone do not begin one.
@@ -124,44 +123,39 @@ impl<'a> Head<'a> {
         let start = skip_empty_lines(input);
         matches!(start, Ok(Some(start)) if input[start..].starts_with(b"HEAD "))
     }
-
-    fn new(request: &Request<'_, 'a>, len: usize) -> Result<Head<'a>, Error> {
-        let (Some(method), Some(target)) = (request.method, request.path) else {
-            unreachable!("a complete request has a request line");
-        };
-        let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
-        let fields = Fields::examine(request.headers)?;
-        fields.require_host(version)?;
-        Ok(Head {
-            method,
-            target: target.as_bytes(),
-            resource: Resource::locate(method, target.as_bytes())?,
-            version,
-            body: fields.body(version)?,
-            persists: fields.persists(version),
-            expects_continue: fields.expects_continue(version),
-            len,
-        })
-    }
 }
 
-/// A copy of a head, with an `x` for each byte of the query that is not ASCII, or `None` if the
-/// query is UTF-8. The bytes of a query do not influence the result.
-#[cold]
-fn mask_query(window: &[u8]) -> Option<Vec<u8>> {
-    let (method, rest) = split_at_byte(window, b' ');
-    let target = split_at_byte(rest.get(1..)?, b' ').0;
-    let (path, query) = split_at_byte(target, b'?');
-    if str::from_utf8(query).is_ok() {
-        return None;
+/// A request line (RFC 9112, section 3).
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    /// The path, if the target consists of nothing but a valid path and query.
+    path: Option<&'a [u8]>,
+    version: Version,
+    /// What follows the line.
+    rest: &'a [u8],
+}
+
+impl<'a> RequestLine<'a> {
+    /// Parses the line at the start of `window`; `None` if it is incomplete or invalid.
+    #[inline]
+    fn parse(window: &'a [u8]) -> Option<RequestLine<'a>> {
+        let (method, rest) = split_token(window);
+        let after_method = rest.strip_prefix(b" ")?;
+        let (path, rest) = split_path_and_query(after_method);
+        let (path, rest) = match rest {
+            [b' ', ..] => (Some(path), rest),
+            _ => (None, split_target(after_method).1),
+        };
+        let target = &after_method[..after_method.len() - rest.len()];
+        let (end, rest) = rest.split_first_chunk()?;
+        let is_new = end == b" HTTP/1.1\r\n";
+        if !is_new && end != b" HTTP/1.0\r\n" || method.is_empty() || target.is_empty() {
+            return None;
+        }
+        let version = if is_new { Version::Http11 } else { Version::Http10 };
+        Some(RequestLine { method, target, path, version, rest })
     }
-    let start = method.len() + 1 + path.len();
-    let mut masked = window.to_vec();
-    let query = &mut masked[start..start + query.len()];
-    for byte in query.iter_mut().filter(|byte| !byte.is_ascii()) {
-        *byte = b'x';
-    }
-    Some(masked)
 }
 
 /// The length of the empty lines before a request line (RFC 9112, section 2.2), or `None` if
@@ -179,19 +173,18 @@ fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Checks that each line ends with CR LF. `httparse` accepts a bare LF, as RFC 9112, section 2.2
-/// allows. But a proxy that does not accept it sees other lines, and a client can exploit that.
-/// Every field starts a line, so the CR is two bytes before the field name.
-fn check_line_ends(head: &[u8], fields: &[Header]) -> Result<(), Error> {
-    let starts_line = |field: &Header| {
-        let start = field.name.as_ptr().addr() - head.as_ptr().addr();
-        head[start - 2] == b'\r'
-    };
-    if head.ends_with(b"\r\n\r\n") && fields.iter().all(starts_line) {
-        Ok(())
-    } else {
-        Err(Error::LineEnd)
-    }
+/// Checks that the line before a field ends with CR LF. `httparse` accepts a bare LF, as RFC 9112,
+/// section 2.2 allows. But a proxy that does not accept it sees other lines, and a client can
+/// exploit that. A field starts a line, so the CR is two bytes before the field name.
+#[inline]
+fn check_line_end(window: &[u8], name: &str) -> Result<(), Error> {
+    let start = name.as_ptr().addr() - window.as_ptr().addr();
+    if window[start - 2] == b'\r' { Ok(()) } else { Err(Error::LineEnd) }
+}
+
+/// The result of a head of which no more has been received.
+fn incomplete<T>(window: &[u8]) -> Result<Option<T>, Error> {
+    if window.len() < HEAD_MAX { Ok(None) } else { Err(oversize(window)) }
 }
 
 /// The resource that a request is for.
@@ -205,33 +198,28 @@ pub enum Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
-    /// The resource of `target` in a request with this `method`.
+    /// The resource that a request line names in another form than origin form, which is the usual
+    /// one (section 3.2).
     ///
     /// # Errors
     /// [`Error::Target`] if the target has no form that the method allows, or contains a
     /// byte that a target cannot contain. [`Error::Tunnel`] for a valid `CONNECT`.
-    pub(super) fn locate(method: &str, target: &'a [u8]) -> Result<Resource<'a>, Error> {
+    #[cold]
+    fn locate(method: &[u8], target: &'a [u8]) -> Result<Resource<'a>, Error> {
         match (method, target) {
-            ("CONNECT", _) if is_authority(target) => Err(Error::Tunnel),
-            ("CONNECT", _) => Err(Error::Target),
-            (_, [b'/', ..]) => Resource::at(target),
-            ("OPTIONS", b"*") => Ok(Resource::Server),
-            _ => match after_authority(target).ok_or(Error::Target)? {
+            (b"CONNECT", target) if is_authority(target) => Err(Error::Tunnel),
+            (b"CONNECT", _) => Err(Error::Target),
+            (b"OPTIONS", b"*") => Ok(Resource::Server),
+            (method, target) => match after_authority(target).ok_or(Error::Target)? {
                 // The last proxy rewrites this form to an asterisk (section 3.2.4).
-                [] if method == "OPTIONS" => Ok(Resource::Server),
-                path_and_query => Resource::at(path_and_query),
+                [] if method == b"OPTIONS" => Ok(Resource::Server),
+                rest => match split_path_and_query(rest) {
+                    ([], []) => Ok(Resource::Path(b"/")),
+                    (path, []) => Ok(Resource::Path(path)),
+                    _ => Err(Error::Target),
+                },
             },
         }
-    }
-
-    fn at(path_and_query: &'a [u8]) -> Result<Resource<'a>, Error> {
-        let (path, rest) = split_path(path_and_query);
-        match rest {
-            [] => {}
-            [b'?', query @ ..] if skip_query(query).is_empty() => {}
-            _ => return Err(Error::Target),
-        }
-        Ok(Resource::Path(if path.is_empty() { b"/" } else { path }))
     }
 }
 
@@ -258,9 +246,10 @@ pub(super) fn after_authority(target: &[u8]) -> Option<&[u8]> {
 
 /// The interpreted fields of one head.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+struct Fields {
     host: bool,
-    length: Option<u64>,
+    has_length: bool,
+    length: u64,
     chunked: bool,
     close: bool,
     keep_alive: bool,
@@ -268,64 +257,66 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Interprets the fields of a head.
+    /// Interprets a field of a head, if it is one of those that matter.
     ///
     /// # Errors
-    /// The error of the first field that breaks its grammar, is repeated where it must not be, or
-    /// requires something that is not implemented.
-    pub(super) fn examine(fields: &[Header]) -> Result<Fields, Error> {
-        let mut found = Fields::default();
-        for Header { name, value } in fields {
-            // The length alone rules out most names.
-            match name.len() {
-                4 if is(name, "Host") => found.host(value)?,
-                6 if is(name, "Expect") => found.expect(value)?,
-                10 if is(name, "Connection") => found.connection(value),
-                14 if is(name, "Content-Length") => found.length(value)?,
-                17 if is(name, "Transfer-Encoding") => found.coding(value)?,
-                _ => {}
-            }
+    /// That of a field that breaks its grammar, is repeated where it must not be, or requires
+    /// something that is not implemented.
+    #[inline(never)]
+    fn examine(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
+        match name.len() {
+            4 if is(name, "Host") => self.host(value),
+            6 if is(name, "Expect") => self.expect(value),
+            10 if is(name, "Connection") => self.connection(value),
+            14 if is(name, "Content-Length") => self.length(value),
+            17 if is(name, "Transfer-Encoding") => self.coding(value),
+            _ => Ok(()),
         }
-        Ok(found)
     }
 
     /// Checks that there is a `Host` field, which HTTP/1.1 requires (RFC 9112, section 3.2).
     ///
     /// # Errors
     /// [`Error::Host`] if it is missing.
-    pub(super) fn require_host(&self, version: Version) -> Result<(), Error> {
+    fn require_host(&self, version: Version) -> Result<(), Error> {
         match version {
             Version::Http11 if !self.host => Err(Error::Host),
             Version::Http10 | Version::Http11 => Ok(()),
         }
     }
 
-    /// The body that follows the head (RFC 9112, section 6.3).
+    /// Checks that all recipients find the same end of the body (RFC 9112, section 6.3).
     ///
     /// # Errors
     /// [`Error::TwoLengths`] if there are both a length and chunks. [`Error::TransferEncoding`]
     /// for chunks in HTTP/1.0, which has no transfer codings: a proxy that forwarded such a request
     /// has probably found another end of it (section 6.1).
-    pub(super) fn body(&self, version: Version) -> Result<Body, Error> {
-        match (self.chunked, self.length) {
-            (false, length) => Ok(Body::counted(length.unwrap_or(0))),
-            (true, Some(_)) => Err(Error::TwoLengths),
-            (true, None) if version == Version::Http10 => Err(Error::TransferEncoding),
-            (true, None) => Ok(Body::CHUNKED),
+    fn require_one_end(&self, version: Version) -> Result<(), Error> {
+        match version {
+            _ if !self.chunked => Ok(()),
+            _ if self.has_length => Err(Error::TwoLengths),
+            Version::Http10 => Err(Error::TransferEncoding),
+            Version::Http11 => Ok(()),
         }
     }
 
+    /// The body that follows the head.
+    fn body(&self) -> Body {
+        if self.chunked { Body::CHUNKED } else { Body::counted(self.length) }
+    }
+
     /// Whether the client wants to keep the connection (RFC 9112, section 9.3). A `close` wins.
-    pub(super) fn persists(&self, version: Version) -> bool {
+    fn persists(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
     /// Whether the client waits for `100 Continue`. In HTTP/1.0 the field is ignored (RFC 9110,
     /// section 10.1.1).
-    pub(super) fn expects_continue(&self, version: Version) -> bool {
+    fn expects_continue(&self, version: Version) -> bool {
         self.expects_continue && version == Version::Http11
     }
 
+    #[inline]
     fn host(&mut self, value: &[u8]) -> Result<(), Error> {
         // The value is empty if the target has no authority (RFC 9112, section 3.2).
         if self.host || !value.is_empty() && !is_host_and_port(value) {
@@ -336,6 +327,7 @@ impl Fields {
     }
 
     /// A list; `100-continue` is the only expectation that RFC 9110, section 10.1.1 defines.
+    #[cold]
     fn expect(&mut self, value: &[u8]) -> Result<(), Error> {
         for expectation in list(value) {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
@@ -347,35 +339,45 @@ impl Fields {
     }
 
     /// A list of case-insensitive options, over any number of fields (RFC 9110, section 7.6.1).
-    fn connection(&mut self, value: &[u8]) {
-        for option in list(value) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+    fn connection(&mut self, value: &[u8]) -> Result<(), Error> {
+        match value {
+            // What most clients send.
+            b"keep-alive" => self.keep_alive = true,
+            b"close" => self.close = true,
+            _ => {
+                for option in list(value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
         }
+        Ok(())
     }
 
     /// One number (RFC 9112, section 6.3). The RFC allows a recipient to accept repeats of the same
     /// number. Here they are an error: in practice, only attacks contain them.
     fn length(&mut self, value: &[u8]) -> Result<(), Error> {
-        let mut length: u64 = 0;
+        if value.is_empty() || self.has_length {
+            return Err(Error::ContentLength);
+        }
         for &digit in value {
             if !digit.is_ascii_digit() {
                 return Err(Error::ContentLength);
             }
-            length = length
+            self.length = self
+                .length
                 .checked_mul(10)
                 .and_then(|tens| tens.checked_add(u64::from(digit - b'0')))
                 .ok_or(Error::ContentLength)?;
         }
-        if value.is_empty() || self.length.replace(length).is_some() {
-            return Err(Error::ContentLength);
-        }
+        self.has_length = true;
         Ok(())
     }
 
     /// Only `chunked` is implemented (RFC 9112, section 6.1). Another coding is merely not
     /// implemented (501). But a `chunked` that is not the last, is repeated, or has parameters does
     /// not delimit the body for every parser (400).
+    #[cold]
     fn coding(&mut self, value: &[u8]) -> Result<(), Error> {
         if self.chunked {
             return Err(Error::TransferEncoding);
@@ -394,6 +396,16 @@ impl Fields {
         Err(Error::Coding)
     }
 }
+
+/// Whether a field may be one of those that [`Fields`] interprets. The length of its name and the
+/// first letter alone rule out most others.
+fn may_matter(name: &str) -> bool {
+    let first = name.as_bytes().first().map_or(0, |first| first | 0x20);
+    FIRST_LETTERS.get(name.len()) == Some(&first)
+}
+
+/// The first letter of each name that matters, at the length of the name.
+const FIRST_LETTERS: [u8; 18] = *b"\0\0\0\0h\0e\0\0\0c\0\0\0c\0\0t";
 
 /// Whether a field has this name, in any case. Most clients write it as the RFCs do.
 fn is(name: &str, known: &str) -> bool {
@@ -468,8 +480,12 @@ mod tests {
             ("**", NONE, NONE, NONE),
             ("*?x", NONE, NONE, NONE),
         ] {
-            let located = ["GET", "OPTIONS", "CONNECT"]
-                .map(|method| Resource::locate(method, target.as_bytes()));
+            let heads = ["GET", "OPTIONS", "CONNECT"]
+                .map(|method| format!("{method} {target} HTTP/1.0\r\n\r\n"));
+            let located = heads.each_ref().map(|head| {
+                let head = Head::parse(head.as_bytes())?;
+                Ok(head.expect("it is complete").resource)
+            });
             assert_eq!(located, [get, options, connect], "{target:?}");
         }
     }

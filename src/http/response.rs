@@ -184,55 +184,61 @@ impl Routes {
     pub(super) fn find(&self, head: &Head) -> u8 {
         let route = match head.resource {
             Resource::Path(path) => {
-                let leads = |route: &String| means(path, route.as_bytes());
-                self.paths.iter().position(leads).unwrap_or(self.paths.len())
+                let is_same = |route: &String| path == route.as_bytes();
+                let found = self.paths.iter().position(is_same);
+                found.unwrap_or_else(|| self.find_equivalent(path))
             }
             Resource::Server => self.paths.len() + 1,
         };
         u8::try_from(route).expect("there are few routes")
     }
 
-    /// The path of a route, if it has one.
-    pub(super) fn path(&self, route: u8) -> Option<&str> {
-        self.paths.get(usize::from(route)).map(String::as_str)
+    #[cold]
+    fn find_equivalent(&self, path: &[u8]) -> usize {
+        let leads = |route: &String| means(path, route.as_bytes());
+        self.paths.iter().position(leads).unwrap_or(self.paths.len())
+    }
+
+    /// The path of a response's route, if it has one.
+    pub(super) fn path(&self, response: Response) -> Option<&str> {
+        self.paths.get(usize::from(response.route)).map(String::as_str)
     }
 
     pub(super) fn is_delayed(&self, response: Response) -> bool {
         self.entries[usize::from(response.route)].is_delayed
     }
 
-    pub(super) fn is_dynamic(&self, route: u8) -> bool {
-        self.entries[usize::from(route)].is_dynamic
+    pub(super) fn is_dynamic(&self, response: Response) -> bool {
+        self.entries[usize::from(response.route)].is_dynamic
     }
 
-    /// Appends a response without its body if that is long, and says what its status is.
-    pub(super) fn write(&self, response: Response, output: &mut Vec<u8>) -> Status {
+    /// Appends a response, and returns its status and the body that belongs behind it: one that is
+    /// too long to be copied.
+    #[inline]
+    pub(super) fn write(&self, response: Response, output: &mut Vec<u8>) -> (Status, UnsentBody) {
         let entry = &self.entries[usize::from(response.route)];
         let rendered = &entry.responses[variant(response.version, response.keep_alive)];
         output.extend_from_slice(rendered.bytes(response.head_only));
-        entry.status
+        let left = if response.head_only { 0 } else { entry.long_body.len() };
+        let left = u32::try_from(left).expect("bodies are no longer than BODY_SIZE_MAX");
+        (entry.status, UnsentBody { route: response.route, left })
     }
 
-    /// Renders the response with a dynamic page.
-    pub(super) fn render(&self, response: Response, page: &Page) -> Rendered {
+    /// Appends the response with a dynamic page.
+    #[cold]
+    pub(super) fn write_page(
+        &self,
+        response: Response,
+        page: &Page,
+        output: &mut Vec<u8>,
+    ) -> (Status, UnsentBody) {
         let Response { version, keep_alive, .. } = response;
         let mut rendered =
             Rendered::head(page.status, page.fields, version, keep_alive, page.body.len());
         rendered.bytes.extend_from_slice(&page.body);
         rendered.set_date(&self.date);
-        rendered
-    }
-
-    /// The body of a response that is too long to be copied.
-    pub(super) fn long_body(&self, response: Response) -> UnsentBody {
-        let len = self.entries[usize::from(response.route)].long_body.len();
-        if response.head_only || len == 0 {
-            return UnsentBody::NONE;
-        }
-        UnsentBody {
-            route: response.route,
-            left: u32::try_from(len).expect("bodies are no longer than BODY_SIZE_MAX"),
-        }
+        output.extend_from_slice(rendered.bytes(response.head_only));
+        (page.status, UnsentBody::NONE)
     }
 
     /// The bytes that are left of a long body.

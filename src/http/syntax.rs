@@ -115,14 +115,27 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Splits `text` at the first byte that a path cannot contain.
-pub(super) fn split_path(text: &[u8]) -> (&[u8], &[u8]) {
-    text.split_at(text.len() - skip(text, PATH).len())
+/// Splits `text` at the first byte that a token cannot contain.
+#[inline]
+pub(super) fn split_token(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(plain_len(text, TCHAR))
 }
 
-/// The rest of `text` from the first byte that a query cannot contain.
-pub(super) fn skip_query(text: &[u8]) -> &[u8] {
-    skip(text, QUERY)
+/// Splits `text` at the first byte that no request target contains, valid or not: a blank or a
+/// control character.
+pub(super) fn split_target(text: &[u8]) -> (&[u8], &[u8]) {
+    split_at(text, |byte| byte == b' ' || byte.is_ascii_control())
+}
+
+/// The path at the start of `text`, and the rest behind it and its query, if it has one. Both parts
+/// end where a byte is not in their alphabet.
+#[inline(always)]
+pub(super) fn split_path_and_query(text: &[u8]) -> (&[u8], &[u8]) {
+    let (path, rest) = text.split_at(encoded_len(text, PATH));
+    match rest {
+        [b'?', query @ ..] => (path, &query[encoded_len(query, QUERY)..]),
+        _ => (path, rest),
+    }
 }
 
 /// Whether `text` is an absolute path that a client sends unchanged: no byte has to be
@@ -135,23 +148,23 @@ pub fn is_plain_path(text: &[u8]) -> bool {
 
 /// Whether `text` is a host, with or without a port, as in the value of `Host`. An empty host is
 /// invalid in an `http` URI (RFC 9110, section 4.2.1).
+#[inline(always)]
 pub(super) fn is_host_and_port(text: &[u8]) -> bool {
-    let (host_is_valid, rest) = match text {
-        [b'[', literal @ ..] => {
-            let (literal, rest) = split_at_byte(literal, b']');
-            (is_ip_literal(literal), rest.get(1..))
-        }
-        _ => {
-            let rest = skip(text, REG_NAME);
-            (rest.len() < text.len(), Some(rest))
-        }
+    let rest = match text {
+        [b'[', literal @ ..] => after_ip_literal(literal),
+        _ => Some(&text[encoded_len(text, REG_NAME)..]).filter(|rest| rest.len() < text.len()),
     };
-    host_is_valid
-        && match rest {
-            Some([]) => true,
-            Some([b':', port @ ..]) => port.iter().all(u8::is_ascii_digit),
-            _ => false,
-        }
+    match rest {
+        Some([]) => true,
+        Some([b':', port @ ..]) => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// What follows an IP literal, whose opening bracket is left out; `None` if it is not valid.
+fn after_ip_literal(text: &[u8]) -> Option<&[u8]> {
+    let (literal, rest) = split_at_byte(text, b']');
+    is_ip_literal(literal).then(|| rest.get(1..))?
 }
 
 /// Whether `text` is a valid host between brackets: an IPv6 address, or `IPvFuture` (RFC 3986,
@@ -170,32 +183,52 @@ fn is_ip_literal(text: &[u8]) -> bool {
     }
 }
 
-/// The rest of `text` from the first byte that is neither in `alphabet` nor part of a
+/// The length of the longest start of `text` of bytes that are in `alphabet` or part of a
 /// percent-encoding (RFC 3986, section 2.1).
-fn skip(mut text: &[u8], alphabet: u8) -> &[u8] {
-    loop {
-        let stray = text.iter().position(|&byte| !belongs(byte, alphabet));
-        text = match &text[stray.unwrap_or(text.len())..] {
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                rest
-            }
-            left => return left,
-        }
+#[inline]
+fn encoded_len(text: &[u8], alphabet: u8) -> usize {
+    let len = plain_len(text, alphabet);
+    if text.get(len) == Some(&b'%') { octets_end(text, alphabet, len) } else { len }
+}
+
+/// The same for a text that has a percent sign at `at`.
+fn octets_end(text: &[u8], alphabet: u8, mut at: usize) -> usize {
+    while let [b'%', high, low, rest @ ..] = &text[at..]
+        && high.is_ascii_hexdigit()
+        && low.is_ascii_hexdigit()
+    {
+        at += 3 + plain_len(rest, alphabet);
     }
+    at
+}
+
+/// The length of the longest start of `text` of bytes that are in `alphabet`.
+#[inline]
+fn plain_len(text: &[u8], alphabet: u8) -> usize {
+    let mut len = 0;
+    while len < text.len() && belongs(text[len], alphabet) {
+        len += 1;
+    }
+    len
 }
 
 /// Splits `text` before the first `separator`. Without one, the second part is empty.
 pub(super) fn split_at_byte(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
-    let end = text.iter().position(|&byte| byte == separator);
-    text.split_at(end.unwrap_or(text.len()))
+    split_at(text, |byte| byte == separator)
+}
+
+/// Splits `text` before the first byte that is an end.
+fn split_at(text: &[u8], is_end: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let mut end = 0;
+    while text.get(end).is_some_and(|&byte| !is_end(byte)) {
+        end += 1;
+    }
+    text.split_at(end)
 }
 
 /// Whether `raw` is equivalent to `path`. Unreserved characters may be percent-encoded; all others
 /// have another meaning then (RFC 3986, section 2.3).
 pub(super) fn means(mut raw: &[u8], path: &[u8]) -> bool {
-    if raw == path {
-        return true;
-    }
     for &expected in path {
         let (byte, rest) = match raw {
             [b'%', high, low, rest @ ..] => match hex_octet(*high, *low) {
@@ -349,31 +382,28 @@ mod tests {
     }
 
     #[test]
-    fn a_path_ends_where_it_holds_no_more() {
-        for (text, path) in [
-            ("/", "/"),
-            ("/a%20b?c", "/a%20b"),
-            ("?c", ""),
-            ("/%", "/"),
-            ("/%1", "/"),
-            ("/%1x", "/"),
-            ("/%%41", "/"),
-            ("/a b", "/a"),
-            ("/a#b", "/a"),
-            ("/[a]", "/"),
-            ("/\u{e9}", "/"),
+    fn a_path_and_query_end_where_they_hold_no_more() {
+        for (text, path, rest) in [
+            ("/", "/", ""),
+            ("/a%20b?c", "/a%20b", ""),
+            ("?c", "", ""),
+            ("/%", "/", "%"),
+            ("/%1", "/", "%1"),
+            ("/%1x", "/", "%1x"),
+            ("/%%41", "/", "%%41"),
+            ("/a b", "/a", " b"),
+            ("/a#b", "/a", "#b"),
+            ("/[a]", "/", "[a]"),
+            ("/\u{e9}", "/", "\u{e9}"),
+            ("/?ids[]=1&{a|b}^\\`?/\u{fc}%2F", "/", ""),
+            ("/?%zz", "/", "%zz"),
+            ("/?a#b", "/", "#b"),
+            ("/?<", "/", "<"),
+            ("/?a b", "/", " b"),
+            ("/?\u{7f}", "/", "\u{7f}"),
         ] {
-            assert_eq!(split_path(text.as_bytes()).0, path.as_bytes(), "{text:?}");
-        }
-        for (text, left) in [
-            ("ids[]=1&{a|b}^\\`?/\u{fc}%2F", ""),
-            ("%zz", "%zz"),
-            ("a#b", "#b"),
-            ("<", "<"),
-            ("a b", " b"),
-            ("\u{7f}", "\u{7f}"),
-        ] {
-            assert_eq!(skip_query(text.as_bytes()), left.as_bytes(), "{text:?}");
+            let expected = (path.as_bytes(), rest.as_bytes());
+            assert_eq!(split_path_and_query(text.as_bytes()), expected, "{text:?}");
         }
     }
 }

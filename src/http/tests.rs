@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::rules::{RULES, Rule};
 use super::*;
 use crate::limits::{
-    BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, HEAD_MAX, OUTPUT, PAGE_MAX,
+    BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, FIELDS_USUAL, HEAD_MAX, OUTPUT, PAGE_MAX,
     PAGE_REQUEST_BODY_MAX, RESPONSE_MAX,
 };
 
@@ -244,6 +244,8 @@ fn heads_and_lines_have_limits_to_the_byte() {
         (padded(HEAD_MAX, "", ""), "400 x"),
         (padded(HEAD_MAX - 1, "GET / ", ""), ""),
         (padded(HEAD_MAX, "GET / ", ""), "400 x"),
+        (fields(FIELDS_USUAL), "404"),
+        (fields(FIELDS_USUAL + 1), "404"),
         (fields(FIELDS_MAX), "404"),
         (fields(FIELDS_MAX + 1), "431 x"),
         (["\r\n".repeat(EMPTY_LINES_MAX), head(HEAD_MAX)].concat(), "404"),

@@ -220,6 +220,11 @@ impl Observe {
         });
     }
 
+    #[cold]
+    fn log_request(&self, head: &Head) {
+        info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
+    }
+
     /// The page that says whether the server is ready.
     fn ready(&self) -> Page {
         let (status, body) = match self.stage {
@@ -346,9 +351,10 @@ impl Observer for Observe {
 }
 
 impl Handler for Observe {
+    #[inline]
     fn on_request(&mut self, head: &Head, has_route: bool) {
-        if has_route {
-            info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
+        if has_route && log::log_enabled!(log::Level::Info) {
+            self.log_request(head);
         }
         if let Some(requests) = &mut self.requests {
             requests.begin(self.running, head, self.now);

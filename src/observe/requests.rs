@@ -32,7 +32,7 @@ impl RequestLog {
 
     /// The head of a request has been parsed.
     pub(super) fn begin(&mut self, slot: usize, head: &Head, now: Instant) {
-        let request = format!("{} '{}'", head.method, Shown(head.target));
+        let request = format!("{} '{}'", Shown(head.method), Shown(head.target));
         if self.pending.len() <= slot {
             self.pending.resize(slot + 1, None);
         }

@@ -259,6 +259,7 @@ fn amounts() -> Vec<(&'static str, String)> {
     vec![
         ("HEAD_MAX", bytes(HEAD_MAX)),
         ("FIELDS_MAX", FIELDS_MAX.to_string()),
+        ("FIELDS_USUAL", FIELDS_USUAL.to_string()),
         ("EMPTY_LINES_MAX", EMPTY_LINES_MAX.to_string()),
         ("CHUNK_LINE_MAX", bytes(CHUNK_LINE_MAX)),
         ("TRAILERS_MAX", bytes(TRAILERS_MAX)),
