@@ -1,8 +1,9 @@
 //! Servers side by side under wrk. Run it with `cargo bench --bench wire`. Other servers are named
 //! behind that, with a place for the port:
 //! `cargo bench --bench wire -- 'limit=/path/to/limit {port}'`, or in the environment:
-//! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. An nginx takes part if there
-//! is one. Words without an equals sign choose cases: `cargo bench --bench wire -- idle`.
+//! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. nginx, h2o and lighttpd take
+//! part if they are installed. Words without an equals sign choose cases:
+//! `cargo bench --bench wire -- idle`.
 //!
 //! Each server has one core, and wrk another. The servers alternate, round by round, so that other
 //! load on the machine falls on all of them. The results are medians. The most reliable one is the
@@ -15,6 +16,7 @@ mod contestant;
 #[allow(dead_code)]
 #[path = "../../tests/it/harness.rs"]
 mod harness;
+mod installed;
 mod report;
 
 use std::fs;
@@ -79,13 +81,11 @@ fn main() {
     };
     let descriptors = raise_descriptors();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let contestants = contestants(&words, folder);
     let target = folder.parent().expect("it is in the target folder");
     let [server_core, wrk_core] = cores();
     let launcher = format!("taskset -c {server_core}");
-    let servers: Vec<Process> =
-        contestants.iter().map(|contestant| contestant.start(&launcher)).collect();
-    let mut report = Report::new(contestants.iter().map(|contestant| contestant.name.clone()));
+    let (names, servers) = start(&contestants(&words, folder), &launcher);
+    let mut report = Report::new(names);
     for case in cases.iter().filter(chosen) {
         let needed = case.connections + case.idle + 100;
         if descriptors < needed as u64 {
@@ -114,7 +114,7 @@ fn raise_descriptors() -> u64 {
     limits.maximum.unwrap_or(u64::MAX)
 }
 
-/// Our own, the servers that the caller names, and nginx if it is here.
+/// Our own, the servers that the caller names, and those that are installed.
 fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     let mut all = vec![Contestant::ours()];
     let named = words.iter().filter(|word| !word.starts_with("--") && word.contains('='));
@@ -125,31 +125,9 @@ fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
         Some(Contestant::other(name, &command))
     });
     all.extend(peers);
-    if Command::new("nginx").arg("-v").output().is_ok() {
-        all.push(nginx(folder));
-    }
+    all.extend(installed::contestants(folder));
     all
 }
-
-/// A single worker without a master process. It needs a folder of its own.
-fn nginx(folder: &Path) -> Contestant {
-    let script = folder.join("nginx.sh");
-    fs::write(&script, NGINX).expect("a file");
-    let (script, folder) = (script.display(), folder.display());
-    Contestant::other("nginx", &format!("sh '{script}' '{folder}' {{port}}"))
-}
-
-const NGINX: &str = r#"cd "$1"
-cat >nginx.conf <<END
-master_process off; daemon off; pid nginx.pid; error_log /dev/null crit;
-events { worker_connections 20000; multi_accept on; }
-http { access_log off; keepalive_requests 1000000000; tcp_nodelay on;
-  client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;
-  scgi_temp_path s; server { listen 127.0.0.1:$2;
-  location = /hello { default_type text/plain; return 200 "Hello world."; } } }
-END
-exec nginx -p "$1" -c "$1/nginx.conf"
-"#;
 
 /// A core for the server and another one for wrk, of those that we may use.
 fn cores() -> [usize; 2] {
@@ -157,6 +135,19 @@ fn cores() -> [usize; 2] {
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
     let first = cores.next().expect("we run on one");
     [first, cores.next().unwrap_or(first)]
+}
+
+/// Starts our own server, which has to start, and the others, which may fail to.
+fn start(contestants: &[Contestant], launcher: &str) -> (Vec<String>, Vec<Process>) {
+    let (ours, others) = contestants.split_first().expect("ours is the first");
+    let mut started = (vec![ours.name.clone()], vec![ours.start(launcher)]);
+    for other in others {
+        match other.try_start(launcher) {
+            Some(server) => started.extend([(other.name.clone(), server)]),
+            None => println!("{} is left out: it does not listen\n", other.name),
+        }
+    }
+    started
 }
 
 /// Runs wrk against one server.

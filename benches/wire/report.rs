@@ -42,8 +42,8 @@ fn micros(text: &str) -> Option<f64> {
 }
 
 impl Report {
-    pub(crate) fn new(names: impl Iterator<Item = String>) -> Report {
-        Report { names: names.collect(), rows: Vec::new() }
+    pub(crate) fn new(names: Vec<String>) -> Report {
+        Report { names, rows: Vec::new() }
     }
 
     /// Adds all runs of a case, server by server, and prints their medians.
