@@ -20,9 +20,9 @@ mod installed;
 mod report;
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,21 +36,50 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     connections: usize,
+    heads: Heads,
+    /// Requests at once.
     depth: usize,
     idle: usize,
 }
 
-const CASES: [Case; 5] = [
-    Case { name: "1 connection", connections: 1, depth: 1, idle: 0 },
-    Case { name: "64 connections", connections: 64, depth: 1, idle: 0 },
-    Case { name: "1000 connections", connections: 1000, depth: 1, idle: 0 },
-    Case { name: "64 connections, 16 requests at once", connections: 64, depth: 16, idle: 0 },
-    Case { name: "64 connections beside 9000 idle ones", connections: 64, depth: 1, idle: 9000 },
+/// The heads of the requests; the names are those of `requests.lua`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    Small,
+    /// No two in a row are alike.
+    Browser,
+    /// The server is told to close the connection.
+    Close,
+}
+
+/// The case that the others differ from.
+const BASE: Case =
+    Case { name: "64 connections", connections: 64, heads: Heads::Small, depth: 1, idle: 0 };
+
+const CASES: [Case; 8] = [
+    Case { name: "1 connection", connections: 1, ..BASE },
+    BASE,
+    Case { name: "64 connections, browser-like heads", heads: Heads::Browser, ..BASE },
+    Case { name: "64 connections, 16 requests at once", depth: 16, ..BASE },
+    Case {
+        name: "64 connections, 16 requests at once, browser-like heads",
+        heads: Heads::Browser,
+        depth: 16,
+        ..BASE
+    },
+    Case { name: "64 clients, a connection for each request", heads: Heads::Close, ..BASE },
+    Case {
+        name: "1000 connections, browser-like heads",
+        connections: 1000,
+        heads: Heads::Browser,
+        ..BASE
+    },
+    Case { name: "64 connections beside 9000 idle ones", idle: 9000, ..BASE },
 ];
 
 /// The result of one run.
-#[derive(Clone, Copy)]
 pub(crate) struct Run {
+    pub(crate) requests: f64,
     /// Requests in a second.
     pub(crate) rate: f64,
     /// Nanoseconds of a processor, the server's share, for a request.
@@ -61,6 +90,9 @@ pub(crate) struct Run {
     /// Lines in which wrk reports errors.
     pub(crate) errors: u64,
 }
+
+/// The runs of one server in a case, or why it takes no part.
+pub(crate) type Runs = Result<Vec<Run>, &'static str>;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -92,10 +124,12 @@ fn main() {
             println!("{}: that takes {needed} descriptors (ulimit -Hn)\n", case.name);
             continue;
         }
-        let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
+        let mut runs: Vec<Runs> = servers.iter().map(|server| takes_part(server, case)).collect();
         for _ in 0..rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
-                runs.push(measure(server, case, time, wrk_core, folder));
+                if let Ok(runs) = runs {
+                    runs.push(measure(server, case, time, wrk_core));
+                }
             }
         }
         report.add(case, &runs);
@@ -150,16 +184,30 @@ fn start(contestants: &[Contestant], launcher: &str) -> (Vec<String>, Vec<Proces
     started
 }
 
+/// No runs yet, unless the case needs what the server does not do.
+fn takes_part(server: &Process, case: &Case) -> Runs {
+    if case.heads == Heads::Close && !closes(server.main) {
+        return Err("keeps the connection");
+    }
+    Ok(Vec::new())
+}
+
+/// Whether a server closes the connection within a second, if a request tells it to.
+fn closes(address: SocketAddr) -> bool {
+    let mut peer = Peer::connect(address);
+    peer.stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a socket option");
+    peer.send("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let end = peer.stream.read_to_end(&mut Vec::new());
+    !end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
 /// Runs wrk against one server.
-fn measure(server: &Process, case: &Case, time: Duration, core: usize, folder: &Path) -> Run {
+fn measure(server: &Process, case: &Case, time: Duration, core: usize) -> Run {
     let idle: Vec<Peer> = (0..case.idle).map(|_| connect(server.main)).collect();
-    let script = folder.join("batch.lua");
-    fs::write(&script, BATCH).expect("a file");
-    wrk(server, case, time / 4, core, &script);
+    wrk(server, case, time / 4, core);
     let before = processor_time(server);
-    let mut run = wrk(server, case, time, core, &script);
-    let requests = run.rate * time.as_secs_f64();
-    run.cpu = (processor_time(server) - before) / requests;
+    let mut run = wrk(server, case, time, core);
+    run.cpu = (processor_time(server) - before) / run.requests;
     drop(idle);
     run
 }
@@ -173,22 +221,19 @@ fn connect(address: SocketAddr) -> Peer {
     peer
 }
 
-/// Sends as many requests at once as it is told to.
-const BATCH: &str = "init = function(args)
-  local all = {}
-  for i = 1, tonumber(args[1]) do all[i] = wrk.format(nil, wrk.path) end
-  batch = table.concat(all)
-end
-request = function() return batch end
-";
-
-fn wrk(server: &Process, case: &Case, time: Duration, core: usize, script: &PathBuf) -> Run {
+fn wrk(server: &Process, case: &Case, time: Duration, core: usize) -> Run {
     let seconds = time.as_secs().max(1);
+    let heads = match case.heads {
+        Heads::Small => "small",
+        Heads::Browser => "browser",
+        Heads::Close => "close",
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/wire/requests.lua");
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string(), "wrk", "-t1", "--latency"]);
+    command.args(["-c", &core.to_string(), "wrk", "-t1", "--latency", "-s", script]);
     command.args([format!("-c{}", case.connections), format!("-d{seconds}")]);
-    command.arg("-s").arg(script).arg(format!("http://{}/hello", server.main));
-    command.args(["--", &case.depth.to_string()]);
+    command.arg(format!("http://{}/hello", server.main));
+    command.args(["--", heads, &case.depth.to_string()]);
     let output = command.output().expect("wrk is here");
     let text = String::from_utf8_lossy(&output.stdout);
     report::read(&text).unwrap_or_else(|| panic!("wrk said {text:?}"))

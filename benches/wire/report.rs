@@ -2,12 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::{Case, Run};
+use crate::{Case, Run, Runs};
 
-/// The results of all servers, case by case.
+/// The results, case by case.
 pub(crate) struct Report {
     names: Vec<String>,
-    rows: Vec<(&'static str, Vec<Run>)>,
+    rows: Vec<Row>,
+}
+
+/// The medians of all servers in one case, or why one of them took no part.
+struct Row {
+    case: &'static str,
+    medians: Vec<Result<Run, &'static str>>,
 }
 
 /// Reads what wrk has printed; the processor time is not in it.
@@ -19,7 +25,9 @@ pub(crate) fn read(text: &str) -> Option<Run> {
     let number = |word: &str| word.parse::<f64>().ok();
     let errors =
         text.lines().filter(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
+    let requests = text.split_once(" requests in ").map(|(before, _)| before);
     Some(Run {
+        requests: requests.and_then(|before| before.lines().last()?.trim().parse().ok())?,
         rate: behind("Requests/sec:").and_then(number)?,
         cpu: 0.0,
         p50: behind("50%").and_then(micros)?,
@@ -47,40 +55,39 @@ impl Report {
     }
 
     /// Adds all runs of a case, server by server, and prints their medians.
-    pub(crate) fn add(&mut self, case: &Case, runs: &[Vec<Run>]) {
-        let medians = runs.iter().map(|runs| Run {
-            rate: median(runs, |run| run.rate),
-            cpu: median(runs, |run| run.cpu),
-            p50: median(runs, |run| run.p50),
-            p99: median(runs, |run| run.p99),
-            errors: runs.iter().map(|run| run.errors).sum(),
+    pub(crate) fn add(&mut self, case: &Case, runs: &[Runs]) {
+        let medians = runs.iter().map(|runs| match runs {
+            Ok(runs) => Ok(medians(runs)),
+            Err(why) => Err(*why),
         });
-        self.rows.push((case.name, medians.collect()));
+        self.rows.push(Row { case: case.name, medians: medians.collect() });
         println!("{}", self.table(self.rows.len() - 1));
     }
 
     /// One case in Markdown.
     fn table(&self, at: usize) -> String {
-        let (case, runs) = &self.rows[at];
-        let ours = runs[0].cpu;
+        let Row { case, medians } = &self.rows[at];
+        let ours = medians[0].as_ref().map_or(f64::NAN, |run| run.cpu);
         let mut text = format!(
             "| {case} | requests/s | CPU ns per request | to ours | p50 µs | p99 µs |\n\
              |---|--:|--:|--:|--:|--:|\n"
         );
-        for (name, run) in self.names.iter().zip(runs) {
-            let remark = if run.errors > 0 { " (with errors)" } else { "" };
-            let Run { rate, cpu, p50, p99, .. } = run;
-            let ratio = cpu / ours;
-            let [p50, p99] = [p50, p99].map(|&time| match time {
-                // wrk does not know, as is common with several requests at once.
-                0.0 => "?".to_owned(),
-                _ => format!("{time:.0}"),
-            });
-            writeln!(
-                text,
-                "| {name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50} | {p99} |"
-            )
-            .expect("a string takes any text");
+        for (name, run) in self.names.iter().zip(medians) {
+            let row = match run {
+                Ok(run) => {
+                    let remark = if run.errors > 0 { " (with errors)" } else { "" };
+                    let Run { rate, cpu, p50, p99, .. } = run;
+                    let ratio = cpu / ours;
+                    let [p50, p99] = [p50, p99].map(|&time| match time {
+                        // wrk does not know, as is common with several requests at once.
+                        0.0 => "?".to_owned(),
+                        _ => format!("{time:.0}"),
+                    });
+                    format!("{name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50} | {p99}")
+                }
+                Err(why) => format!("{name} ({why}) | - | - | - | - | -"),
+            };
+            writeln!(text, "| {row} |").expect("a string takes any text");
         }
         text
     }
@@ -100,15 +107,19 @@ impl Report {
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
         );
         let mut y = 24;
-        for (case, runs) in &self.rows {
-            let most = runs.iter().map(|run| run.cpu).fold(1.0, f64::max);
+        for Row { case, medians } in &self.rows {
+            let most = medians.iter().flatten().map(|run| run.cpu).fold(1.0, f64::max);
             writeln!(
                 text,
                 "<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{case}: CPU ns per request</text>"
             )
             .expect("a string takes any text");
-            for (at, (name, run)) in self.names.iter().zip(runs).enumerate() {
-                let (top, width) = (y + 10 + at * 22, run.cpu / most * 400.0);
+            for (at, (name, run)) in self.names.iter().zip(medians).enumerate() {
+                let (width, label) = match run {
+                    Ok(run) => (run.cpu / most * 400.0, format!("{:.0}", run.cpu)),
+                    Err(why) => (0.0, (*why).to_owned()),
+                };
+                let top = y + 10 + at * 22;
                 let (base, behind) = (top + 13, 138.0 + width);
                 let fill = if at == 0 { "#c2410c" } else { "#94a3b8" };
                 let name = escape(name);
@@ -117,12 +128,11 @@ impl Report {
                     "<text x=\"122\" y=\"{base}\" text-anchor=\"end\">{name}</text>\n\
                      <rect x=\"130\" y=\"{top}\" width=\"{width:.1}\" height=\"17\" \
                      fill=\"{fill}\"/>\n\
-                     <text x=\"{behind:.1}\" y=\"{base}\">{:.0}</text>",
-                    run.cpu
+                     <text x=\"{behind:.1}\" y=\"{base}\">{label}</text>"
                 )
                 .expect("a string takes any text");
             }
-            y += runs.len() * 22 + 40;
+            y += medians.len() * 22 + 40;
         }
         text + "</svg>\n"
     }
@@ -130,6 +140,17 @@ impl Report {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn medians(runs: &[Run]) -> Run {
+    Run {
+        requests: median(runs, |run| run.requests),
+        rate: median(runs, |run| run.rate),
+        cpu: median(runs, |run| run.cpu),
+        p50: median(runs, |run| run.p50),
+        p99: median(runs, |run| run.p99),
+        errors: runs.iter().map(|run| run.errors).sum(),
+    }
 }
 
 fn median(runs: &[Run], value: fn(&Run) -> f64) -> f64 {
