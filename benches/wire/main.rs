@@ -1,14 +1,14 @@
-//! Servers side by side under wrk. Run it with `cargo bench --bench wire`. Other servers are named
+//! Servers side by side under load. Run it with `cargo bench --bench wire`. Other servers are named
 //! behind that, with a place for the port:
 //! `cargo bench --bench wire -- 'limit=/path/to/limit {port}'`, or in the environment:
 //! `PEER_limit='/path/to/limit {port}' cargo bench --bench wire`. nginx, h2o and lighttpd take
 //! part if they are installed. Words without an equals sign choose cases:
 //! `cargo bench --bench wire -- idle`.
 //!
-//! Each server has one core, and wrk another. The servers alternate, round by round, so that other
-//! load on the machine falls on all of them. The results are medians. The most reliable one is the
-//! processor time per request, from the kernel's accounting: it does not depend on whether wrk
-//! keeps up.
+//! Each server has one core, and the client another. The client is wrk, or at a constant rate
+//! `open_loop`. The servers alternate, round by round, so that other load on the machine falls on
+//! all of them. The results are medians. The most reliable one is the processor time per request,
+//! from the kernel's accounting: it does not depend on whether the client keeps up.
 
 #[allow(dead_code)]
 #[path = "../shared/contestant.rs"]
@@ -17,6 +17,7 @@ mod contestant;
 #[path = "../../tests/it/harness.rs"]
 mod harness;
 mod installed;
+mod open_loop;
 mod report;
 
 use std::fs;
@@ -28,11 +29,12 @@ use std::time::Duration;
 
 use contestant::Contestant;
 use harness::{HELLO, Peer, Process};
+use open_loop::Client;
 use report::Report;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// What wrk does, and how many idle connections there are beside it.
+/// What the client does, and how many idle connections there are beside it.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     connections: usize,
@@ -40,6 +42,19 @@ pub(crate) struct Case {
     /// Requests at once.
     depth: usize,
     idle: usize,
+    /// Requests a second, from a client that sends them when they are due. Without it, wrk sends
+    /// the next request once it has the response.
+    rate: Option<u32>,
+}
+
+impl Case {
+    /// The quantiles of the latencies: their names, and how many of a thousand requests they hold.
+    pub(crate) fn quantiles(&self) -> &'static [(&'static str, usize)] {
+        match self.rate {
+            Some(_) => &[("p50", 500), ("p99", 990), ("p99.9", 999), ("max", 1000)],
+            None => &[("p50", 500), ("p99", 990)],
+        }
+    }
 }
 
 /// The heads of the requests; the names are those of `requests.lua`.
@@ -53,10 +68,16 @@ enum Heads {
 }
 
 /// The case that the others differ from.
-const BASE: Case =
-    Case { name: "64 connections", connections: 64, heads: Heads::Small, depth: 1, idle: 0 };
+const BASE: Case = Case {
+    name: "64 connections",
+    connections: 64,
+    heads: Heads::Small,
+    depth: 1,
+    idle: 0,
+    rate: None,
+};
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case { name: "1 connection", connections: 1, ..BASE },
     BASE,
     Case { name: "64 connections, browser-like heads", heads: Heads::Browser, ..BASE },
@@ -75,6 +96,7 @@ const CASES: [Case; 8] = [
         ..BASE
     },
     Case { name: "64 connections beside 9000 idle ones", idle: 9000, ..BASE },
+    Case { name: "64 connections, a constant 20000 requests/s", rate: Some(20_000), ..BASE },
 ];
 
 /// The result of one run.
@@ -84,10 +106,9 @@ pub(crate) struct Run {
     pub(crate) rate: f64,
     /// Nanoseconds of a processor, the server's share, for a request.
     pub(crate) cpu: f64,
-    /// Microseconds until half of all responses, and nearly all, had come.
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    /// Lines in which wrk reports errors.
+    /// The quantiles of the case, in microseconds; 0 is one that wrk does not know.
+    pub(crate) latencies: Vec<f64>,
+    /// Requests that failed, or lines in which wrk reports errors.
     pub(crate) errors: u64,
 }
 
@@ -101,10 +122,11 @@ fn main() {
         return;
     }
     // `cargo test --benches` only wants to know whether this still works.
-    let (rounds, time, cases) = if words.iter().any(|word| word == "--bench") {
-        (5, Duration::from_secs(2), &CASES[..])
+    let is_test = !words.iter().any(|word| word == "--bench");
+    let (rounds, time, cases) = if is_test {
+        (1, Duration::from_secs(1), vec![&CASES[0], &CASES[CASES.len() - 1]])
     } else {
-        (1, Duration::from_secs(1), &CASES[..1])
+        (5, Duration::from_secs(2), CASES.iter().collect())
     };
     let chosen = |case: &&Case| {
         let mut words =
@@ -114,11 +136,14 @@ fn main() {
     let descriptors = raise_descriptors();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let target = folder.parent().expect("it is in the target folder");
-    let [server_core, wrk_core] = cores();
+    let [server_core, client_core] = cores();
     let launcher = format!("taskset -c {server_core}");
     let (names, servers) = start(&contestants(&words, folder), &launcher);
     let mut report = Report::new(names);
-    for case in cases.iter().filter(chosen) {
+    if is_test {
+        open_loop::check(&servers[0], client_core);
+    }
+    for case in cases.into_iter().filter(chosen) {
         let needed = case.connections + case.idle + 100;
         if descriptors < needed as u64 {
             println!("{}: that takes {needed} descriptors (ulimit -Hn)\n", case.name);
@@ -128,7 +153,7 @@ fn main() {
         for _ in 0..rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
                 if let Ok(runs) = runs {
-                    runs.push(measure(server, case, time, wrk_core));
+                    runs.push(measure(server, case, time, client_core));
                 }
             }
         }
@@ -163,7 +188,7 @@ fn contestants(words: &[String], folder: &Path) -> Vec<Contestant> {
     all
 }
 
-/// A core for the server and another one for wrk, of those that we may use.
+/// A core for the server and another one for the client, of those that we may use.
 fn cores() -> [usize; 2] {
     let allowed = sched_getaffinity(None).expect("our own");
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -201,15 +226,39 @@ fn closes(address: SocketAddr) -> bool {
     !end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Runs wrk against one server.
+/// Runs the client of a case against one server.
 fn measure(server: &Process, case: &Case, time: Duration, core: usize) -> Run {
+    if let Some(rate) = case.rate {
+        return measure_at(rate, server, case, time, core);
+    }
     let idle: Vec<Peer> = (0..case.idle).map(|_| connect(server.main)).collect();
     wrk(server, case, time / 4, core);
-    let before = processor_time(server);
+    let before = processor_time(server.pid());
     let mut run = wrk(server, case, time, core);
-    run.cpu = (processor_time(server) - before) / run.requests;
+    run.cpu = (processor_time(server.pid()) - before) / run.requests.max(1.0);
     drop(idle);
     run
+}
+
+/// Sends requests to one server at a constant rate.
+fn measure_at(rate: u32, server: &Process, case: &Case, time: Duration, core: usize) -> Run {
+    let (pid, address) = (server.pid(), server.main);
+    let (outcome, cpu) = open_loop::on_core(core, || {
+        let mut client = Client::connect(address, case.connections);
+        client.run(rate, time / 4);
+        let before = processor_time(pid);
+        let outcome = client.run(rate, time);
+        (outcome, processor_time(pid) - before)
+    });
+    let requests = outcome.responses() as f64;
+    let quantiles = case.quantiles().iter();
+    Run {
+        requests,
+        rate: outcome.rate(),
+        cpu: cpu / requests.max(1.0),
+        latencies: quantiles.map(|&(_, of_a_thousand)| outcome.quantile(of_a_thousand)).collect(),
+        errors: outcome.errors,
+    }
 }
 
 /// Connects, and waits for a response of any kind.
@@ -241,8 +290,8 @@ fn wrk(server: &Process, case: &Case, time: Duration, core: usize) -> Run {
 
 /// The nanoseconds that all threads of a server have spent on a processor, their own and the
 /// kernel's for them (`schedstat` in proc(5)).
-fn processor_time(server: &Process) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it is running");
+fn processor_time(server: Pid) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{server}/task")).expect("it is running");
     let times = tasks.map(|task| {
         let stat = task.expect("a thread").path().join("schedstat");
         let stat = fs::read_to_string(stat).expect("it is running");

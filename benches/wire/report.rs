@@ -13,6 +13,7 @@ pub(crate) struct Report {
 /// The medians of all servers in one case, or why one of them took no part.
 struct Row {
     case: &'static str,
+    quantiles: &'static [(&'static str, usize)],
     medians: Vec<Result<Run, &'static str>>,
 }
 
@@ -30,8 +31,7 @@ pub(crate) fn read(text: &str) -> Option<Run> {
         requests: requests.and_then(|before| before.lines().last()?.trim().parse().ok())?,
         rate: behind("Requests/sec:").and_then(number)?,
         cpu: 0.0,
-        p50: behind("50%").and_then(micros)?,
-        p99: behind("99%").and_then(micros)?,
+        latencies: vec![behind("50%").and_then(micros)?, behind("99%").and_then(micros)?],
         errors: errors.count() as u64,
     })
 }
@@ -60,32 +60,33 @@ impl Report {
             Ok(runs) => Ok(medians(runs)),
             Err(why) => Err(*why),
         });
-        self.rows.push(Row { case: case.name, medians: medians.collect() });
+        let medians = medians.collect();
+        self.rows.push(Row { case: case.name, quantiles: case.quantiles(), medians });
         println!("{}", self.table(self.rows.len() - 1));
     }
 
     /// One case in Markdown.
     fn table(&self, at: usize) -> String {
-        let Row { case, medians } = &self.rows[at];
+        let Row { case, quantiles, medians } = &self.rows[at];
         let ours = medians[0].as_ref().map_or(f64::NAN, |run| run.cpu);
-        let mut text = format!(
-            "| {case} | requests/s | CPU ns per request | to ours | p50 µs | p99 µs |\n\
-             |---|--:|--:|--:|--:|--:|\n"
-        );
+        let mut text = format!("| {case} | requests/s | CPU ns per request | to ours |");
+        text.extend(quantiles.iter().map(|(name, _)| format!(" {name} µs |")));
+        text += &format!("\n|---|{}\n", "--:|".repeat(3 + quantiles.len()));
         for (name, run) in self.names.iter().zip(medians) {
             let row = match run {
                 Ok(run) => {
                     let remark = if run.errors > 0 { " (with errors)" } else { "" };
-                    let Run { rate, cpu, p50, p99, .. } = run;
+                    let Run { rate, cpu, latencies, .. } = run;
                     let ratio = cpu / ours;
-                    let [p50, p99] = [p50, p99].map(|&time| match time {
-                        // wrk does not know, as is common with several requests at once.
-                        0.0 => "?".to_owned(),
-                        _ => format!("{time:.0}"),
+                    let latencies = latencies.iter().map(|&time| match time {
+                        // As is common with several requests at once.
+                        0.0 => " | ?".to_owned(),
+                        _ => format!(" | {time:.0}"),
                     });
-                    format!("{name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2} | {p50} | {p99}")
+                    let latencies: String = latencies.collect();
+                    format!("{name}{remark} | {rate:.0} | {cpu:.0} | {ratio:.2}{latencies}")
                 }
-                Err(why) => format!("{name} ({why}) | - | - | - | - | -"),
+                Err(why) => format!("{name} ({why}){}", " | -".repeat(3 + quantiles.len())),
             };
             writeln!(text, "| {row} |").expect("a string takes any text");
         }
@@ -107,7 +108,7 @@ impl Report {
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
         );
         let mut y = 24;
-        for Row { case, medians } in &self.rows {
+        for Row { case, medians, .. } in &self.rows {
             let most = medians.iter().flatten().map(|run| run.cpu).fold(1.0, f64::max);
             writeln!(
                 text,
@@ -143,17 +144,17 @@ fn escape(text: &str) -> String {
 }
 
 fn medians(runs: &[Run]) -> Run {
+    let latencies = (0..runs[0].latencies.len()).map(|at| median(runs, |run| run.latencies[at]));
     Run {
         requests: median(runs, |run| run.requests),
         rate: median(runs, |run| run.rate),
         cpu: median(runs, |run| run.cpu),
-        p50: median(runs, |run| run.p50),
-        p99: median(runs, |run| run.p99),
+        latencies: latencies.collect(),
         errors: runs.iter().map(|run| run.errors).sum(),
     }
 }
 
-fn median(runs: &[Run], value: fn(&Run) -> f64) -> f64 {
+fn median(runs: &[Run], value: impl Fn(&Run) -> f64) -> f64 {
     let mut values: Vec<f64> = runs.iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
