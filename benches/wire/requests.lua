@@ -10,7 +10,7 @@ local function close()
   return wrk.format(nil, wrk.path, { ["Connection"] = "close" })
 end
 
--- The cookie and the trace differ, so that no part of a head but the first lines can be known.
+-- The cookie and the trace differ from head to head.
 local function browser(variant)
   return table.concat({
     "GET " .. wrk.path .. " HTTP/1.1",
