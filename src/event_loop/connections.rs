@@ -96,8 +96,6 @@ pub struct Connections<S, O> {
     page_queue: VecDeque<usize>,
     /// Pages that may still be rendered in this tick.
     pages_left: usize,
-    /// In a shutdown, when a client that pipelines is forced to close, by slot.
-    force_close_at: Vec<Instant>,
     /// Whether a connection of each service is closed when it is idle.
     closes_idle: [bool; Service::ALL.len()],
     /// What has been counted of the shutdown.
@@ -126,7 +124,6 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             run_again: Vec::new(),
             page_queue: VecDeque::new(),
             pages_left: 0,
-            force_close_at: Vec::new(),
             closes_idle: [false; Service::ALL.len()],
             closed_idle: 0,
             aborted: 0,
@@ -263,7 +260,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn run_with(&mut self, slot: usize, pages: usize) -> bool {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
         shared.force_close = shared.announces_close[connection.service as usize]
-            && self.force_close_at.get(slot).is_some_and(|&at| at <= shared.now);
+            && self.timers.is_forced_to_close(slot, shared.now);
         shared.output.pages = pages;
         let before = connection.state_name();
         shared.observer.run_begins(slot);
@@ -299,7 +296,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             let anew = connection.defers() && traffic.sent > 0;
             let has_responses = traffic.responses > 0 && connection.pipelines;
             if after == StateName::Deferred || connection.defers() || has_responses {
-                force_close(&mut self.force_close_at, slot, shared.now + DEFERRED_TIME_MAX, anew);
+                self.timers.force_close(slot, shared.now + DEFERRED_TIME_MAX, anew);
             }
         }
         if changed {
@@ -334,9 +331,6 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let connection = self.slots.remove(slot);
         self.counts[connection.service as usize] -= 1;
         self.timers.disarm(slot);
-        if let Some(at) = self.force_close_at.get_mut(slot) {
-            *at = Instant::NEVER;
-        }
         self.shared.observer.closed(slot, from, reason, traffic);
         self.freed = true;
     }
@@ -372,7 +366,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         if before == StateName::Deferred {
             // From now on its next response announces the close, or a client could always send
             // part of a request and never be closed.
-            force_close(&mut self.force_close_at, slot, shared.now, false);
+            self.timers.force_close(slot, shared.now, false);
         }
         let run = connection.on_timeout(shared);
         self.finish_run(slot, before, run);
@@ -387,7 +381,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// meets a request in a socket that is closed with an RST, so each of them is read once more.
     pub fn close_idle(&mut self, service: Service) {
         self.closes_idle[service as usize] = true;
-        for slot in 0..self.slots.capacity() {
+        for slot in self.timers.slots() {
             let connection = self.slots.get(slot).filter(|it| it.service == service);
             if connection.is_some_and(|it| it.state_name() == StateName::Idle) {
                 self.read_once_more(slot);
@@ -404,7 +398,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// Closes everything that is left at the drain's deadline. A connection that is half-closed has
     /// had its last response, and counts as served.
     pub fn abort(&mut self) {
-        for slot in 0..self.slots.capacity() {
+        for slot in self.timers.slots() {
             if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
                 self.abort_deferred(slot);
             }
@@ -420,7 +414,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Sends deferred responses: nothing more can be waited for, so these are the last.
     fn abort_deferred(&mut self, slot: usize) {
-        force_close(&mut self.force_close_at, slot, self.shared.now, false);
+        self.timers.force_close(slot, self.shared.now, false);
         self.read_once_more(slot);
         if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
             self.time_out(slot);
@@ -439,14 +433,6 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let from = self.slots[slot].state_name();
         self.close(slot, from, CloseReason::Aborted, traffic);
     }
-}
-
-/// Has a connection be closed from an instant on. An earlier one stays, unless time counts `anew`.
-fn force_close(force_close_at: &mut Vec<Instant>, slot: usize, at: Instant, anew: bool) {
-    let len = force_close_at.len().max(slot + 1);
-    force_close_at.resize(len, Instant::NEVER);
-    let earlier = if anew { Instant::NEVER } else { force_close_at[slot] };
-    force_close_at[slot] = at.min(earlier);
 }
 
 #[cfg(test)]

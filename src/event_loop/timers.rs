@@ -27,6 +27,7 @@
 //! kill $server; kill %1 %2
 //! ```
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::clock::Instant;
@@ -67,6 +68,8 @@ pub struct Timers {
     /// renewed.
     least: [Duration; StateName::ALL.len()],
     most: [Duration; StateName::ALL.len()],
+    /// In a shutdown, when a client that pipelines is forced to close, by slot.
+    force_close_at: Vec<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +107,8 @@ impl Timers {
             let least = least[state as usize];
             if state.is_renewed_often() { least + least / TIMEOUT_PRECISION } else { least }
         });
-        let mut timers = Timers { links: Vec::new(), soonest: Instant::NEVER, least, most };
+        let (links, force_close_at) = (Vec::new(), Vec::new());
+        let mut timers = Timers { links, soonest: Instant::NEVER, least, most, force_close_at };
         timers.grow(ANCHORS);
         timers
     }
@@ -133,11 +137,34 @@ impl Timers {
         }
     }
 
-    /// Disarms the timer of a slot, if it has one.
+    /// Disarms the timer of a slot, if it has one. The next connection in it is not forced to close.
     pub fn disarm(&mut self, slot: usize) {
         if slot + ANCHORS < self.links.len() {
             self.unlink(slot + ANCHORS);
         }
+        if let Some(at) = self.force_close_at.get_mut(slot) {
+            *at = Instant::NEVER;
+        }
+    }
+
+    /// All slots of which a timer has ever been armed.
+    pub fn slots(&self) -> Range<usize> {
+        0..self.links.len() - ANCHORS
+    }
+
+    /// Has a connection be closed from an instant on. An earlier one stays, unless time counts
+    /// `anew`.
+    pub fn force_close(&mut self, slot: usize, at: Instant, anew: bool) {
+        if slot >= self.force_close_at.len() {
+            self.force_close_at.resize(slot + 1, Instant::NEVER);
+        }
+        let earlier = if anew { Instant::NEVER } else { self.force_close_at[slot] };
+        self.force_close_at[slot] = at.min(earlier);
+    }
+
+    /// Whether a connection is forced to close by now.
+    pub fn is_forced_to_close(&self, slot: usize, now: Instant) -> bool {
+        self.force_close_at.get(slot).is_some_and(|&at| at <= now)
     }
 
     /// No timer is due before this instant.
