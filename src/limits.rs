@@ -230,6 +230,15 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// freed first: then, a lack of memory is an error message, and later it aborts the process.
 pub const START_MEMORY: usize = 1024 * 1024;
 
+/// Most bytes of a connection in all tables that have a place for each. Address space for as many
+/// connections as there may be is reserved at start, so the tables never move.
+pub const CONNECTION_BYTES: usize = 144;
+
+/// Address space that this must leave for everything else. If it does not, the tables grow as they
+/// need to. glibc would take larger pieces than before from its heap if less than 32 MiB were freed
+/// (mallopt(3), `M_MMAP_THRESHOLD`).
+pub const ADDRESS_SPACE_LEFT: usize = 64 * 1024 * 1024;
+
 /// Longest version text, so that a response with it stays within [`RESPONSE_MAX`].
 pub const VERSION_MAX: usize = 64;
 

@@ -1,5 +1,5 @@
-//! The whole server serves without allocating. The test has a binary of its own, because it
-//! installs an allocator that counts, and because the server takes over the signals of its process.
+//! The whole server accepts and serves without allocating. The test has a binary of its own, as it
+//! installs an allocator that counts, and as the server takes over the signals of its process.
 
 // Only an unsafe trait can count allocations; this is the one exception to the lint.
 #![allow(unsafe_code)]
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[test]
-fn serving_allocates_nothing() {
+fn accepting_and_serving_allocate_nothing() {
     let (sender, receiver) = channel();
     let server = thread::spawn(move || {
         let loopback = [([127, 0, 0, 1], 0).into()];
@@ -87,7 +87,15 @@ fn serving_allocates_nothing() {
     let after = ALLOCATIONS.load(Ordering::SeqCst);
     assert_eq!(after - before, 0, "the hot path must not allocate");
 
-    drop(client);
+    let more = || TcpStream::connect(address).expect("it is listening");
+    let clients: Vec<TcpStream> = (0..300).map(|_| more()).collect();
+    // All of them have been accepted once the last one has its response.
+    let mut last = Client { stream: more(), responses: vec![0; 1024] };
+    last.ask(&inputs[4]);
+    let accepted = ALLOCATIONS.load(Ordering::SeqCst);
+    assert_eq!(accepted - after, 0, "the tables are reserved for all connections");
+
+    drop((client, clients, last));
     raise(SIGTERM).expect("a signal to this process");
     assert_eq!(server.join().expect("no panic"), Outcome::Drained);
 }

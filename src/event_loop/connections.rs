@@ -132,6 +132,14 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         }
     }
 
+    /// Reserves address space for so many connections. Up to that number, no table moves as it
+    /// grows.
+    pub fn reserve(&mut self, connections: usize) {
+        self.slots.reserve_exact(connections);
+        self.timers.reserve_timers(connections);
+        self.shared.observer.reserve_slots(connections);
+    }
+
     /// The number of connections.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -138,6 +138,8 @@ impl<O: Observer> Server<O> {
     ///
     /// # Errors
     /// What the kernel says; if it is about a listener, the message names it.
+    // In `main`, where it is called, it would take the room that the inliner has for the tick.
+    #[inline(never)]
     pub fn new(
         config: &Config,
         listeners: Vec<(Listener, Routes)>,
@@ -159,12 +161,14 @@ impl<O: Observer> Server<O> {
             bound.push(listener);
         }
         let listeners = Listeners::open(bound, poll.registry(), LISTENERS)?;
+        let mut connections = Connections::new(routes, &config.timeouts, config.delay, observer);
+        connections.reserve(resources::reserve_address_space(connections_max));
         let now = Instant::now();
         Ok(Server {
             poll,
             signals,
             listeners,
-            connections: Connections::new(routes, &config.timeouts, config.delay, observer),
+            connections,
             connections_max,
             shutdown: Shutdown::new(config.schedule),
             stage_told: Stage::Serving,
@@ -201,7 +205,7 @@ impl<O: Observer> Server<O> {
         let (busy, found) = (self.work_ended.nanos_since(self.now), events.iter().count());
         self.connections.observer().tick_ends(busy, found);
         if found == EVENTS_PER_TICK {
-            self.exhausted(Budget::Events);
+            self.connections.observer().budget_exhausted(Budget::Events, 1);
         }
         Ok(())
     }
@@ -286,7 +290,7 @@ impl<O: Observer> Server<O> {
         for service in Service::ALL {
             let accepted = (0..ACCEPTS_PER_TICK).take_while(|_| self.accept_one(service));
             if accepted.count() == ACCEPTS_PER_TICK {
-                self.exhausted(Budget::Accepts);
+                self.connections.observer().budget_exhausted(Budget::Accepts, 1);
             }
         }
         self.charge(Step::Accept, start);
@@ -432,10 +436,6 @@ impl<O: Observer> Server<O> {
     fn charge(&mut self, step: Step, since: Instant) {
         let nanos = Instant::now().nanos_since(since);
         self.connections.observer().step_took(step, nanos);
-    }
-
-    fn exhausted(&mut self, budget: Budget) {
-        self.connections.observer().budget_exhausted(budget, 1);
     }
 }
 

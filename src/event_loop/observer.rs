@@ -17,6 +17,9 @@ use crate::http::Handler;
 
 /// The receiver. All methods are called by the thread of the loop, and hold it up.
 pub trait Observer: Handler {
+    /// So many slots are expected at most, and there is address space for what is kept of each.
+    fn reserve_slots(&mut self, _slots: usize) {}
+
     /// A tick begins. All that happens in it happens at this instant.
     fn tick_begins(&mut self, _now: Instant) {}
 

@@ -4,16 +4,19 @@
 //! The invariant: main leaves descriptors free, so that diagnostics still accepts connections when
 //! main has reached its maximum.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::{fs, hint};
 
 use log::warn;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::stderr;
+use rustix::thread::disable_transparent_huge_pages;
 
-use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED, START_MEMORY};
+use crate::limits::{
+    ADDRESS_SPACE_LEFT, CONNECTION_BYTES, CONNECTIONS_MAX, DESCRIPTORS_RESERVED, START_MEMORY,
+};
 
 /// Raises the soft limit on descriptors to the hard one (`RLIMIT_NOFILE`, getrlimit(2)). The soft
 /// limit is for programs that use select(2).
@@ -77,6 +80,26 @@ pub fn require_memory() -> io::Result<()> {
     let size = START_MEMORY / pieces.len();
     let reserved = pieces.iter_mut().try_for_each(|piece| piece.try_reserve_exact(size));
     reserved.map_err(|_| ErrorKind::OutOfMemory.into())
+}
+
+/// How many connections the tables may reserve address space for: all that may be open, or none if
+/// the process may not have as much (`ulimit -v`, or `overcommit_memory` in proc(5)). Without it,
+/// the tables grow as they need to. So large an allocation takes memory page by page as it is used.
+///
+/// It would not with huge pages: in a large mapping, the kernel puts one of 2 MiB in the place of
+/// small pages of which only one is in use (`khugepaged`), or clears one at the first use, which
+/// takes milliseconds. So they are off for the process (`PR_SET_THP_DISABLE`, prctl(2)).
+pub fn reserve_address_space(main_max: usize) -> usize {
+    let connections = (main_max + DESCRIPTORS_RESERVED).min(CONNECTIONS_MAX);
+    let mut space: Vec<u8> = Vec::new();
+    let size = connections * CONNECTION_BYTES + ADDRESS_SPACE_LEFT;
+    let reserved = space.try_reserve_exact(size);
+    // Without this, the compiler leaves out an allocation that is freed without a use.
+    hint::black_box(&space);
+    if reserved.is_err() || disable_transparent_huge_pages(true).is_err() {
+        return 0;
+    }
+    connections
 }
 
 #[cfg(test)]

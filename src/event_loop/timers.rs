@@ -113,6 +113,12 @@ impl Timers {
         timers
     }
 
+    /// Reserves address space for the timers of so many slots.
+    pub fn reserve_timers(&mut self, slots: usize) {
+        self.links.reserve_exact(slots);
+        self.force_close_at.reserve_exact(slots);
+    }
+
     /// Arms the timer of a slot, in place of the one that it may have.
     pub fn arm(&mut self, slot: usize, state: StateName, now: Instant) {
         let at = slot + ANCHORS;
@@ -137,7 +143,7 @@ impl Timers {
         }
     }
 
-    /// Disarms the timer of a slot, if it has one. The next connection in it is not forced to close.
+    /// Disarms the timer of a slot, if it has one. Its next connection is not forced to close.
     pub fn disarm(&mut self, slot: usize) {
         if slot + ANCHORS < self.links.len() {
             self.unlink(slot + ANCHORS);

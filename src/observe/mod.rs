@@ -250,6 +250,10 @@ impl Observe {
 }
 
 impl Observer for Observe {
+    fn reserve_slots(&mut self, slots: usize) {
+        self.slots.reserve_slots(slots);
+    }
+
     fn tick_begins(&mut self, now: Instant) {
         self.now = now;
         self.recorder.begin_tick();

@@ -49,6 +49,11 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Reserves address space for so many slots.
+    pub(super) fn reserve_slots(&mut self, slots: usize) {
+        self.slots.reserve_exact(slots);
+    }
+
     /// Fills a slot with a connection that has just been accepted, and gives that a number. After
     /// four thousand million connections the numbers begin anew.
     pub(super) fn fill(

@@ -308,6 +308,23 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
 }
 
 #[test]
+fn tables_grow_where_address_space_cannot_be_reserved() {
+    let options = "--listen 127.0.0.1:0 --diag 127.0.0.1:0";
+    let script = format!("ulimit -v 40000; exec \"$0\" {options}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_onepoll")]).env_clear();
+    let server = Process::spawn(&mut command);
+    let mut peers: Vec<_> = (0..300).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(HELLO);
+        assert_eq!(status(&peer.response()), 200);
+    }
+    server.signal(Signal::TERM);
+    drop(peers);
+    assert_eq!(server.wait().status.code(), Some(0));
+}
+
+#[test]
 fn closed_standard_descriptors_are_not_taken_for_sockets() {
     let mut command = Command::new("sh");
     let script = "exec \"$0\" --listen 127.0.0.1:0 --diag 127.0.0.1:0 <&- >&- 2>&-";

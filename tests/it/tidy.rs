@@ -320,6 +320,8 @@ fn times() -> Vec<(&'static str, String)> {
         ("PROBE_TIMEOUT", format!("{PROBE_TIMEOUT:?}")),
         ("DURATION_MAX", format!("{DURATION_MAX:?}")),
         ("START_MEMORY", bytes(START_MEMORY)),
+        ("CONNECTION_BYTES", bytes(CONNECTION_BYTES)),
+        ("ADDRESS_SPACE_LEFT", bytes(ADDRESS_SPACE_LEFT)),
         ("VERSION_MAX", bytes(VERSION_MAX)),
     ]
 }

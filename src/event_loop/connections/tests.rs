@@ -9,9 +9,9 @@ use super::*;
 use crate::event_loop::script::{Act, Kernel, Script};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
-    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, DEFERRED_MAX, DEFERRED_TIMEOUT, DELAY,
-    HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT, HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT, IDLE_TIMEOUT,
-    PAGE_MAX, READS_PER_RUN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
+    BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, CONNECTION_BYTES, DEFERRED_MAX, DEFERRED_TIMEOUT,
+    DELAY, HALF_CLOSED_ROUNDS_MAX, HALF_CLOSED_TIMEOUT, HEADER_TIMEOUT, IDLE_CLOSED_TIMEOUT,
+    IDLE_TIMEOUT, PAGE_MAX, READS_PER_RUN, TIMEOUT_PRECISION, WRITE_TIMEOUT,
 };
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -852,4 +852,26 @@ fn exactly_the_transitions_of_the_table_happen() {
     let missing: Vec<String> = expected.difference(&seen).map(name).collect();
     let more: Vec<String> = seen.difference(&expected).map(name).collect();
     assert_eq!((missing, more), (vec![], vec![]));
+}
+
+#[test]
+fn reserved_tables_do_not_move_until_they_are_full() {
+    let now = Instant::now();
+    let mut table = connections();
+    table.reserve(2000);
+    let _first = Peer::connect(&mut table, now);
+    let place = |table: &Table| (&raw const table.slots[0], table.slots.capacity());
+    let before = place(&table);
+    let _peers: Vec<Peer> = (1..2000).map(|_| Peer::connect(&mut table, now)).collect();
+    assert_eq!(place(&table), before);
+    assert_eq!(table.timers.slots(), 0..2000);
+}
+
+#[test]
+fn a_connection_takes_few_bytes_of_the_tables() {
+    let connection = size_of::<Option<Connection<mio::net::TcpStream>>>();
+    // A socket of mio also knows its poll in a build with debug assertions.
+    assert!(connection <= if cfg!(debug_assertions) { 80 } else { 64 }, "{connection}");
+    let [timer, force_close, observed] = [16, 8, 32];
+    assert!(connection + timer + force_close + observed <= CONNECTION_BYTES);
 }
