@@ -42,7 +42,7 @@ const KINDS: [(&str, &str, u32, Next); 8] = [
     ("browser-like, varied", BROWSER, 1, Next::Head),
     ("POST with a small body, varied", POST, 1, Next::Head),
     ("POST with a chunked body, varied", CHUNKED, 1, Next::Head),
-    ("HTTP/1.0, varied", OLD, 1, Next::Close),
+    ("HTTP/1.0, varied", OLD, 1, Next::CloseRequested),
 ];
 
 fn main() {

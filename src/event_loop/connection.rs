@@ -22,7 +22,7 @@ use crate::limits::{
 /// A socket with its state, and with what it could not finish.
 #[derive(Debug)]
 pub struct Connection<S> {
-    stream: Stream<S>,
+    pub(super) stream: Stream<S>,
     state: State,
     /// Input that has been read and not been served: the beginning of a head, or whole requests
     /// behind a response that has to wait.
@@ -217,7 +217,7 @@ impl<S: Socket> Connection<S> {
             Next::Full if force_close && !self.has_whole_head() => self.send_last(served, shared),
             Next::Full if is_full => self.send(served, next, shared),
             Next::Body(_) | Next::PageBody if force_close => self.send(served, next, shared),
-            Next::Close => self.send(served, next, shared),
+            Next::Close | Next::CloseRequested => self.send(served, next, shared),
             _ => self.defer(served, shared),
         }
     }
@@ -289,7 +289,14 @@ impl<S: Socket> Connection<S> {
             }
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
             (Sent::All, Next::Full) => State::Queued,
-            (Sent::All, Next::Close) => {
+            // A socket that is closed with something unread in it is reset. In a shutdown, the
+            // process stays until the client has the response.
+            (Sent::All, Next::CloseRequested)
+                if !self.stream.is_readable() && !shared.announces_close[self.service as usize] =>
+            {
+                return Err(CloseReason::Requested);
+            }
+            (Sent::All, Next::Close | Next::CloseRequested) => {
                 self.stream.shutdown_write()?;
                 State::HalfClosed { heard: false, rounds: HALF_CLOSED_ROUNDS_MAX }
             }
@@ -432,13 +439,6 @@ impl<S: Socket> Connection<S> {
             }
             Err(error) => RunEnd::Closed(error.into()),
         }
-    }
-
-    /// Sends what is unsent, as far as the kernel takes it at once. The connection is about to be
-    /// closed, so an error changes nothing.
-    pub fn flush_once<O: Observer>(&mut self, shared: &mut Shared<O>) {
-        let routes = &shared.routes[self.service as usize];
-        let _ = self.stream.flush(routes, &mut shared.traffic);
     }
 }
 

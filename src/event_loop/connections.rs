@@ -28,6 +28,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,8 +133,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         }
     }
 
-    /// Reserves address space for so many connections. Up to that number, no table moves as it
-    /// grows.
+    /// Reserves address space for so many connections, so that no table moves as it grows to that.
     pub fn reserve(&mut self, connections: usize) {
         self.slots.reserve_exact(connections);
         self.timers.reserve_timers(connections);
@@ -194,20 +194,26 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.closes_idle[service as usize]
     }
 
-    /// The slot of the next connection.
-    pub fn next_slot(&self) -> usize {
-        self.slots.vacant_key()
-    }
-
-    /// Adds a connection that `service` has accepted.
-    pub fn add(&mut self, service: Service, socket: S, peer: SocketAddr) {
+    /// Adds a connection that `service` has accepted, and runs it: most clients have sent their
+    /// first request by now. Returns its slot and its socket, unless that was all they wanted.
+    pub fn add(
+        &mut self,
+        service: Service,
+        socket: S,
+        peer: SocketAddr,
+    ) -> Option<(usize, &mut S)> {
         let slot = self.slots.insert(Connection::new(service, socket));
         self.counts[service as usize] += 1;
         self.timers.arm(slot, StateName::Idle, self.shared.now);
         self.shared.observer.accepted(slot, service, peer);
-        if self.closes_idle[service as usize] {
-            self.read_once_more(slot);
-        }
+        self.read_once_more(slot);
+        self.slots.get_mut(slot).map(|connection| (slot, connection.stream.socket()))
+    }
+
+    /// Closes a connection of which the poll cannot tell anything.
+    pub fn fail(&mut self, slot: usize, error: ErrorKind) {
+        let state = self.slots[slot].state_name();
+        self.close(slot, state, CloseReason::Failed(error), Traffic::default());
     }
 
     /// Adds what an event has told about a connection, and runs it. One that runs again in this
@@ -354,10 +360,8 @@ impl<S: Socket, O: Observer> Connections<S, O> {
             if self.read_once_more(slot) {
                 continue;
             }
-            let connection = &mut self.slots[slot];
-            if connection.renew_half_closed() {
-                let timeout = connection.state_name();
-                self.timers.arm(slot, timeout, self.shared.now);
+            if self.slots[slot].renew_half_closed() {
+                self.timers.arm(slot, StateName::HalfClosed, self.shared.now);
             } else {
                 self.time_out(slot);
             }
@@ -435,10 +439,12 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Closes a connection in the middle of a request or of its response.
     fn abort_one(&mut self, slot: usize) {
-        self.slots[slot].flush_once(&mut self.shared);
-        let traffic = mem::take(&mut self.shared.traffic);
+        let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
+        let (from, routes) = (connection.state_name(), &shared.routes[connection.service as usize]);
+        // The kernel takes what it can. The connection is closed, so an error changes nothing.
+        let _ = connection.stream.flush(routes, &mut shared.traffic);
+        let traffic = mem::take(&mut shared.traffic);
         self.aborted += 1;
-        let from = self.slots[slot].state_name();
         self.close(slot, from, CloseReason::Aborted, traffic);
     }
 }

@@ -93,21 +93,21 @@ impl Listeners {
         self.paused_until = Instant::FIRST;
     }
 
-    /// Whether nothing is known to be in any queue, and no listener is to close.
-    pub fn are_quiet(&self) -> bool {
-        self.close_at == Instant::NEVER && !self.open.iter().flatten().any(Listener::is_ready)
-    }
-
     /// When the next attempt to accept makes sense: a connection may be in a queue, or a listener
     /// is to close. It does not close while the process `stays` for a connection. The listener of a
     /// service that is full neither accepts nor closes.
     pub fn next_accept(
         &self,
         now: Instant,
-        stays: bool,
+        stays: impl Fn() -> bool,
         is_full: impl Fn(Service) -> bool,
     ) -> Instant {
-        let may_close = self.close_at < Instant::NEVER && !stays;
+        let is_closing = self.close_at < Instant::NEVER;
+        // So it is in most ticks.
+        if !is_closing && !self.open.iter().flatten().any(Listener::is_ready) {
+            return Instant::NEVER;
+        }
+        let may_close = is_closing && !stays();
         let mut next = Instant::NEVER;
         for listener in self.open.iter().flatten() {
             let is_ready = listener.is_ready();
@@ -140,15 +140,8 @@ impl Listeners {
         };
         let accepted = listener.accept();
         match &accepted {
-            Accepted::Stream(..) | Accepted::Lost => {}
-            Accepted::Empty => {
-                if closes {
-                    *slot = None;
-                }
-                if !self.open.iter().flatten().any(Listener::is_ready) {
-                    (self.warned_full, self.warned_paused) = (false, false);
-                }
-            }
+            Accepted::Empty if closes => *slot = None,
+            Accepted::Stream(..) | Accepted::Lost | Accepted::Empty => {}
             Accepted::Pause(error) => {
                 if !self.warned_paused {
                     warn!(target: service.name(), "{} pauses accepting: {error}", service.title());
@@ -156,6 +149,9 @@ impl Listeners {
                 (self.warned_paused, self.paused_until) = (true, now + ACCEPT_PAUSE);
             }
             Accepted::Failed => *slot = None,
+        }
+        if !self.open.iter().flatten().any(Listener::is_ready) {
+            (self.warned_full, self.warned_paused) = (false, false);
         }
         accepted
     }
@@ -220,7 +216,7 @@ mod tests {
     #[test]
     fn listeners_close_when_clients_on_their_way_have_had_their_time() {
         let ((mut listeners, _, poll), start) = (open(), Instant::now());
-        let next = |listeners: &Listeners, stays| listeners.next_accept(start, stays, |_| false);
+        let next = |listeners: &Listeners, stays| listeners.next_accept(start, || stays, |_| false);
         assert_eq!(next(&listeners, false), start, "nothing is known of the queues");
         assert_eq!(closed(&mut listeners, start, false), [false; 2]);
         assert_eq!(next(&listeners, false), Instant::NEVER, "the queues are empty");

@@ -138,8 +138,6 @@ impl<O: Observer> Server<O> {
     ///
     /// # Errors
     /// What the kernel says; if it is about a listener, the message names it.
-    // In `main`, where it is called, it would take the room that the inliner has for the tick.
-    #[inline(never)]
     pub fn new(
         config: &Config,
         listeners: Vec<(Listener, Routes)>,
@@ -184,6 +182,8 @@ impl<O: Observer> Server<O> {
     ///
     /// # Errors
     /// Only those of `epoll_wait(2)`, none of which is expected.
+    // In `main` the compiler would leave more of a tick as calls than it does by itself.
+    #[inline(never)]
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         while !self.is_over() {
@@ -318,11 +318,8 @@ impl<O: Observer> Server<O> {
     }
 
     fn next_accept(&self) -> Instant {
-        if self.listeners.are_quiet() {
-            return Instant::NEVER;
-        }
-        self.listeners
-            .next_accept(self.now, self.waits_for_clients(), |service| self.is_full(service))
+        let (stays, is_full) = (|| self.waits_for_clients(), |service| self.is_full(service));
+        self.listeners.next_accept(self.now, stays, is_full)
     }
 
     /// In a drain, whether the process stays for a connection to either service. Idle ones count
@@ -360,16 +357,17 @@ impl<O: Observer> Server<O> {
         true
     }
 
-    fn add(&mut self, service: Service, mut stream: TcpStream, peer: SocketAddr) {
-        let token = Token(self.connections.next_slot());
+    /// Adds a connection. One that is over after its first run never gets to the poll.
+    fn add(&mut self, service: Service, stream: TcpStream, peer: SocketAddr) {
+        let Some((slot, socket)) = self.connections.add(service, stream, peer) else {
+            return;
+        };
         // Once and for all: the state of a connection is no business of the poll, and a spurious
         // event is cheaper than a system call for each change of interest.
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match self.poll.registry().register(&mut stream, token, interest) {
-            Ok(()) => self.connections.add(service, stream, peer),
-            Err(error) => {
-                warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
-            }
+        if let Err(error) = self.poll.registry().register(socket, Token(slot), interest) {
+            warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
+            self.connections.fail(slot, error.kind());
         }
     }
 

@@ -163,6 +163,8 @@ impl Budget {
 pub enum CloseReason {
     /// The peer closed it between requests, or after the last response.
     Finished,
+    /// The client has asked for the close, and has got its last response.
+    Requested,
     /// The peer closed it in the middle of a request.
     Truncated,
     /// The kernel reported an error.

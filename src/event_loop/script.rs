@@ -79,6 +79,10 @@ impl Write for Script {
 }
 
 impl Socket for Script {
+    fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().take("send_last", bytes)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().calls.push("shutdown");
         Ok(())

@@ -91,8 +91,18 @@ pub enum Next {
     /// Another request has begun, whole or in part, and waits until the output has been sent. Or a
     /// whole one waits until its page may be rendered.
     Full,
-    /// Nothing: the connection closes.
+    /// Nothing: the connection closes, although the client may still send something.
     Close,
+    /// Nothing: the client has asked for the close, so it sends nothing more (RFC 9112, section
+    /// 9.6).
+    CloseRequested,
+}
+
+impl Next {
+    /// Whether the connection closes.
+    pub fn closes(self) -> bool {
+        matches!(self, Next::Close | Next::CloseRequested)
+    }
 }
 
 /// A request whose head has been parsed, and whose body has not ended. The response is sent
@@ -130,7 +140,7 @@ pub fn serve(
         call.respond(response);
     }
     let Call { rest, next, responses, last, body, .. } = call;
-    let left = if next == Next::Close { 0 } else { rest.len() };
+    let left = if next.closes() { 0 } else { rest.len() };
     Served { consumed: input.len() - left, responses, last, body, next }
 }
 
@@ -157,7 +167,7 @@ impl<H: Handler> Call<'_, H> {
         match self.next {
             Next::Body(unanswered) => return self.skip_body(unanswered),
             Next::Delayed(response) => return Some(response),
-            Next::Close => return None,
+            Next::Close | Next::CloseRequested => return None,
             Next::Head | Next::PageBody | Next::Full => {}
         }
         if self.rest.is_empty() {
@@ -237,7 +247,8 @@ impl<H: Handler> Call<'_, H> {
         };
         self.handler.on_response(status, output.len() - start + body.len());
         self.body = body;
-        self.written(start, response.keep_alive);
+        self.next = if response.keep_alive { Next::Head } else { Next::CloseRequested };
+        self.written(start);
     }
 
     /// Takes a request for a dynamic page off the front of the input, and renders the page. The
@@ -289,15 +300,14 @@ impl<H: Handler> Call<'_, H> {
         let start = self.output.bytes.len();
         let output = &mut self.output.bytes;
         refuse(self.routes, self.handler, why, head_only, self.rest, output);
-        self.written(start, false);
-        None
+        self.written(start);
+        self.end(Next::Close)
     }
 
     /// A response has been written, which begins at `start`.
-    fn written(&mut self, start: usize, keep_alive: bool) {
+    fn written(&mut self, start: usize) {
         self.responses += 1;
         self.last = start;
-        self.next = if keep_alive { Next::Head } else { Next::Close };
     }
 }
 

@@ -42,7 +42,7 @@ fn converse(pieces: &[&[u8]]) -> (String, Next) {
 fn converse_with(routes: &Routes, handler: &mut impl Handler, pieces: &[&[u8]]) -> (String, Next) {
     let (mut unparsed, mut next, mut sent) = (Vec::new(), Next::Head, Vec::new());
     for piece in pieces {
-        if next == Next::Close {
+        if next.closes() {
             break;
         }
         unparsed.extend_from_slice(piece);
@@ -71,7 +71,7 @@ fn statuses(input: &[u8]) -> String {
     // Every response has one date, and nothing like a status line between its own and the date.
     let heads = out.match_indices("\r\nDate: ").map(|(at, _)| &out[..at]);
     let codes = heads.filter_map(|head| head.rfind("HTTP/1.").map(|at| &head[at + 9..at + 12]));
-    let end = (next == Next::Close).then_some("x");
+    let end = next.closes().then_some("x");
     codes.chain(end).collect::<Vec<_>>().join(" ")
 }
 
@@ -309,7 +309,7 @@ fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
     assert_eq!((served.responses, served.next, served.consumed), expected);
     assert!(output.bytes.ends_with(b"\r\n\r\n") && routes.unsent(served.body) == body.as_bytes());
     let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Next::CloseRequested);
     let lengths = format!("Content-Length: {}\r\n", body.len());
     assert_eq!(sent.matches(&lengths).count(), 4);
     assert_eq!(sent.matches(&body).count(), 3, "none for HEAD");
@@ -465,7 +465,7 @@ proptest! {
         let served = serve(&routes, &mut (), Next::Head, &input, &mut output);
         let out = output.bytes;
         prop_assert!(served.consumed <= input.len());
-        prop_assert!(served.next != Next::Close || served.consumed == input.len());
+        prop_assert!(!served.next.closes() || served.consumed == input.len());
         // One response for each request line, and one for the input that is none.
         let responses = String::from_utf8_lossy(&out).matches("\r\nDate: ").count();
         prop_assert_eq!(responses, served.responses as usize);

@@ -171,6 +171,10 @@ impl Process {
     /// Sends SIGTERM with 200 requests waiting, each on a connection in the accept queue. A paused
     /// process accepts no connection, but the kernel takes connections and requests for it.
     pub(crate) fn terminate_with_a_queue(&self) -> Vec<Peer> {
+        // In its first tick, the server accepts connections ahead of any event, a signal included.
+        let mut first = self.connect();
+        first.send(HELLO);
+        first.response();
         self.pause();
         let mut peers: Vec<Peer> = (0..200).map(|_| self.connect()).collect();
         for peer in &mut peers {

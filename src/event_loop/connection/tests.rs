@@ -270,16 +270,44 @@ fn a_last_response_that_is_stuck_is_still_the_last() {
     let mut stage = Stage::with_writes([Act::Take(9), full()]);
     let request = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(stage.readable([give(&request)]), Entered(StateName::Writing));
-    assert_eq!(stage.calls(), "recv send send");
-    assert_eq!(stage.run(), Entered(StateName::HalfClosed));
-    assert_eq!(stage.calls(), "send shutdown");
+    assert_eq!(stage.calls(), "recv send_last send_last");
+    assert_eq!(stage.run(), Closed(CloseReason::Requested));
+    assert_eq!(stage.calls(), "send_last");
+}
+
+#[test]
+fn a_client_that_asks_for_the_close_gets_it_with_the_response() {
+    let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    for request in [&*close, "GET /hello HTTP/1.0\r\n\r\n", &(HELLO.to_owned() + &close + HELLO)] {
+        let mut stage = Stage::new();
+        assert_eq!(stage.readable([give(request)]), Closed(CloseReason::Requested), "{request}");
+        assert_eq!(stage.calls(), "recv send_last", "{request}");
+        // A FIN or more input may be unread, and has to be: else the response could be lost.
+        let mut stage = Stage::new();
+        let end = stage.readable_with_fin([give(request), Act::Eof]);
+        assert_eq!(end, Closed(CloseReason::Finished), "{request}");
+        assert_eq!(stage.calls(), "recv send_last shutdown recv", "{request}");
+        // In a shutdown the process would exit before the client has the response.
+        let mut stage = Stage::new();
+        stage.shared.announces_close[Service::Main as usize] = true;
+        let end = stage.readable([give(request)]);
+        assert_eq!(end, Entered(StateName::HalfClosed), "{request}");
+        assert_eq!(stage.calls(), "recv send_last shutdown", "{request}");
+    }
+    // So is a read that has filled the buffer: the socket may hold more.
+    let filler = HELLO.repeat(INPUT / HELLO.len() - 3);
+    let padding = "x".repeat(INPUT - filler.len() - close.len() - "X: \r\n".len());
+    let last = close.replace("\r\n\r\n", &format!("\r\nX: {padding}\r\n\r\n"));
+    let mut stage = Stage::new();
+    let end = stage.readable([give(&(filler + &last))]);
+    assert_eq!(end, Entered(StateName::HalfClosed));
 }
 
 #[test]
 fn after_the_last_response_input_is_discarded_until_the_fin() {
     let mut stage = Stage::new();
     assert_eq!(stage.readable([give("nonsense\r\n\r\n")]), Entered(StateName::HalfClosed));
-    assert_eq!(stage.calls(), "recv send shutdown");
+    assert_eq!(stage.calls(), "recv send_last shutdown");
     assert_eq!(stage.readable([give(HELLO)]), Still);
     assert_eq!(stage.calls(), "recv", "nothing is served any more");
     assert_eq!(stage.readable([Act::Eof]), Closed(CloseReason::Finished));

@@ -78,11 +78,12 @@ impl Peer {
 
     fn connect_to(service: Service, table: &mut Table, now: Instant) -> Peer {
         let kernel = Rc::new(RefCell::new(Kernel::default()));
-        let slot = table.next_slot();
         table.begin_tick(now);
         let peer = ([127, 0, 0, 1], 1).into();
-        table.add(service, Script(Rc::clone(&kernel)), peer);
-        Peer { slot, kernel }
+        let added = table.add(service, Script(Rc::clone(&kernel)), peer);
+        let peer = Peer { slot: added.expect("it waits").0, kernel };
+        assert_eq!(peer.calls(), ["recv"], "it is read at once");
+        peer
     }
 
     fn sent(&self) -> String {
@@ -120,6 +121,37 @@ fn event(table: &mut Table, peer: &Peer, now: Instant) {
 fn expire(table: &mut Table, now: Instant) {
     table.begin_tick(now);
     table.expire();
+}
+
+#[test]
+fn a_request_that_is_there_at_once_is_served_at_once() {
+    let now = Instant::now();
+    let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    for (request, slot, calls) in [
+        (HELLO, Some(0), &["recv", "send"][..]),
+        (&*close, None, &["recv", "send_last"]),
+        (&HELLO[..9], Some(0), &["recv"]),
+    ] {
+        let mut table = connections();
+        let reads = [Act::Give(request.as_bytes().to_vec())].into();
+        let kernel = Rc::new(RefCell::new(Kernel { reads, ..Kernel::default() }));
+        table.begin_tick(now);
+        let peer = ([127, 0, 0, 1], 1).into();
+        let added = table.add(Service::Main, Script(Rc::clone(&kernel)), peer);
+        assert_eq!(added.map(|added| added.0), slot, "{request}");
+        assert_eq!(kernel.borrow().calls, calls, "{request}");
+        assert_eq!((table.len(), table.take_freed()), (slot.map_or(0, |_| 1), slot.is_none()));
+    }
+}
+
+#[test]
+fn a_connection_that_the_poll_refuses_is_closed() {
+    let now = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect(&mut table, now);
+    table.fail(peer.slot, ErrorKind::OutOfMemory);
+    assert_eq!((table.len(), table.count(Service::Main), table.take_freed()), (0, 0, true));
+    assert_eq!(table.shared.observer.closed, [CloseReason::Failed(ErrorKind::OutOfMemory)]);
 }
 
 #[test]
@@ -423,7 +455,7 @@ fn at_the_idle_grace_idle_connections_are_closed_and_no_others() {
     assert_eq!((table.closed_idle, table.len()), (2, 4));
     assert_eq!(silent.calls(), ["recv", "shutdown"]);
     assert_eq!(idle.calls(), ["recv", "shutdown"]);
-    assert_eq!(asking.calls(), ["recv", "send", "shutdown"], "it gets its response first");
+    assert_eq!(asking.calls(), ["recv", "send_last", "shutdown"], "it gets its response first");
     assert_eq!(halfway.calls(), [""; 0], "it may go on");
     table.close_idle(Service::Main);
     assert_eq!(table.closed_idle, 2, "once is enough");
@@ -724,8 +756,9 @@ fn in_a_stop_a_page_longer_than_what_may_be_deferred_is_deferred_alone() {
         let kernel = Rc::new(RefCell::new(Kernel::default()));
         table.begin_tick(now);
         table.announce_close(Service::Diag);
-        let slot = table.next_slot();
-        table.add(Service::Diag, Script(Rc::clone(&kernel)), ([127, 0, 0, 1], 1).into());
+        let peer = ([127, 0, 0, 1], 1).into();
+        let added = table.add(Service::Diag, Script(Rc::clone(&kernel)), peer);
+        let slot = added.expect("it waits").0;
         let send = |text: &str| {
             kernel.borrow_mut().reads.push_back(Act::Give(text.as_bytes().to_vec()));
         };
