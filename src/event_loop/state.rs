@@ -13,8 +13,9 @@
 //! Deferred occurs in a shutdown only. A connection whose requests wait for a full output, or for a
 //! page, counts as writing. The picture has the usual order, of which a request may leave out every
 //! state: one that comes whole, and whose response the kernel takes, leads from idle back to idle.
-//! [`TRANSITIONS`] has all of them as data. Every state leads to closed, too: by the peer, by an
-//! error of the socket, by a timeout or at the drain's deadline.
+//! [`TRANSITIONS`] has all of them as data. Every state leads to closed, too: by a client that asks
+//! for the close and has its response, by the peer, by an error of the socket, by a timeout or at
+//! the drain's deadline.
 //!
 //! The invariant: no other transition happens. A debug build asserts it for every run of a
 //! connection, and a test sees each of them.
@@ -61,9 +62,10 @@ pub(super) enum State {
     /// Output waits for room in the kernel. Nothing is read until it is sent: a client that does
     /// not take its responses has to wait before it can ask for more.
     Writing,
-    /// The last response and a FIN are sent. Closing at once could destroy that response: the
-    /// kernel meets input that is not read with an RST, which overtakes what the peer has not read
-    /// yet (RFC 9112, section 9.6).
+    /// The last response and a FIN are sent, and the client may still send something, as it did not
+    /// ask for the close. Closing at once could destroy that response: the kernel meets input that
+    /// is not read with an RST, which overtakes what the peer has not read yet (RFC 9112, section
+    /// 9.6).
     HalfClosed {
         /// The peer has sent something since the timeout began.
         heard: bool,

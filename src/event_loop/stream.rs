@@ -9,13 +9,15 @@
 //! # Try it
 //!
 //! One read and one write for a request, and for a batch of them, too. A connection is registered
-//! once: `epoll_ctl` comes with `accept4` and never again.
+//! once, by `epoll_ctl`. One whose first request asks for the close costs four calls in all:
+//! `accept4`, `recvfrom`, `sendto` and `close`. `poll` says whether another one is in the queue.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!
-//! timeout 3 strace -f -o calls.txt -e trace=accept4,epoll_ctl,recvfrom,sendto -p $server & sleep 1
+//! timeout 3 strace -f -o calls.txt -e trace=\!epoll_wait -p $server & sleep 1
 //! curl -s http://localhost:8080/hello http://localhost:8080/hello
-//! wait %1; cat calls.txt # look for: sendto(
+//! curl -s -H 'Connection: close' http://localhost:8080/hello
+//! wait %1; cat calls.txt # look for: MSG_MORE
 //! kill $server
 //! ```
 

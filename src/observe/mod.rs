@@ -32,16 +32,14 @@
 //! one connection. Beside these columns it counts bytes and responses:
 //!
 //! ```console
-//! $ curl -s 'http://localhost:8081/trace?conn=1' | cut -c1-44,76-
-//! Connection 1
-//!     after       tick      from -> to        what happened
-//!      0 ns          1         - -> idle      accepted
-//!  100.1 ms          3      idle -> head      the beginning of a head has come
-//!  570.1 ms          4      head -> idle      a response is sent
-//!  500.3 ms          5      idle -> head      the beginning of a head has come
-//!  100.1 ms          6      head -> idle      a response is sent
-//!  100.4 ms          7      idle -> half_closed the last response and a FIN are sent
-//!  800.4 ms         10 half_closed -> closed    the peer's FIN has come
+//! $ curl -s 'http://localhost:8081/trace?conn=1' | grep -v Connection | cut -c1-10,17-43,80-
+//!     after tick        from -> to       what happened
+//!      0 ns    2           - -> idle     accepted
+//!  100.2 ms    4        idle -> head     the beginning of a head has come
+//!  570.2 ms    5        head -> idle     a response is sent
+//!  500.3 ms    6        idle -> head     the beginning of a head has come
+//!  100.2 ms    7        head -> idle     a response is sent
+//!  100.2 ms    8        idle -> closed   its response is sent: the client asked for the close
 //! ```
 //!
 //! When a drain's deadline closes a connection, the log has its trace. `--log trace` logs the same

@@ -195,7 +195,7 @@ pub(super) fn explain(from: StateName, reason: CloseReason) -> &'static str {
             "the peer's FIN has come"
         }
         (CloseReason::Finished, _) => "the peer closes it",
-        (CloseReason::Requested, _) => "the last response is sent, and the client wants the close",
+        (CloseReason::Requested, _) => "its response is sent: the client asked for the close",
         (CloseReason::Truncated, _) => "the peer closes it in the middle of a request",
         (CloseReason::Failed(_), _) => "the kernel reports an error",
         (CloseReason::TimedOut, _) => "its timeout has passed",
