@@ -166,6 +166,9 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_millis(10);
 /// Pause before the next accept(2) when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the loop polls without sleeping behind an event; the default of `--spin`.
+pub const SPIN: Duration = Duration::ZERO;
+
 // The log.
 
 /// Bytes of the log in memory. Beyond that, lines are dropped and counted. In general, the log is

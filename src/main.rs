@@ -91,6 +91,7 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
         delay: options.content.delay,
         schedule: options.schedule,
         max_connections: options.max_connections,
+        spin: options.spin,
     };
     let [diag_routes, main_routes] = services::routes(&options.content)?;
     let listeners = vec![(diag, diag_routes), (main, main_routes)];

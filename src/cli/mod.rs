@@ -21,6 +21,12 @@
 //! of a second or two may close a slow reader that never pauses, and a client that stops reading is
 //! closed after up to twice the time.
 //!
+//! `--spin` is for a machine with a processor to spare. For so long behind an event the loop polls
+//! without sleeping, so a request that comes meanwhile does not wait until a processor wakes up. A
+//! busy loop hardly sleeps and gains nothing. `/loop` and the live page show the share of the time
+//! that goes by like this, and it counts as processor time. `1ms` spans the gap between a response
+//! and the next request of a client nearby.
+//!
 //! At start the process raises the soft limit of descriptors to the hard one. By default main takes
 //! as many connections as that allows, up to 1,048,576, and leaves 16 descriptors to diagnostics;
 //! the limit at the start counts. When main has all of its connections, clients wait in the
@@ -312,6 +318,7 @@ mod tests {
                 body: Duration::from_secs(2),
                 write: Duration::from_secs(3),
             },
+            spin: Duration::from_millis(4),
             schedule: Schedule {
                 drain: Duration::ZERO,
                 idle_grace: Duration::from_secs(120),
@@ -337,6 +344,7 @@ mod tests {
             "1s",
             "2s",
             "3s",
+            "4ms",
             "0s",
             "2m",
             "5ms",
@@ -370,7 +378,7 @@ mod tests {
         let flags = "expected --listen, --diag, --reuse-port, --max-connections, --path, --body, \
                      --body-size, --delay, \
                      --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
-                     --drain, --idle-grace, --lame-duck, \
+                     --spin, --drain, --idle-grace, --lame-duck, \
                      --log, --probe, --help or --version";
         for (args, variables, message) in [
             (&["--drain", "5x"][..], &[][..], format!("--drain '5x': expected {DURATIONS}")),

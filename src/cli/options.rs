@@ -14,7 +14,7 @@ use crate::event_loop::listeners::Service;
 use crate::event_loop::shutdown::Schedule;
 use crate::event_loop::timers::Timeouts;
 use crate::http::is_plain_path;
-use crate::limits::{BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX};
+use crate::limits::{BODY_SIZE_MAX, CONNECTIONS_MAX, DURATION_MAX, SPIN};
 use crate::services::{Content, default_port};
 
 /// The value of every setting.
@@ -32,6 +32,8 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// How long a connection waits for its peer, by state.
     pub timeouts: Timeouts,
+    /// How long the loop polls without sleeping behind an event.
+    pub spin: Duration,
     /// How long each stage of a shutdown takes.
     pub schedule: Schedule,
     /// The most verbose level that is logged.
@@ -50,6 +52,7 @@ impl Default for Options {
             content: Content::default(),
             max_connections: None,
             timeouts: Timeouts::default(),
+            spin: SPIN,
             log: LevelFilter::Info,
             warning: None,
         }
@@ -102,7 +105,7 @@ const SWITCHES: &str = "true, false, yes, no, on, off, 1 or 0";
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
-pub static SETTINGS: [Setting; 16] = [
+pub static SETTINGS: [Setting; 17] = [
     Setting {
         flag: "listen",
         value: "ADDR",
@@ -222,6 +225,15 @@ pub static SETTINGS: [Setting; 16] = [
         accepted: TIMEOUTS,
         set: |options, text| timeout(text).map(|time| options.timeouts.write = time),
         get: |options| shown(options.timeouts.write),
+    },
+    Setting {
+        flag: "spin",
+        value: "DURATION",
+        variable: "ONEPOLL_SPIN",
+        help: "how long to poll without sleep behind an event",
+        accepted: DURATIONS,
+        set: |options, text| duration(text).map(|time| options.spin = time),
+        get: |options| shown(options.spin),
     },
     Setting {
         flag: "drain",

@@ -33,7 +33,7 @@
 //! 4. [`crate::http`]: the types `Next` and `Served`, which a connection goes by
 //! 5. [`connection`]: a run, from the read to the send
 //! 6. [`stream`]: the socket, its readiness and its unsent output
-//! 7. [`timers`] and [`clock`]
+//! 7. [`timers`], [`clock`] and [`wait`]
 //! 8. [`listeners`] and [`listener`]
 //! 9. [`shutdown`] and [`signals`]
 //! 10. [`observer`] and [`resources`]
@@ -61,14 +61,15 @@ pub mod signals;
 pub mod state;
 pub mod stream;
 pub mod timers;
+pub mod wait;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::{info, warn};
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Token};
 
 use self::clock::Instant;
 use self::connections::Connections;
@@ -78,8 +79,9 @@ use self::observer::{Budget, Observer, Step};
 use self::shutdown::{Action, Effect, Outcome, Schedule, Shutdown, Stage};
 use self::signals::Signals;
 use self::timers::Timeouts;
+use self::wait::Wait;
 use crate::http::Routes;
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK};
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK, SPIN};
 
 /// A connection has its slot for a token, so all other tokens are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
@@ -97,6 +99,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// How many connections main may have at once; `None` for as many as there are descriptors.
     pub max_connections: Option<usize>,
+    /// How long the loop polls without sleeping behind an event.
+    pub spin: Duration,
 }
 
 impl Default for Config {
@@ -106,6 +110,7 @@ impl Default for Config {
             delay: DELAY,
             schedule: Schedule::default(),
             max_connections: None,
+            spin: SPIN,
         }
     }
 }
@@ -113,7 +118,7 @@ impl Default for Config {
 /// The whole server, listening.
 #[derive(Debug)]
 pub struct Server<O> {
-    poll: Poll,
+    wait: Wait,
     signals: Signals,
     listeners: Listeners,
     connections: Connections<TcpStream, O>,
@@ -146,8 +151,8 @@ impl<O: Observer> Server<O> {
         let cannot = |what| move |error| cannot(what, &error);
         resources::require_memory().map_err(cannot("allocate buffers"))?;
         let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
-        let poll = Poll::new().map_err(cannot("make a poll"))?;
-        let registered = signals.register(poll.registry(), SIGNALS);
+        let wait = Wait::new(config.spin).map_err(cannot("make a poll"))?;
+        let registered = signals.register(wait.registry(), SIGNALS);
         registered.map_err(cannot("watch for signals"))?;
         // What may fail comes ahead of listening, as clients connect from then on.
         let connections_max = resources::connections_max(config.max_connections)
@@ -158,12 +163,12 @@ impl<O: Observer> Server<O> {
             routes[listener.service() as usize] = served;
             bound.push(listener);
         }
-        let listeners = Listeners::open(bound, poll.registry(), LISTENERS)?;
+        let listeners = Listeners::open(bound, wait.registry(), LISTENERS)?;
         let mut connections = Connections::new(routes, &config.timeouts, config.delay, observer);
         connections.reserve(resources::reserve_address_space(connections_max));
         let now = Instant::now();
         Ok(Server {
-            poll,
+            wait,
             signals,
             listeners,
             connections,
@@ -193,7 +198,7 @@ impl<O: Observer> Server<O> {
     }
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
-        self.wait(events)?;
+        self.wait_for_events(events)?;
         self.read_clock();
         self.handle_signals(events);
         self.handle_events(events);
@@ -204,22 +209,24 @@ impl<O: Observer> Server<O> {
         self.work_ended = Instant::now();
         let (busy, found) = (self.work_ended.nanos_since(self.now), events.iter().count());
         self.connections.observer().tick_ends(busy, found);
+        if found > 0 {
+            self.wait.found_events(self.work_ended);
+        }
         if found == EVENTS_PER_TICK {
             self.connections.observer().budget_exhausted(Budget::Events, 1);
         }
         Ok(())
     }
 
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+    fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         self.resume_accepting();
         let observer = self.connections.observer().before_wait();
         let observer = observer.map_or(Instant::NEVER, |time| self.work_ended + time);
         let until = self.connections.next_run().min(self.next_accept());
         let until = until.min(self.shutdown.next_due()).min(observer);
-        match self.poll.poll(events, time_left(until, self.work_ended)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            polled => polled,
-        }
+        let spun = self.wait.wait(events, self.work_ended, until)?;
+        self.connections.observer().spun(spun);
+        Ok(())
     }
 
     /// Reads the clock for the tick. When it ends it is read again, which tells how long the next
@@ -365,7 +372,7 @@ impl<O: Observer> Server<O> {
         // Once and for all: the state of a connection is no business of the poll, and a spurious
         // event is cheaper than a system call for each change of interest.
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(socket, Token(slot), interest) {
+        if let Err(error) = self.wait.registry().register(socket, Token(slot), interest) {
             warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
             self.connections.fail(slot, error.kind());
         }
@@ -387,7 +394,7 @@ impl<O: Observer> Server<O> {
                 }
                 self.connections.announce_close(service);
             }
-            Action::CloseListeners => self.listeners.close(self.poll.registry(), self.now),
+            Action::CloseListeners => self.listeners.close(self.wait.registry(), self.now),
             Action::CloseIdle(service) => self.connections.close_idle(service),
             Action::Abort => {
                 self.connections.abort();
@@ -435,11 +442,6 @@ impl<O: Observer> Server<O> {
         let nanos = Instant::now().nanos_since(since);
         self.connections.observer().step_took(step, nanos);
     }
-}
-
-/// How long a wait that begins now may last; `None` for ever.
-fn time_left(until: Instant, now: Instant) -> Option<Duration> {
-    (until < Instant::NEVER).then(|| until - now)
 }
 
 /// Says what could not be done, ahead of what the kernel says.

@@ -61,6 +61,9 @@ pub trait Observer: Handler {
     /// A tick is over. It was at work for so many nanoseconds and found so many events.
     fn tick_ends(&mut self, _busy: u64, _events: usize) {}
 
+    /// The loop has polled for so many nanoseconds without sleeping.
+    fn spun(&mut self, _nanos: u64) {}
+
     /// The loop is about to wait. It waits no longer than the duration that is returned.
     fn before_wait(&mut self) -> Option<Duration> {
         None

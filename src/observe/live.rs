@@ -22,7 +22,7 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-osGb8VTchdxzvFCo08oRr6OIgWRIBgwpCNf9IooGUkc='; ",
+    "script-src 'sha256-TUQ0AztfamITMlnIRjE4XqZH3y6RxlI26YnsQzWYhwA='; ",
     "style-src 'sha256-aHehZTAsPGDQUxljVVTFu4vzZO8hr1ZBK6d2gxsYuFk='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",

@@ -110,6 +110,11 @@ impl Observe {
         let waiting = counter("onepoll_waiting_seconds_total", "Time spent waiting for events.");
         let elapsed = self.now - self.statistics.started();
         page.single(&waiting, Seconds(elapsed.saturating_sub(busy_sum)));
+        let spinning = counter(
+            "onepoll_spinning_seconds_total",
+            "Time spent polling without sleep, which is part of the waiting.",
+        );
+        page.single(&spinning, Seconds(Duration::from_nanos(totals.spun_sum)));
         let steps = counter("onepoll_step_seconds_total", "Time at work, by the step of the tick.");
         let seconds = Step::ALL.map(|step| (step.name(), Seconds(totals.step(step))));
         page.by(&steps, "step", seconds.into_iter());

@@ -347,6 +347,10 @@ impl Observer for Observe {
         self.statistics.end_tick(busy, events);
     }
 
+    fn spun(&mut self, nanos: u64) {
+        self.statistics.spin(nanos);
+    }
+
     fn before_wait(&mut self) -> Option<Duration> {
         (self.hooks.before_wait)()
     }

@@ -20,10 +20,8 @@ type Row = (&'static str, fn(&Window) -> String);
 const ROWS: &[Row] = &[
     ("ticks", |window| Count(window.ticks).to_string()),
     ("events per tick", |window| ratio(window.events, window.ticks)),
-    ("busy", |window| {
-        let whole = Duration::from_secs(window.seconds as u64);
-        Share(window.busy, whole).to_string()
-    }),
+    ("busy", |window| share(window, window.busy)),
+    ("spinning", |window| share(window, window.spun)),
     ("longest tick", |window| Span(window.longest).to_string()),
     ("requests", |window| Count(window.responses).to_string()),
     ("requests per second", |window| {
@@ -43,6 +41,10 @@ const ROWS: &[Row] = &[
 fn ratio(some: u64, each: u64) -> String {
     let tenths = (some * 10).checked_div(each).unwrap_or(0);
     format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+fn share(window: &Window, part: Duration) -> String {
+    Share(part, Duration::from_secs(window.seconds as u64)).to_string()
 }
 
 fn quantile(window: &Window, per_mille: u64) -> String {

@@ -52,6 +52,8 @@ pub struct Totals {
     /// That time, in nanoseconds, as are all sums here: to add seconds and what is left of them
     /// takes longer.
     pub busy_sum: u64,
+    /// The time that the loop polled without sleeping.
+    pub spun_sum: u64,
     /// Responses by the time that they took.
     pub service: Histogram<u64>,
     /// That time.
@@ -169,6 +171,11 @@ impl Statistics {
         self.totals.charged[step as usize] += time;
     }
 
+    /// The loop has polled for so many nanoseconds without sleeping.
+    pub fn spin(&mut self, time: u64) {
+        self.totals.spun_sum += time;
+    }
+
     /// A budget was used up so many times.
     pub fn exhaust(&mut self, budget: Budget, times: u64) {
         self.totals.exhausted[budget as usize] += times;
@@ -201,6 +208,7 @@ impl Statistics {
             ticks: totals.ticks() - before.ticks(),
             events: totals.events_sum - before.events_sum,
             busy: Duration::from_nanos(totals.busy_sum - before.busy_sum),
+            spun: Duration::from_nanos(totals.spun_sum - before.spun_sum),
             longest: Duration::from_nanos(mem::take(&mut self.longest)),
             responses: totals.responses - before.responses,
             service: totals.service.since(&before.service),

@@ -21,6 +21,8 @@ pub struct Stretch<N: Copy + Default> {
     pub events: u64,
     /// The time at work.
     pub busy: Duration,
+    /// The time that the loop polled without sleeping.
+    pub spun: Duration,
     /// The longest time at work in one tick.
     pub longest: Duration,
     /// Responses, delayed ones included.
@@ -42,6 +44,7 @@ impl Window {
         self.ticks += second.ticks;
         self.events += second.events;
         self.busy += second.busy;
+        self.spun += second.spun;
         self.longest = self.longest.max(second.longest);
         self.responses += second.responses;
         self.service.merge(&second.service);

@@ -123,6 +123,8 @@ fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
         // The time stamps of the log.
         "src/log/mod.rs",
         "src/event_loop/mod.rs",
+        // A wait that does not sleep has to know when it is over.
+        "src/event_loop/wait.rs",
         "src/cli/probe.rs",
         // The loop that is asked for the time may be stuck.
         "src/event_loop/signals.rs",
@@ -304,6 +306,7 @@ fn times() -> Vec<(&'static str, String)> {
         ("IDLE_CLOSED_TIMEOUT", format!("{IDLE_CLOSED_TIMEOUT:?}")),
         ("HANDSHAKE_TIME", format!("{HANDSHAKE_TIME:?}")),
         ("ACCEPT_PAUSE", format!("{ACCEPT_PAUSE:?}")),
+        ("SPIN", format!("{}s", SPIN.as_secs())),
         ("LOG_BUFFER_MAX", bytes(LOG_BUFFER_MAX)),
         ("LOG_LINE_MAX", bytes(LOG_LINE_MAX)),
         ("LOGGED_INPUT_MAX", bytes(LOGGED_INPUT_MAX)),

@@ -92,6 +92,22 @@ fn what_has_happened_is_counted() {
 }
 
 #[test]
+fn a_loop_that_spins_says_for_how_long() {
+    for (options, spins) in [(&["--spin", "1m"][..], true), (&[], false)] {
+        let server = Process::start(&[options, &["--log", "warn"]].concat());
+        let mut peer = server.connect();
+        for _ in 0..8 {
+            peer.send(HELLO);
+            assert_eq!(status(&peer.response()), 200);
+        }
+        let spun = samples(&server)["onepoll_spinning_seconds_total"];
+        assert_eq!(spun > 0.0, spins, "{options:?}: {spun}");
+        let (exited, _) = server.stop(Signal::TERM);
+        assert_eq!(exited.status.code(), Some(0), "{options:?}: no signal is missed");
+    }
+}
+
+#[test]
 fn bytes_ticks_and_the_process_are_measured() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = server.connect();
