@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::listeners::Service;
+use super::resources;
 use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
 
 /// The listening socket of a service.
@@ -348,6 +349,11 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr
     // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
+    if reuse_port && let Some(processor) = resources::only_processor() {
+        // Of the sockets on a port, the kernel prefers the one for the processor on which a
+        // connection arrives (`SO_INCOMING_CPU`, socket(7)). An old kernel may not know it.
+        let _ = socket.set_cpu_affinity(processor);
+    }
     set_up(&socket)?;
     socket.bind(&address.into())?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -471,6 +477,28 @@ mod tests {
 
     fn listener() -> (Listener, SocketAddr) {
         listener_on("127.0.0.1:0").expect("a free port")
+    }
+
+    #[test]
+    fn a_shared_port_prefers_the_copy_on_the_processor_of_the_client() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let preferred = |reuse_port| {
+            let loopback = [([127, 0, 0, 1], 0).into()];
+            let listener = Listener::bind(Service::Main, &loopback, reuse_port).expect("a port");
+            SockRef::from(&listener.socket).cpu_affinity().ok()
+        };
+        let before = preferred(false);
+        let allowed = sched_getaffinity(None).expect("our own");
+        if allowed.count() > 1 {
+            assert_eq!(preferred(true), before, "a process that is not pinned has none");
+        }
+        let processor = (0..CpuSet::MAX_CPU).rfind(|&at| allowed.is_set(at)).expect("one at least");
+        let mut only = CpuSet::new();
+        only.set(processor);
+        // This is about the thread of this test alone.
+        sched_setaffinity(None, &only).expect("a processor that we may use");
+        assert_eq!(preferred(true), Some(processor));
+        assert_eq!(preferred(false), before, "a port that is not shared has none");
     }
 
     #[test]

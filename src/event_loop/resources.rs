@@ -12,7 +12,7 @@ use log::warn;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::stderr;
-use rustix::thread::disable_transparent_huge_pages;
+use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 
 use crate::limits::{
     ADDRESS_SPACE_LEFT, CONNECTION_BYTES, CONNECTIONS_MAX, DESCRIPTORS_RESERVED, START_MEMORY,
@@ -80,6 +80,13 @@ pub fn require_memory() -> io::Result<()> {
     let size = START_MEMORY / pieces.len();
     let reserved = pieces.iter_mut().try_for_each(|piece| piece.try_reserve_exact(size));
     reserved.map_err(|_| ErrorKind::OutOfMemory.into())
+}
+
+/// The processor that the process runs on, if it is pinned to a single one (`taskset(1)`).
+pub fn only_processor() -> Option<usize> {
+    let allowed = sched_getaffinity(None).ok()?;
+    let processor = (0..CpuSet::MAX_CPU).find(|&at| allowed.is_set(at))?;
+    (allowed.count() == 1).then_some(processor)
 }
 
 /// How many connections the tables may reserve address space for: all that may be open, or none if
