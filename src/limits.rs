@@ -79,7 +79,7 @@ pub const BODY_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// all others.
 pub const READS_PER_RUN: usize = 4;
 
-/// Connections accepted from one listener in one tick: open connections go first.
+/// Connections accepted from one listener in one tick, and run once: open connections go first.
 pub const ACCEPTS_PER_TICK: usize = 64;
 
 /// Events that one `epoll_wait(2)` returns at most. The next one returns the rest.
@@ -166,7 +166,7 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_millis(10);
 /// Pause before the next accept(2) when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the loop polls without sleeping behind an event; the default of `--spin`.
+/// How long the loop polls without sleeping after an event; the default of `--spin`.
 pub const SPIN: Duration = Duration::ZERO;
 
 // The log.

@@ -21,11 +21,11 @@
 //! of a second or two may close a slow reader that never pauses, and a client that stops reading is
 //! closed after up to twice the time.
 //!
-//! `--spin` is for a machine with a processor to spare. For so long behind an event the loop polls
+//! `--spin` is for a machine with a processor to spare. For so long after an event the loop polls
 //! without sleeping, so a request that comes meanwhile does not wait until a processor wakes up. A
 //! busy loop hardly sleeps and gains nothing. `/loop` and the live page show the share of the time
-//! that goes by like this, and it counts as processor time. `1ms` spans the gap between a response
-//! and the next request of a client nearby.
+//! that goes by like this. It counts as processor time, also against the quota of a container.
+//! `1ms` spans the gap between a response and the next request of a client nearby.
 //!
 //! At start the process raises the soft limit of descriptors to the hard one. By default main takes
 //! as many connections as that allows, up to 1,048,576, and leaves 16 descriptors to diagnostics;

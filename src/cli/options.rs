@@ -32,7 +32,7 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// How long a connection waits for its peer, by state.
     pub timeouts: Timeouts,
-    /// How long the loop polls without sleeping behind an event.
+    /// How long the loop polls without sleeping after an event.
     pub spin: Duration,
     /// How long each stage of a shutdown takes.
     pub schedule: Schedule,
@@ -230,7 +230,7 @@ pub static SETTINGS: [Setting; 17] = [
         flag: "spin",
         value: "DURATION",
         variable: "ONEPOLL_SPIN",
-        help: "how long to poll without sleep behind an event",
+        help: "how long to poll without sleep after an event",
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.spin = time),
         get: |options| shown(options.spin),

@@ -289,10 +289,12 @@ impl<S: Socket> Connection<S> {
             }
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
             (Sent::All, Next::Full) => State::Queued,
-            // A socket that is closed with something unread in it is reset. In a shutdown, the
-            // process stays until the client has the response.
+            // Input that is unread or comes later resets a closed socket, so the kernel has taken
+            // the whole response at once. In a shutdown, the process stays until the client has it.
             (Sent::All, Next::CloseRequested)
-                if !self.stream.is_readable() && !shared.announces_close[self.service as usize] =>
+                if !(self.state == State::Writing
+                    || self.stream.is_readable()
+                    || shared.announces_close[self.service as usize]) =>
             {
                 return Err(CloseReason::Requested);
             }

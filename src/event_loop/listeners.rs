@@ -103,7 +103,7 @@ impl Listeners {
         is_full: impl Fn(Service) -> bool,
     ) -> Instant {
         let is_closing = self.close_at < Instant::NEVER;
-        // So it is in most ticks.
+        // In most ticks no client has come, and nothing closes.
         if !is_closing && !self.open.iter().flatten().any(Listener::is_ready) {
             return Instant::NEVER;
         }

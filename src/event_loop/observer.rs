@@ -61,13 +61,13 @@ pub trait Observer: Handler {
     /// A tick is over. It was at work for so many nanoseconds and found so many events.
     fn tick_ends(&mut self, _busy: u64, _events: usize) {}
 
-    /// The loop has polled for so many nanoseconds without sleeping.
-    fn spun(&mut self, _nanos: u64) {}
-
     /// The loop is about to wait. It waits no longer than the duration that is returned.
     fn before_wait(&mut self) -> Option<Duration> {
         None
     }
+
+    /// The wait is over. It began with polling for so many nanoseconds without sleeping.
+    fn spun(&mut self, _nanos: u64) {}
 }
 
 impl Observer for () {}
@@ -108,7 +108,7 @@ pub enum Step {
     Events,
     /// Connections that have more to do although no event will come.
     RunAgain,
-    /// Accepting.
+    /// Accepting, and the first run of each new connection.
     Accept,
     /// Timeouts of connections, and those of the shutdown.
     Timers,
@@ -166,7 +166,7 @@ impl Budget {
 pub enum CloseReason {
     /// The peer closed it between requests, or after the last response.
     Finished,
-    /// The client has asked for the close, and has got its last response.
+    /// The client has asked for the close, and the kernel has its last response.
     Requested,
     /// The peer closed it in the middle of a request.
     Truncated,

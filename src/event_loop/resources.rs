@@ -1,5 +1,6 @@
 //! What the process may use: the limit on open descriptors with the share of it that connections
-//! to main may use, and the memory that it needs at least.
+//! to main may use, the memory that it needs at least, the address space for all connections, and
+//! the processor that it is pinned to.
 //!
 //! The invariant: main leaves descriptors free, so that diagnostics still accepts connections when
 //! main has reached its maximum.
@@ -89,29 +90,41 @@ pub fn only_processor() -> Option<usize> {
     (allowed.count() == 1).then_some(processor)
 }
 
-/// How many connections the tables may reserve address space for: all that may be open, or none if
-/// the process may not have as much (`ulimit -v`, or `overcommit_memory` in proc(5)). Without it,
-/// the tables grow as they need to. So large an allocation takes memory page by page as it is used.
-///
-/// It would not with huge pages: in a large mapping, the kernel puts one of 2 MiB in the place of
-/// small pages of which only one is in use (`khugepaged`), or clears one at the first use, which
-/// takes milliseconds. So they are off for the process (`PR_SET_THP_DISABLE`, prctl(2)).
-pub fn reserve_address_space(main_max: usize) -> usize {
+/// For how many connections the tables may reserve address space: for all that may be open, or for
+/// none if the process may not have as much (`ulimit -v`, or `overcommit_memory` in proc(5)).
+/// Without it, the tables grow as they need to. So large an allocation takes memory page by page as
+/// it is used, if there are no huge pages.
+pub fn connections_with_space(main_max: usize) -> usize {
     let connections = (main_max + DESCRIPTORS_RESERVED).min(CONNECTIONS_MAX);
+    let is_there = has_address_space(connections * CONNECTION_BYTES + ADDRESS_SPACE_LEFT);
+    if is_there && disable_huge_pages() { connections } else { 0 }
+}
+
+/// Whether the process may have so many bytes of address space. They are freed again.
+fn has_address_space(bytes: usize) -> bool {
     let mut space: Vec<u8> = Vec::new();
-    let size = connections * CONNECTION_BYTES + ADDRESS_SPACE_LEFT;
-    let reserved = space.try_reserve_exact(size);
+    let reserved = space.try_reserve_exact(bytes);
     // Without this, the compiler leaves out an allocation that is freed without a use.
     hint::black_box(&space);
-    if reserved.is_err() || disable_transparent_huge_pages(true).is_err() {
-        return 0;
-    }
-    connections
+    reserved.is_ok()
+}
+
+/// Disables huge pages for the process (`PR_SET_THP_DISABLE`, prctl(2)). In a large mapping, the
+/// kernel puts one of 2 MiB in the place of small pages of which only one is in use (`khugepaged`),
+/// or clears one at the first use, which takes milliseconds.
+fn disable_huge_pages() -> bool {
+    disable_transparent_huge_pages(true).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn address_space_is_refused_where_there_is_none() {
+        assert!(has_address_space(START_MEMORY));
+        assert!(!has_address_space(isize::MAX as usize), "no process has as much");
+    }
 
     #[test]
     fn main_leaves_some_descriptors_free() {

@@ -62,10 +62,9 @@ pub(super) enum State {
     /// Output waits for room in the kernel. Nothing is read until it is sent: a client that does
     /// not take its responses has to wait before it can ask for more.
     Writing,
-    /// The last response and a FIN are sent, and the client may still send something, as it did not
-    /// ask for the close. Closing at once could destroy that response: the kernel meets input that
-    /// is not read with an RST, which overtakes what the peer has not read yet (RFC 9112, section
-    /// 9.6).
+    /// The last response and a FIN are sent, and the client may still send something. Closing at
+    /// once could destroy that response: the kernel meets input that is not read with an RST, which
+    /// overtakes what the peer has not read yet (RFC 9112, section 9.6).
     HalfClosed {
         /// The peer has sent something since the timeout began.
         heard: bool,

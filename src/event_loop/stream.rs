@@ -9,8 +9,8 @@
 //! # Try it
 //!
 //! One read and one write for a request, and for a batch of them, too. A connection is registered
-//! once, by `epoll_ctl`. One whose first request asks for the close costs four calls in all:
-//! `accept4`, `recvfrom`, `sendto` and `close`. `poll` says whether another one is in the queue.
+//! once, by `epoll_ctl`. One whose first request asks for the close costs five calls in all:
+//! `accept4`, `poll`, which asks for another one, `recvfrom`, `sendto` and `close`.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!
@@ -51,9 +51,7 @@ pub trait Socket: Read + Write {
 }
 
 impl Socket for TcpStream {
-    /// `MSG_MORE` holds the segment back until more comes (send(2)). For the kernel, two segments
-    /// are a fifth of what a short connection costs.
-    #[cfg(target_os = "linux")]
+    /// `MSG_MORE` holds the segment back until more comes (send(2)).
     fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
         SockRef::from(&*self).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
     }

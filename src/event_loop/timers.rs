@@ -1,6 +1,7 @@
 //! The timers of all connections. Each state has one fixed timeout, so the order in which its
 //! timers are armed is the order in which they expire: no heap and no wheel, nothing to be sorted.
-//! It reads no clock; the caller says what time it is.
+//! It reads no clock; the caller says what time it is. For a shutdown, it also keeps the instant
+//! from which a connection is forced to close.
 //!
 //! Each state is a ring of links that runs through an anchor of its own. All links lie in one
 //! vector, the anchors first, and refer to each other by index:
@@ -269,6 +270,18 @@ mod tests {
             assert_eq!(timers.expired(nearly), None, "it is never early");
         }
         assert_eq!(timers.expired(now + state + precision), Some(3));
+    }
+
+    #[test]
+    fn a_connection_is_not_forced_to_close_because_of_the_one_before_it() {
+        let start = Instant::now();
+        let mut timers = Timers::new(&Timeouts::default(), Duration::ZERO);
+        timers.arm(3, StateName::Idle, start);
+        timers.force_close(3, start, false);
+        assert!(timers.is_forced_to_close(3, start) && !timers.is_forced_to_close(2, start));
+        timers.disarm(3);
+        assert!(!timers.is_forced_to_close(3, start));
+        assert_eq!(size_of::<Link>(), 16);
     }
 
     #[derive(Clone, Debug)]

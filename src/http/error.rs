@@ -212,9 +212,8 @@ pub(super) fn oversize(window: &[u8]) -> Error {
     }
 }
 
-/// The error of the request line at the start of `window`, which is not valid: that of the first
-/// byte that the grammar does not allow; `None` if the line is incomplete. An unsupported version
-/// is an error once the line is complete.
+/// The error of a request line that is not valid: that of the first part that the grammar does not
+/// allow; `None` if the line is incomplete. Which bytes a target may contain is looked at later.
 #[cold]
 pub(super) fn explain_line(window: &[u8]) -> Option<Error> {
     let (method, after_method) = split_token(window);
@@ -237,7 +236,7 @@ fn explain_version(window: &[u8], version: &[u8]) -> Option<Error> {
     if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', end @ ..] = version {
         return (!matches!(end, [] | [b'\r'])).then_some(Error::LineEnd);
     }
-    if rest.is_empty() && window.len() < HEAD_MAX {
+    if rest.is_empty() && (window.len() < HEAD_MAX || b"HTTP/1.".starts_with(version)) {
         return None;
     }
     let mut words = line.split(|&byte| byte == b' ').skip(2);
@@ -333,6 +332,37 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_not_valid_has_the_error_of_its_first_part_that_is_not() {
+        for (line, error) in [
+            ("", None),
+            ("GET", None),
+            ("GET ", None),
+            ("GET /", None),
+            ("GET / ", None),
+            ("GET / HTTP/1.1", None),
+            ("GET / HTTP/1.1\r", None),
+            ("GET / HTTP/2", None),
+            (" /", Some(Error::RequestLine)),
+            ("G(T", Some(Error::RequestLine)),
+            ("GET\r\n", Some(Error::RequestLine)),
+            ("GET  ", Some(Error::RequestLine)),
+            ("GET /\r", Some(Error::RequestLine)),
+            ("GET \n", Some(Error::RequestLine)),
+            ("GET /\t", Some(Error::Target)),
+            ("GET \u{1}", Some(Error::Target)),
+            ("GET / HTTP/1.1\n", Some(Error::LineEnd)),
+            ("GET / HTTP/1.1\rX", Some(Error::LineEnd)),
+            ("GET / HTTP/1.1x", Some(Error::LineEnd)),
+            ("GET / HTTP/2.0\r\n", Some(Error::Version)),
+            ("PRI * HTTP/2.0\r\n", Some(Error::RequestLine)),
+            ("GET / x HTTP/1.1\r\n", Some(Error::Target)),
+            ("GET / x\r\n", Some(Error::RequestLine)),
+        ] {
+            assert_eq!(explain_line(line.as_bytes()), error, "{line:?}");
+        }
+    }
 
     #[test]
     fn every_error_is_at_its_index_and_has_a_status_of_an_error() {

@@ -91,10 +91,10 @@ pub enum Next {
     /// Another request has begun, whole or in part, and waits until the output has been sent. Or a
     /// whole one waits until its page may be rendered.
     Full,
-    /// Nothing: the connection closes, although the client may still send something.
+    /// Nothing: the connection closes, and the client may still send something, or be slow to read.
     Close,
-    /// Nothing: the client has asked for the close, so it sends nothing more (RFC 9112, section
-    /// 9.6).
+    /// Nothing: the client has asked for the close, so it must not send anything more (RFC 9112,
+    /// section 9.6). It has kept to that so far, and the response is short.
     CloseRequested,
 }
 
@@ -247,7 +247,11 @@ impl<H: Handler> Call<'_, H> {
         };
         self.handler.on_response(status, output.len() - start + body.len());
         self.body = body;
-        self.next = if response.keep_alive { Next::Head } else { Next::CloseRequested };
+        self.next = match response.keep_alive {
+            true => Next::Head,
+            false if self.rest.is_empty() && body.is_empty() => Next::CloseRequested,
+            false => Next::Close,
+        };
         self.written(start);
     }
 

@@ -54,8 +54,8 @@ impl<'a> Head<'a> {
     /// Parses the head at the start of `input`; `None` if it is incomplete.
     ///
     /// # Errors
-    /// An [`Error`], as soon as the head is complete, contains a byte that the grammar of the
-    /// request line or `httparse` rejects, or reaches [`HEAD_MAX`].
+    /// An [`Error`], as soon as the method, a line end or a field is invalid, the line has an
+    /// unsupported version, the head is complete, or it reaches [`HEAD_MAX`].
     pub fn parse(input: &'a [u8]) -> Result<Option<Head<'a>>, Error> {
         Head::parse_with(&mut [EMPTY_HEADER; FIELDS_USUAL], input)
     }
@@ -148,7 +148,7 @@ impl<'a> RequestLine<'a> {
             _ => (None, split_target(after_method).1),
         };
         let target = &after_method[..after_method.len() - rest.len()];
-        let (end, rest) = rest.split_first_chunk()?;
+        let (end, rest) = rest.split_first_chunk::<11>()?;
         let is_new = end == b" HTTP/1.1\r\n";
         if !is_new && end != b" HTTP/1.0\r\n" || method.is_empty() || target.is_empty() {
             return None;
@@ -265,11 +265,11 @@ impl Fields {
     #[inline(never)]
     fn examine(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
         match name.len() {
-            4 if is(name, "Host") => self.host(value),
-            6 if is(name, "Expect") => self.expect(value),
-            10 if is(name, "Connection") => self.connection(value),
-            14 if is(name, "Content-Length") => self.length(value),
-            17 if is(name, "Transfer-Encoding") => self.coding(value),
+            4 if is_named(name, "Host") => self.host(value),
+            6 if is_named(name, "Expect") => self.expect(value),
+            10 if is_named(name, "Connection") => self.connection(value),
+            14 if is_named(name, "Content-Length") => self.length(value),
+            17 if is_named(name, "Transfer-Encoding") => self.coding(value),
             _ => Ok(()),
         }
     }
@@ -408,7 +408,7 @@ fn may_matter(name: &str) -> bool {
 const FIRST_LETTERS: [u8; 18] = *b"\0\0\0\0h\0e\0\0\0c\0\0\0c\0\0t";
 
 /// Whether a field has this name, in any case. Most clients write it as the RFCs do.
-fn is(name: &str, known: &str) -> bool {
+fn is_named(name: &str, known: &str) -> bool {
     name == known || name.eq_ignore_ascii_case(known)
 }
 

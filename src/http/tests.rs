@@ -58,6 +58,8 @@ fn converse_with(routes: &Routes, handler: &mut impl Handler, pieces: &[&[u8]]) 
             }
         }
     }
+    // Where the input is cut, a client has not been seen to send on.
+    let next = if next.closes() { Next::Close } else { next };
     (String::from_utf8(sent).expect("responses are ASCII"), next)
 }
 
@@ -240,6 +242,12 @@ fn heads_and_lines_have_limits_to_the_byte() {
         (head(HEAD_MAX)[..HEAD_MAX - 1].to_owned(), ""),
         (line(HEAD_MAX - 1), ""),
         (line(HEAD_MAX), "414 x"),
+        (padded(HEAD_MAX, "GET /", " "), "414 x"),
+        (padded(HEAD_MAX, "GET /", " HTTP"), "414 x"),
+        (padded(HEAD_MAX, "GET /", " HTTP/1."), "414 x"),
+        (padded(HEAD_MAX, "GET /", " HTTP/1.1"), "414 x"),
+        (padded(HEAD_MAX, "GET /", " HTTP/1.1\r"), "414 x"),
+        (padded(HEAD_MAX, "GET /", " HTTP/2"), "400 x"),
         (padded(HEAD_MAX - 1, "", ""), ""),
         (padded(HEAD_MAX, "", ""), "400 x"),
         (padded(HEAD_MAX - 1, "GET / ", ""), ""),
@@ -309,11 +317,33 @@ fn a_long_body_is_one_for_all_and_comes_behind_its_head() {
     assert_eq!((served.responses, served.next, served.consumed), expected);
     assert!(output.bytes.ends_with(b"\r\n\r\n") && routes.unsent(served.body) == body.as_bytes());
     let (sent, next) = converse_with(&routes, &mut (), &[input.as_bytes()]);
-    assert_eq!(next, Next::CloseRequested);
+    assert_eq!(next, Next::Close);
     let lengths = format!("Content-Length: {}\r\n", body.len());
     assert_eq!(sent.matches(&lengths).count(), 4);
     assert_eq!(sent.matches(&body).count(), 3, "none for HEAD");
     assert!(sent.ends_with(&body));
+}
+
+#[test]
+fn a_client_that_asks_for_the_close_is_known_by_what_it_sends() {
+    let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let post = close.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx");
+    let (short, long) = (routes(), routes_with(Route::new("/hello", "x".repeat(5000))));
+    for (routes, input, next) in [
+        (&short, &*close, Next::CloseRequested),
+        (&short, "GET /hello HTTP/1.0\r\n\r\n", Next::CloseRequested),
+        (&short, &post, Next::CloseRequested),
+        (&short, &[HELLO, &close].concat(), Next::CloseRequested),
+        // It does not keep to what it says, so it may send more.
+        (&short, &[&close, HELLO].concat(), Next::Close),
+        (&short, &[&post, "\r\n"].concat(), Next::Close),
+        // It takes time to read this, and may send something meanwhile.
+        (&long, &close, Next::Close),
+        (&long, &close.replace("GET", "HEAD"), Next::CloseRequested),
+        (&short, "nonsense\r\n\r\n", Next::Close),
+    ] {
+        assert_eq!(serve_once(routes, input, &mut output()).next, next, "{input:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The program as its caller sees it: options, what it prints, and exit statuses.
 
+use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
@@ -305,6 +306,15 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
     assert_eq!(output.status.code(), Some(1), "{line}");
     assert!(line.contains("Cannot keep a body of 67108864 bytes: "), "{line}");
     assert_eq!(line.lines().count(), 1, "it has not listened: {line}");
+}
+
+#[test]
+fn memory_is_taken_in_small_pages() {
+    let server = Process::start(&[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    // An old kernel does not say (proc(5)).
+    let huge = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert_eq!(huge.map_or("0", str::trim), "0");
 }
 
 #[test]

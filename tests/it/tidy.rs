@@ -124,7 +124,7 @@ fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
         "src/log/mod.rs",
         "src/event_loop/mod.rs",
         // A wait that does not sleep has to know when it is over.
-        "src/event_loop/wait.rs",
+        "src/event_loop/poller.rs",
         "src/cli/probe.rs",
         // The loop that is asked for the time may be stuck.
         "src/event_loop/signals.rs",

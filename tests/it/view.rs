@@ -102,6 +102,15 @@ fn a_loop_that_spins_says_for_how_long() {
         }
         let spun = samples(&server)["onepoll_spinning_seconds_total"];
         assert_eq!(spun > 0.0, spins, "{options:?}: {spun}");
+        // A loop that spins does little else, and one that does not spins for none of the time.
+        wait_for("a whole second of it", || {
+            let page = page(&server, "/loop");
+            let rows: Vec<_> = page.lines().filter(|line| line.contains('%')).collect();
+            let [_, spinning] = rows[..] else { return None };
+            let share = spinning.strip_prefix("spinning")?.split_whitespace().next()?;
+            let share: f64 = share.trim_end_matches('%').parse().expect("a number");
+            (spins == (share > 50.0)).then_some(())
+        });
         let (exited, _) = server.stop(Signal::TERM);
         assert_eq!(exited.status.code(), Some(0), "{options:?}: no signal is missed");
     }

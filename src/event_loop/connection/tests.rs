@@ -271,14 +271,15 @@ fn a_last_response_that_is_stuck_is_still_the_last() {
     let request = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(stage.readable([give(&request)]), Entered(StateName::Writing));
     assert_eq!(stage.calls(), "recv send_last send_last");
-    assert_eq!(stage.run(), Closed(CloseReason::Requested));
-    assert_eq!(stage.calls(), "send_last");
+    // The client was slow to read, so it may still send something until it has read the rest.
+    assert_eq!(stage.run(), Entered(StateName::HalfClosed));
+    assert_eq!(stage.calls(), "send_last shutdown");
 }
 
 #[test]
 fn a_client_that_asks_for_the_close_gets_it_with_the_response() {
     let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    for request in [&*close, "GET /hello HTTP/1.0\r\n\r\n", &(HELLO.to_owned() + &close + HELLO)] {
+    for request in [&*close, "GET /hello HTTP/1.0\r\n\r\n", &(HELLO.to_owned() + &close)] {
         let mut stage = Stage::new();
         assert_eq!(stage.readable([give(request)]), Closed(CloseReason::Requested), "{request}");
         assert_eq!(stage.calls(), "recv send_last", "{request}");
