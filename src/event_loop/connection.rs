@@ -289,17 +289,15 @@ impl<S: Socket> Connection<S> {
             }
             (Sent::All, Next::Delayed(response)) => State::Delayed(response),
             (Sent::All, Next::Full) => State::Queued,
-            // Input that is unread or comes later resets a closed socket, so the kernel has taken
-            // the whole response at once. In a shutdown, the process stays until the client has it.
-            (Sent::All, Next::CloseRequested)
-                if !(self.state == State::Writing
-                    || self.stream.is_readable()
-                    || shared.announces_close[self.service as usize]) =>
-            {
-                return Err(CloseReason::Requested);
-            }
             (Sent::All, Next::Close | Next::CloseRequested) => {
                 self.stream.shutdown_write()?;
+                // Input that is unread or comes later resets a closed socket, so the response is on
+                // its way by now. In a shutdown, the process stays until the client has it.
+                let may_be_lost = self.state == State::Writing || self.stream.is_readable();
+                let is_stopping = shared.announces_close[self.service as usize];
+                if next == Next::CloseRequested && !may_be_lost && !is_stopping {
+                    return Err(CloseReason::Requested);
+                }
                 State::HalfClosed { heard: false, rounds: HALF_CLOSED_ROUNDS_MAX }
             }
         };

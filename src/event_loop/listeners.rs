@@ -48,8 +48,8 @@ pub struct Listeners {
     open: [Option<Listener>; Service::ALL.len()],
     /// Until when accepting pauses.
     paused_until: Instant,
-    /// That a service is full, and that accepting pauses, has been logged.
-    warned_full: bool,
+    /// That a service is full, by service, and that accepting pauses, has been logged.
+    warned_full: [bool; Service::ALL.len()],
     warned_paused: bool,
     /// From when on a listener closes once its queue is empty.
     close_at: Instant,
@@ -77,12 +77,14 @@ impl Listeners {
             info!(target: service.name(), "Starting {} on {address}{origin}", service.title());
         }
         let (paused_until, close_at) = (Instant::FIRST, Instant::NEVER);
-        let (warned_full, warned_paused) = (false, false);
+        let (warned_full, warned_paused) = ([false; Service::ALL.len()], false);
         Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at })
     }
 
-    /// An event has told that a connection is in the queue of a service.
-    pub fn set_ready(&mut self, service: Service) {
+    /// An event has told that a connection is in the queue of a service, which may have room for as
+    /// many connections as it has.
+    pub fn set_ready(&mut self, service: Service, has_room: bool) {
+        self.warned_full[service as usize] &= !has_room;
         if let Some(listener) = &mut self.open[service as usize] {
             listener.set_ready();
         }
@@ -118,14 +120,14 @@ impl Listeners {
         next.max(self.paused_until)
     }
 
-    /// Warns, once until the queues are empty, that a service has all the connections that it may
-    /// have while more wait.
+    /// Warns that a service has all the connections that it may have while more wait. It does so
+    /// once, until a client comes while there is room for as many again.
     pub fn warn_full(&mut self, service: Service, count: usize) {
         let listener = self.open[service as usize].as_ref();
-        if !self.warned_full && listener.is_some_and(Listener::has_waiting) {
+        if !self.warned_full[service as usize] && listener.is_some_and(Listener::has_waiting) {
             let title = service.title();
             warn!(target: service.name(), "{title} pauses accepting: it has {count} connections");
-            self.warned_full = true;
+            self.warned_full[service as usize] = true;
         }
     }
 
@@ -150,9 +152,7 @@ impl Listeners {
             }
             Accepted::Failed => *slot = None,
         }
-        if !self.open.iter().flatten().any(Listener::is_ready) {
-            (self.warned_full, self.warned_paused) = (false, false);
-        }
+        self.warned_paused &= self.open.iter().flatten().any(Listener::is_ready);
         accepted
     }
 

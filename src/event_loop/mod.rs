@@ -223,9 +223,7 @@ impl<O: Observer> Server<O> {
         let until = self.connections.next_run().min(self.next_accept());
         let until = until.min(self.shutdown.next_due()).min(observer);
         let spun = self.poller.wait(events, self.work_ended, until)?;
-        if spun > 0 {
-            self.connections.observer().spun(spun);
-        }
+        self.connections.observer().spun(spun);
         Ok(())
     }
 
@@ -270,7 +268,8 @@ impl<O: Observer> Server<O> {
                 }
                 Token(token) => {
                     let service = Service::ALL[token - LISTENERS];
-                    self.listeners.set_ready(service);
+                    let has_room = self.connections.count(service) <= self.connections_max / 2;
+                    self.listeners.set_ready(service, has_room);
                     if self.is_full(service) {
                         self.warn_full(service);
                     }

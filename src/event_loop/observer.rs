@@ -66,7 +66,8 @@ pub trait Observer: Handler {
         None
     }
 
-    /// The wait is over. It began with polling for so many nanoseconds without sleeping.
+    /// The wait is over. It began with polling for so many nanoseconds without sleeping, none
+    /// without `--spin`.
     fn spun(&mut self, _nanos: u64) {}
 }
 

@@ -9,8 +9,8 @@
 //! # Try it
 //!
 //! One read and one write for a request, and for a batch of them, too. A connection is registered
-//! once, by `epoll_ctl`. One whose first request asks for the close costs five calls in all:
-//! `accept4`, `poll`, which asks for another one, `recvfrom`, `sendto` and `close`.
+//! once, by `epoll_ctl`. One whose first request asks for the close costs six calls in all:
+//! `accept4`, `poll`, which asks for another one, `recvfrom`, `sendto`, `shutdown` and `close`.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!

@@ -94,7 +94,8 @@ pub enum Next {
     /// Nothing: the connection closes, and the client may still send something, or be slow to read.
     Close,
     /// Nothing: the client has asked for the close, so it must not send anything more (RFC 9112,
-    /// section 9.6). It has kept to that so far, and the response is short.
+    /// section 9.6). It has kept to that so far, its request had no body, behind which old clients
+    /// send a line end (section 2.2), and there is one short response.
     CloseRequested,
 }
 
@@ -131,11 +132,19 @@ pub fn serve(
     input: &[u8],
     output: &mut Output,
 ) -> Served {
-    let body = UnsentBody::NONE;
-    let (rest, next, responses, last) = (input, at, 0, 0);
-    let (page, headers) = (None, &mut [EMPTY_HEADER; FIELDS_USUAL]);
-    let mut call =
-        Call { routes, handler, rest, output, next, responses, last, body, page, headers };
+    let mut call = Call {
+        routes,
+        handler,
+        rest: input,
+        output,
+        next: at,
+        responses: 0,
+        last: 0,
+        body: UnsentBody::NONE,
+        page: None,
+        had_body: false,
+        headers: &mut [EMPTY_HEADER; FIELDS_USUAL],
+    };
     while let Some(response) = call.next_response() {
         call.respond(response);
     }
@@ -158,6 +167,8 @@ struct Call<'a, H> {
     body: UnsentBody,
     /// The dynamic page of the response that is due.
     page: Option<Page>,
+    /// A request had a body.
+    had_body: bool,
     headers: &'a mut Headers<'a>,
 }
 
@@ -208,6 +219,7 @@ impl<H: Handler> Call<'_, H> {
 
     /// Takes as much of a body off the front of the input as there is.
     fn skip_body(&mut self, mut unanswered: Unanswered) -> Option<Response> {
+        self.had_body = true;
         match unanswered.body.skip(self.rest) {
             Err(why) => self.refuse(why, unanswered.is_head_only()),
             Ok(skipped) => {
@@ -245,11 +257,13 @@ impl<H: Handler> Call<'_, H> {
             None => self.routes.write(response, output),
             Some(page) => self.routes.write_page(response, &page, output),
         };
-        self.handler.on_response(status, output.len() - start + body.len());
+        let bytes = output.len() - start + body.len();
+        self.handler.on_response(status, bytes);
         self.body = body;
+        let is_short = start == 0 && bytes <= RESPONSE_MAX;
         self.next = match response.keep_alive {
             true => Next::Head,
-            false if self.rest.is_empty() && body.is_empty() => Next::CloseRequested,
+            false if is_short && !self.had_body && self.rest.is_empty() => Next::CloseRequested,
             false => Next::Close,
         };
         self.written(start);
@@ -286,6 +300,7 @@ impl<H: Handler> Call<'_, H> {
         let page = self.handler.render(path, query.unwrap_or_default());
         assert!(page.body.len() <= PAGE_MAX, "a page fits into the output");
         self.page = Some(page);
+        self.had_body = !head.body.is_over();
         self.rest = rest;
         Some(response)
     }

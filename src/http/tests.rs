@@ -332,8 +332,10 @@ fn a_client_that_asks_for_the_close_is_known_by_what_it_sends() {
     for (routes, input, next) in [
         (&short, &*close, Next::CloseRequested),
         (&short, "GET /hello HTTP/1.0\r\n\r\n", Next::CloseRequested),
-        (&short, &post, Next::CloseRequested),
-        (&short, &[HELLO, &close].concat(), Next::CloseRequested),
+        // Old clients send a line end behind a body.
+        (&short, &post, Next::Close),
+        // Two responses may take longer than one to reach it.
+        (&short, &[HELLO, &close].concat(), Next::Close),
         // It does not keep to what it says, so it may send more.
         (&short, &[&close, HELLO].concat(), Next::Close),
         (&short, &[&post, "\r\n"].concat(), Next::Close),

@@ -176,6 +176,22 @@ fn descriptors_at_high_numbers_are_counted_too() {
 }
 
 #[test]
+fn a_service_whose_queue_is_never_long_says_once_that_it_is_full() {
+    let server = Process::start(&["--max-connections", "1"]);
+    let mut peer = server.connect();
+    for _ in 0..10 {
+        peer.send(HELLO);
+        assert_eq!(status(&peer.response()), 200);
+        let mut next = server.connect();
+        assert!(next.has_nothing_for(std::time::Duration::from_millis(20)));
+        peer = next;
+    }
+    let (exited, _) = server.stop(Signal::TERM);
+    let warnings = exited.log.iter().filter(|line| line.contains("pauses accepting"));
+    assert_eq!(warnings.count(), 1, "{:#?}", exited.log);
+}
+
+#[test]
 fn a_full_service_does_not_spin_and_stops() {
     let server = Process::start(&["--max-connections", "2", "--drain", "2m"]);
     let mut peers: Vec<Peer> = (0..4).map(|_| server.connect()).collect();

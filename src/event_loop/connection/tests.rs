@@ -279,10 +279,10 @@ fn a_last_response_that_is_stuck_is_still_the_last() {
 #[test]
 fn a_client_that_asks_for_the_close_gets_it_with_the_response() {
     let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    for request in [&*close, "GET /hello HTTP/1.0\r\n\r\n", &(HELLO.to_owned() + &close)] {
+    for request in [&*close, "GET /hello HTTP/1.0\r\n\r\n"] {
         let mut stage = Stage::new();
         assert_eq!(stage.readable([give(request)]), Closed(CloseReason::Requested), "{request}");
-        assert_eq!(stage.calls(), "recv send_last", "{request}");
+        assert_eq!(stage.calls(), "recv send_last shutdown", "{request}");
         // A FIN or more input may be unread, and has to be: else the response could be lost.
         let mut stage = Stage::new();
         let end = stage.readable_with_fin([give(request), Act::Eof]);

@@ -129,7 +129,7 @@ fn a_request_that_is_there_at_once_is_served_at_once() {
     let close = HELLO.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     for (request, slot, calls) in [
         (HELLO, Some(0), &["recv", "send"][..]),
-        (&*close, None, &["recv", "send_last"]),
+        (&*close, None, &["recv", "send_last", "shutdown"]),
         (&HELLO[..9], Some(0), &["recv"]),
     ] {
         let mut table = connections();
