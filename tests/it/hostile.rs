@@ -1,5 +1,6 @@
 //! Clients that misbehave, and a machine that runs short.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use onepoll::limits::{ACCEPT_PAUSE, EMPTY_LINES_MAX, HEAD_MAX};
@@ -71,6 +72,23 @@ fn a_request_and_a_fin_in_one_packet_are_both_seen() {
         peer.send(HELLO);
         peer.finish();
         assert!(peer.rest().ends_with("Hello world."));
+    }
+}
+
+#[test]
+fn a_line_end_behind_the_last_request_destroys_no_response() {
+    let server = Process::start(&["--log", "warn"]);
+    let post = "POST /hello HTTP/1.0\r\nContent-Length: 1\r\n\r\nx";
+    for request in [post, "GET /hello HTTP/1.0\r\n\r\n"] {
+        for round in 0..300 {
+            let mut peer = server.connect();
+            peer.send(request);
+            // The server may be anywhere between the read and the close.
+            let _ = peer.stream.write_all(b"\r\n");
+            let response = peer.try_response(false);
+            let response = response.unwrap_or_else(|error| panic!("{request:?} {round}: {error}"));
+            assert!(response.ends_with("Hello world."), "{response}");
+        }
     }
 }
 
