@@ -17,7 +17,7 @@ pub const HEAD_MAX: usize = 8 * 1024;
 pub const FIELDS_MAX: usize = 100;
 
 /// Header fields that a head has room for at first. One with more of them is parsed again with room
-/// for [`FIELDS_MAX`], as to prepare the room costs two instructions for each field.
+/// for [`FIELDS_MAX`], as to prepare the room takes time for each field.
 pub const FIELDS_USUAL: usize = 24;
 
 /// Most empty lines before a request line. Old clients send one after a body (RFC 9112, section

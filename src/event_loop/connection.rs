@@ -86,11 +86,11 @@ impl<S: Socket> Connection<S> {
         matches!(self.state, State::Body { due, .. } if now > due)
     }
 
-    /// Runs the connection until it would have to wait, but for at most [`READS_PER_RUN`] steps. A
-    /// run with nothing to do does no harm, so no caller has to prove that one is due.
+    /// Runs the connection until it would have to wait, but for at most [`READS_PER_RUN`] reads or
+    /// writes. A run with nothing to do does no harm, so no caller has to prove that one is due.
     pub fn run<O: Observer>(&mut self, shared: &mut Shared<O>) -> RunEnd {
         for _ in 0..READS_PER_RUN {
-            let step = match self.state {
+            let progress = match self.state {
                 State::Idle | State::Head | State::Body { .. } | State::Deferred => {
                     if !self.stream.is_readable() {
                         return RunEnd::Waits;
@@ -106,7 +106,7 @@ impl<S: Socket> Connection<S> {
                 State::Delayed(_) => Ok(false),
                 State::HalfClosed { .. } | State::IdleClosed => self.discard(shared),
             };
-            match step {
+            match progress {
                 Ok(true) => {}
                 Ok(false) if self.state == State::Queued => return RunEnd::OutOf(Budget::Pages),
                 Ok(false) => return RunEnd::Waits,
@@ -357,7 +357,7 @@ impl<S: Socket> Connection<S> {
     /// The timeout has passed. A request that has come in part gets a response that says so, a
     /// response that was deferred or delayed is sent, and every other connection is closed.
     pub fn on_timeout<O: Observer>(&mut self, shared: &mut Shared<O>) -> RunEnd {
-        let step = match self.state {
+        let progress = match self.state {
             State::Head | State::Body { request: None, .. } => {
                 let head_only = Head::asks_for_fields_only(&self.unparsed);
                 self.give_up(head_only, shared)
@@ -373,7 +373,7 @@ impl<S: Socket> Connection<S> {
             | State::HalfClosed { .. }
             | State::IdleClosed => return RunEnd::Closed(CloseReason::TimedOut),
         };
-        match step {
+        match progress {
             Ok(_) => RunEnd::HasWork,
             Err(reason) => RunEnd::Closed(reason),
         }

@@ -206,11 +206,11 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         self.counts[service as usize] += 1;
         self.timers.arm(slot, StateName::Idle, self.shared.now);
         self.shared.observer.accepted(slot, service, peer);
-        self.read_once_more(slot);
+        self.run_as_readable(slot);
         self.slots.get_mut(slot).map(|connection| (slot, connection.stream.socket()))
     }
 
-    /// Closes a connection of which the poll cannot tell anything.
+    /// Closes a connection that cannot be registered with the poll.
     pub fn fail(&mut self, slot: usize, error: ErrorKind) {
         let state = self.slots[slot].state_name();
         self.close(slot, state, CloseReason::Failed(error), Traffic::default());
@@ -256,7 +256,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
 
     /// Runs a connection although no event has told of anything. One may do so later, as many come
     /// at once, or as the process was stopped: what a peer has sent in time counts.
-    fn read_once_more(&mut self, slot: usize) -> bool {
+    fn run_as_readable(&mut self, slot: usize) -> bool {
         self.slots[slot].set_ready(Readiness::READABLE);
         self.run(slot)
     }
@@ -357,7 +357,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// Deals with every timeout that has passed.
     pub fn expire(&mut self) {
         while let Some(slot) = self.timers.expired(self.shared.now) {
-            if self.read_once_more(slot) {
+            if self.run_as_readable(slot) {
                 continue;
             }
             if self.slots[slot].renew_half_closed() {
@@ -396,7 +396,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         for slot in self.timers.slots() {
             let connection = self.slots.get(slot).filter(|it| it.service == service);
             if connection.is_some_and(|it| it.state_name() == StateName::Idle) {
-                self.read_once_more(slot);
+                self.run_as_readable(slot);
             }
         }
     }
@@ -427,7 +427,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     /// Sends deferred responses: nothing more can be waited for, so these are the last.
     fn abort_deferred(&mut self, slot: usize) {
         self.timers.force_close(slot, self.shared.now, false);
-        self.read_once_more(slot);
+        self.run_as_readable(slot);
         if self.slots.get(slot).is_some_and(|it| it.state_name() == StateName::Deferred) {
             self.time_out(slot);
         }

@@ -161,8 +161,8 @@ impl Listener {
         match self.socket.accept() {
             Ok((stream, peer)) => {
                 self.failures = 0;
-                // An accept(2) that finds the queue empty has made a socket first. To ask costs a
-                // tenth of that.
+                // An accept(2) that finds the queue empty has made a socket first. To ask costs
+                // less.
                 self.ready = self.has_waiting();
                 Accepted::Stream(stream, canonical(peer))
             }

@@ -789,7 +789,7 @@ fn at_the_idle_grace_a_connection_with_more_to_do_is_not_idle() {
     event(&mut table, &peer, now);
     table.announce_close(Service::Main);
     table.close_idle(Service::Main);
-    // Writing the first response takes all steps of a run, and another request has come.
+    // Writing the first response takes all that a run may do, and another request has come.
     peer.send(HELLO);
     peer.take(&[1000, 1000, 1000]);
     event(&mut table, &peer, now);
