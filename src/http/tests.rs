@@ -175,12 +175,20 @@ fn rules_are_kept() {
     }
 }
 
+/// How far apart second cuts are: under qemu, which takes forty times as long, not each is tried.
+fn cut_distance() -> usize {
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    if program.starts_with("qemu-") { 7 } else { 1 }
+}
+
 #[test]
 fn where_the_input_is_cut_changes_nothing() {
+    let distance = cut_distance();
     for (input, _) in RULES.iter().flat_map(Rule::conversations) {
         let whole = converse(&[&input]);
         for (first, rest) in (0..=input.len()).map(|cut| input.split_at(cut)) {
-            for (second, third) in (0..=rest.len()).map(|cut| rest.split_at(cut)) {
+            let second_cuts = (0..=rest.len()).step_by(distance);
+            for (second, third) in second_cuts.map(|cut| rest.split_at(cut)) {
                 let pieces = [first, second, third];
                 let sample = input.escape_ascii();
                 let (sent, next) = converse(&pieces);
