@@ -12,9 +12,10 @@
 //! 5. [`services`]: what the two listeners serve.
 //! 6. [`cli`]: the command line, the environment and the probe.
 //! 7. [`systemd`]: inherited sockets, and word of readiness.
-//! 8. [`limits`]: every number, with its reason.
-//! 9. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
-//! 10. [`comparison`]: what differs from the Go program that this one was ported from.
+//! 8. [`platform`]: what the systems do differently.
+//! 9. [`limits`]: every number, with its reason.
+//! 10. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
+//! 11. [`comparison`]: what differs from the Go program that this one was ported from.
 //!
 //! # Try it
 //!
@@ -38,5 +39,6 @@ pub mod observe;
 #[allow(clippy::doc_markdown)] // It names products.
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+pub mod platform;
 pub mod services;
 pub mod systemd;

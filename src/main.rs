@@ -12,10 +12,11 @@ use onepoll::cli::{Command, probe};
 use onepoll::event_loop::listener::Listener;
 use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::shutdown::Outcome;
-use onepoll::event_loop::{Config, Server, resources, signals};
+use onepoll::event_loop::{Config, Server, signals};
 use onepoll::limits::LOG_PAUSE;
 use onepoll::log::Output;
 use onepoll::observe::{Hooks, Observe};
+use onepoll::platform::descriptors;
 use onepoll::services::{self, VERSION};
 use onepoll::systemd::{self, Inherited};
 
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> u8 {
-    resources::raise_limit();
+    descriptors::raise_limit();
     // First of all, while the supervisor's descriptors are the only ones.
     let inherited = systemd::sockets();
     let output = match Output::open(options.log) {

@@ -9,7 +9,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +18,7 @@ use log::debug;
 use crate::event_loop::listener::Listener;
 use crate::event_loop::listeners::Service;
 use crate::limits::NOTIFY_TIMEOUT;
+use crate::platform::abstract_name;
 
 /// The inherited sockets, each at the index of its service.
 pub type Inherited = [Option<Listener>; Service::ALL.len()];
@@ -124,7 +124,7 @@ fn notify(state: &str) {
 /// the queue of the socket is full, this waits for [`NOTIFY_TIMEOUT`] at most.
 fn send_datagram(socket: &OsStr, state: &str) -> io::Result<()> {
     let address = match socket.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'@', name @ ..] => abstract_name::address(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
     let socket = UnixDatagram::unbound()?;

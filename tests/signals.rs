@@ -1,5 +1,7 @@
 //! What signals do without a running loop. The tests have a binary of their own, because they look
-//! at the signal handlers of their process.
+//! at the signal handlers of their process. They read `/proc`, so they need Linux.
+
+#![cfg(target_os = "linux")]
 
 #[allow(dead_code)]
 #[path = "it/harness.rs"]

@@ -15,11 +15,11 @@ use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
-use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::listeners::Service;
-use super::resources;
 use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
+use crate::platform::{accept, reuse_port, syn_filter};
 
 /// The listening socket of a service.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ impl Listener {
     pub fn bind(
         service: Service,
         candidates: &[SocketAddr],
-        reuse_port: bool,
+        shares_port: bool,
     ) -> io::Result<Listener> {
-        let (socket, address) = bind_first(candidates, |address| bind(address, reuse_port))
+        let (socket, address) = bind_first(candidates, |address| bind(address, shares_port))
             .map_err(|(address, error)| cannot_listen(service, address, &error))?;
         Ok(Listener {
             service,
@@ -84,7 +84,7 @@ impl Listener {
     pub fn inherit(service: Service, descriptor: OwnedFd) -> io::Result<Listener> {
         let number = descriptor.as_raw_fd();
         let socket = Socket::from(descriptor);
-        let listens = socket.is_listener().unwrap_or(false);
+        let listens = accept::listens(&socket).unwrap_or(false);
         let address = socket.local_addr().ok().and_then(|address| address.as_socket());
         let Some(address) = address.filter(|_| listens) else {
             let name = service.name();
@@ -203,15 +203,12 @@ impl Listener {
         poll(&mut queue, Some(&Timespec::default())) != Ok(0)
     }
 
-    /// Has the kernel ignore the SYNs of clients that begin to connect from now on, so that the
-    /// queue comes to an end. A client between its SYN and the queue is let in. Closing with the
-    /// queue only just empty would reset the clients that come between the two calls; ignored,
-    /// they try again a second later and are refused.
+    /// Has the kernel ignore the SYNs of clients that begin to connect from now on.
     ///
     /// # Errors
-    /// Those of setsockopt(2), where there are no socket filters.
+    /// Those of [`syn_filter::ignore_syns`].
     pub fn ignore_syns(&self) -> io::Result<()> {
-        SockRef::from(&self.socket).attach_filter(&NO_SYNS)
+        syn_filter::ignore_syns(&SockRef::from(&self.socket))
     }
 
     /// Leaves a socket that goes on listening for other processes. Closing alone would not do: the
@@ -239,26 +236,6 @@ impl Listener {
     }
 }
 
-/// A program for the kernel's packet filter: drops segments with SYN and without ACK, which
-/// begin a connection, and keeps all others. It sees a segment from its TCP header on, where
-/// the flags are at 13 (RFC 9293, section 3.1). Accepted sockets inherit it, and it does not
-/// do anything there.
-const NO_SYNS: [SockFilter; 5] = {
-    const LOAD_BYTE: u16 = 0x30;
-    const AND: u16 = 0x54;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const SYN: u32 = 0x02;
-    const ACK: u32 = 0x10;
-    [
-        SockFilter::new(LOAD_BYTE, 0, 0, 13),
-        SockFilter::new(AND, 0, 0, SYN | ACK),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]
-};
-
 impl Drop for Listener {
     /// An inherited socket is left as it was found.
     fn drop(&mut self) {
@@ -281,25 +258,15 @@ enum Fault {
 }
 
 impl Fault {
-    /// Linux passes errors that are pending on the new connection on to accept(2), and its
-    /// man page asks to take those of the network like "try again". Which errors there are is
-    /// up to the system, so that only those end a listener which say that it is broken. Any other
-    /// one is met again after a pause.
+    /// Which errors there are is up to the system, so that only those end a listener which say that
+    /// it is broken. Any other one is met again after a pause.
     fn of(errno: Errno) -> Fault {
         match errno {
             Errno::AGAIN => Fault::None,
-            Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::CONNRESET
-            | Errno::TIMEDOUT
-            | Errno::PERM
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::NONET
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH => Fault::Connection,
+            Errno::INTR | Errno::CONNABORTED | Errno::CONNRESET | Errno::TIMEDOUT => {
+                Fault::Connection
+            }
+            errno if accept::PENDING_ERRORS.contains(&errno) => Fault::Connection,
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT | Errno::OPNOTSUPP => {
                 Fault::Listener
             }
@@ -341,18 +308,15 @@ fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io
     io::Error::new(error.kind(), format!("{title} cannot listen on {address}: {error}"))
 }
 
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<(Socket, SocketAddr)> {
+fn bind(address: SocketAddr, shares_port: bool) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
-    if reuse_port && let Some(processor) = resources::only_processor() {
-        // Of the sockets on a port, the kernel prefers the one for the processor on which a
-        // connection arrives (`SO_INCOMING_CPU`, socket(7)). An old kernel may not know it.
-        let _ = socket.set_cpu_affinity(processor);
+    if shares_port {
+        reuse_port::share(&socket)?;
     }
     set_up(&socket)?;
     socket.bind(&address.into())?;
@@ -402,7 +366,6 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Duration;
 
@@ -416,21 +379,12 @@ mod tests {
             (Errno::AGAIN, Fault::None),
             (Errno::INTR, Fault::Connection),
             (Errno::CONNABORTED, Fault::Connection),
-            (Errno::PERM, Fault::Connection),
-            (Errno::PROTO, Fault::Connection),
-            (Errno::NOPROTOOPT, Fault::Connection),
             (Errno::CONNRESET, Fault::Connection),
             (Errno::TIMEDOUT, Fault::Connection),
-            (Errno::NETDOWN, Fault::Connection),
-            (Errno::NETUNREACH, Fault::Connection),
-            (Errno::NONET, Fault::Connection),
-            (Errno::HOSTDOWN, Fault::Connection),
-            (Errno::HOSTUNREACH, Fault::Connection),
             (Errno::MFILE, Fault::Process),
             (Errno::NFILE, Fault::Process),
             (Errno::NOBUFS, Fault::Process),
             (Errno::NOMEM, Fault::Process),
-            (Errno::NOSR, Fault::Process),
             (Errno::PROTONOSUPPORT, Fault::Process),
             (Errno::IO, Fault::Process),
             (Errno::INVAL, Fault::Listener),
@@ -441,6 +395,9 @@ mod tests {
         ] {
             assert_eq!(Fault::of(errno), fault, "{errno}");
         }
+        for &errno in accept::PENDING_ERRORS {
+            assert_eq!(Fault::of(errno), Fault::Connection, "{errno}");
+        }
     }
 
     #[test]
@@ -448,7 +405,7 @@ mod tests {
         let (mut listener, address) = listener();
         let lost = |listener: &mut Listener| {
             let mut count = 0;
-            while matches!(listener.classify(Errno::PERM.into()), Accepted::Lost) {
+            while matches!(listener.classify(Errno::CONNABORTED.into()), Accepted::Lost) {
                 count += 1;
             }
             count
@@ -457,7 +414,7 @@ mod tests {
         assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "and tries again");
         let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
         for _ in 0..ACCEPTS_PER_TICK {
-            listener.classify(Errno::PERM.into());
+            listener.classify(Errno::CONNABORTED.into());
         }
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
         assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "one that comes resets the count");
@@ -465,40 +422,14 @@ mod tests {
         assert!(matches!(listener.classify(without_code), Accepted::Lost));
     }
 
-    /// A listener on a loopback address, if the host has that, and its own address.
-    fn listener_on(loopback: &str) -> Option<(Listener, SocketAddr)> {
+    /// A listener on a free port, and its address.
+    fn listener() -> (Listener, SocketAddr) {
         let poll = Poll::new().expect("a poll");
-        let candidates = [loopback.parse().expect("an address")];
-        let mut listener = Listener::bind(Service::Main, &candidates, false).ok()?;
+        let loopback = [([127, 0, 0, 1], 0).into()];
+        let mut listener = Listener::bind(Service::Main, &loopback, false).expect("a free port");
         listener.listen(poll.registry(), Token(0)).expect("it listens");
         let address = listener.address();
-        Some((listener, address))
-    }
-
-    fn listener() -> (Listener, SocketAddr) {
-        listener_on("127.0.0.1:0").expect("a free port")
-    }
-
-    #[test]
-    fn a_shared_port_prefers_the_copy_on_the_processor_of_the_client() {
-        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-        let preferred = |reuse_port| {
-            let loopback = [([127, 0, 0, 1], 0).into()];
-            let listener = Listener::bind(Service::Main, &loopback, reuse_port).expect("a port");
-            SockRef::from(&listener.socket).cpu_affinity().ok()
-        };
-        let before = preferred(false);
-        let allowed = sched_getaffinity(None).expect("our own");
-        if allowed.count() > 1 {
-            assert_eq!(preferred(true), before, "a process that is not pinned has none");
-        }
-        let processor = (0..CpuSet::MAX_CPU).rfind(|&at| allowed.is_set(at)).expect("one at least");
-        let mut only = CpuSet::new();
-        only.set(processor);
-        // This is about the thread of this test alone.
-        sched_setaffinity(None, &only).expect("a processor that we may use");
-        assert_eq!(preferred(true), Some(processor));
-        assert_eq!(preferred(false), before, "a port that is not shared has none");
+        (listener, address)
     }
 
     #[test]
@@ -524,27 +455,6 @@ mod tests {
         listener.set_ready();
         assert!(matches!(listener.accept(), Accepted::Empty));
         assert!(!listener.is_ready());
-    }
-
-    #[test]
-    fn syns_are_ignored_and_connections_in_the_queue_are_not() {
-        for loopback in ["127.0.0.1:0", "[::1]:0"] {
-            let Some((mut listener, address)) = listener_on(loopback) else {
-                assert_eq!(loopback, "[::1]:0", "not every host has IPv6");
-                continue;
-            };
-            let mut early = std::net::TcpStream::connect(address).expect("it listens");
-            listener.ignore_syns().expect("there are filters");
-            let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-            let error = late.expect_err("its SYN is ignored");
-            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "on {address}");
-            early.write_all(b"x").expect("it is connected");
-            let Accepted::Stream(mut stream, _) = listener.accept() else {
-                panic!("a client is in the queue of {address}");
-            };
-            assert_eq!(stream.read(&mut [0; 9]).expect("it has come"), 1);
-            assert!(matches!(listener.accept(), Accepted::Empty));
-        }
     }
 
     #[test]

@@ -1,32 +1,22 @@
-//! What the process may use: the limit on open descriptors with the share of it that connections
-//! to main may use, the memory that it needs at least, the address space for all connections, and
-//! the processor that it is pinned to.
+//! What the process may use: the share of its descriptors that connections to main may have, the
+//! memory that it needs at least, and the address space for all connections.
 //!
 //! The invariant: main leaves descriptors free, so that diagnostics still accepts connections when
 //! main has reached its maximum.
 
+use std::hint;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::{fs, hint};
 
 use log::warn;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use rustix::stdio::stderr;
-use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 
 use crate::limits::{
     ADDRESS_SPACE_LEFT, CONNECTION_BYTES, CONNECTIONS_MAX, DESCRIPTORS_RESERVED, START_MEMORY,
 };
-
-/// Raises the soft limit on descriptors to the hard one (`RLIMIT_NOFILE`, getrlimit(2)). The soft
-/// limit is for programs that use select(2).
-pub fn raise_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    // If this fails, the soft limit stays in force.
-    let _ = setrlimit(Resource::Nofile, raised);
-}
+use crate::platform::{descriptors, memory};
 
 /// The maximum of connections to main: `requested`, or less if there are not enough descriptors,
 /// which is logged. Every other descriptor that stays open has to be open already.
@@ -34,9 +24,10 @@ pub fn raise_limit() {
 /// # Errors
 /// `EMFILE` if fewer than two descriptors are left: one connection for each listener.
 pub fn connections_max(requested: Option<usize>) -> io::Result<usize> {
-    // Without /proc, the lowest free number stands for the count: dup(2) returns that number.
+    // Where they cannot be counted, the lowest free number stands for the count: dup(2) returns
+    // that one.
     let lowest = fcntl_dupfd_cloexec(stderr(), 0)?.as_raw_fd();
-    let used = descriptors_in_use().unwrap_or(lowest.unsigned_abs().into());
+    let used = descriptors::count().unwrap_or(lowest.unsigned_abs().into());
     let used = usize::try_from(used).unwrap_or(usize::MAX);
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -59,17 +50,6 @@ fn main_max(limit: usize, used: usize) -> Option<usize> {
     (reserved > 0).then_some(left - reserved)
 }
 
-/// The number of open descriptors, or `None` without `/proc` (proc(5)). Since Linux 6.2, it is the
-/// size of the directory. On older kernels, the entries are counted, and one of them is the
-/// directory itself.
-pub fn descriptors_in_use() -> Option<u64> {
-    let directory = "/proc/self/fd";
-    match fs::metadata(directory).ok()?.len() {
-        0 => Some(fs::read_dir(directory).ok()?.count() as u64 - 1),
-        count => Some(count),
-    }
-}
-
 /// Makes sure that there is [`START_MEMORY`], in pieces: once a large one has been freed, glibc
 /// takes larger ones than before from its heap, which then has holes (mallopt(3),
 /// `M_MMAP_THRESHOLD`).
@@ -83,13 +63,6 @@ pub fn require_memory() -> io::Result<()> {
     reserved.map_err(|_| ErrorKind::OutOfMemory.into())
 }
 
-/// The processor that the process runs on, if it is pinned to a single one (`taskset(1)`).
-pub fn only_processor() -> Option<usize> {
-    let allowed = sched_getaffinity(None).ok()?;
-    let processor = (0..CpuSet::MAX_CPU).find(|&at| allowed.is_set(at))?;
-    (allowed.count() == 1).then_some(processor)
-}
-
 /// For how many connections the tables may reserve address space: for all that may be open, or for
 /// none if the process may not have as much (`ulimit -v`, or `overcommit_memory` in proc(5)).
 /// Without it, the tables grow as they need to. So large an allocation takes memory page by page as
@@ -97,7 +70,7 @@ pub fn only_processor() -> Option<usize> {
 pub fn connections_with_space(main_max: usize) -> usize {
     let connections = (main_max + DESCRIPTORS_RESERVED).min(CONNECTIONS_MAX);
     let is_there = has_address_space(connections * CONNECTION_BYTES + ADDRESS_SPACE_LEFT);
-    if is_there && disable_huge_pages() { connections } else { 0 }
+    if is_there && memory::disable_huge_pages() { connections } else { 0 }
 }
 
 /// Whether the process may have so many bytes of address space. They are freed again.
@@ -107,13 +80,6 @@ fn has_address_space(bytes: usize) -> bool {
     // Without this, the compiler leaves out an allocation that is freed without a use.
     hint::black_box(&space);
     reserved.is_ok()
-}
-
-/// Disables huge pages for the process (`PR_SET_THP_DISABLE`, prctl(2)). In a large mapping, the
-/// kernel puts one of 2 MiB in the place of small pages of which only one is in use (`khugepaged`),
-/// or clears one at the first use, which takes milliseconds.
-fn disable_huge_pages() -> bool {
-    disable_transparent_huge_pages(true).is_ok()
 }
 
 #[cfg(test)]

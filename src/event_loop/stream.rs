@@ -26,11 +26,11 @@ use std::net::Shutdown;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::observer::Traffic;
 use crate::http::{Next, Routes, Served, UnsentBody, announce_close};
 use crate::limits::DEFERRED_MAX;
+use crate::platform::last_write;
 
 /// What is needed of a socket, so that a test can play the kernel.
 pub trait Socket: Read + Write {
@@ -51,9 +51,8 @@ pub trait Socket: Read + Write {
 }
 
 impl Socket for TcpStream {
-    /// `MSG_MORE` holds the segment back until more comes (send(2)).
     fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(&*self).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+        last_write::write_before_fin(self, bytes)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

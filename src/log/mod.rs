@@ -29,7 +29,6 @@ use std::time::SystemTime;
 
 use humantime::format_rfc3339_millis;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, getrlimit};
 use rustix::stdio::dup2_stdout;
 use simple_logger::SimpleLogger;
@@ -38,6 +37,7 @@ use crate::limits::{
     LOG_BUFFER_MAX, LOG_EXIT_TIMEOUT, LOG_EXIT_WRITES_MAX, LOG_LINE_MAX, PIPE_WRITE,
 };
 use crate::log::writer::Writer;
+use crate::platform::memory_file;
 
 /// Standard output, as it was when the process started, and the log.
 pub struct Output {
@@ -215,7 +215,7 @@ struct Buffer {
 impl Buffer {
     fn new(stderr: Writer) -> io::Result<Buffer> {
         Ok(Buffer {
-            file: File::from(memfd_create("log", MemfdFlags::CLOEXEC)?),
+            file: memory_file::create()?,
             len: 0,
             unmeasured: 0,
             flushed: 0,

@@ -5,10 +5,10 @@
 //! open file and not to the descriptor (fcntl(2)): the writer would set it for the shell on the
 //! same terminal, too. So the writer opens the file again, or else asks poll(2) before each write.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::retry_on_intr;
 
 use crate::limits::{PIPE_WRITE, TERMINAL_WRITE};
+use crate::platform::descriptors::open_again;
 
 /// A non-blocking writer to a shared descriptor.
 #[derive(Debug)]
@@ -52,9 +53,9 @@ impl Writer {
     /// Whether this is a regular file whose last byte does not end a line, as another process
     /// leaves it when the disk is full. False for a file that cannot be read.
     pub fn ends_within_line(&self) -> bool {
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let is_file = self.file.metadata().is_ok_and(|metadata| metadata.is_file());
-        let Some(file) = is_file.then(|| File::open(path).ok()).flatten() else {
+        let reader = || open_again(&self.file, File::options().read(true)).ok();
+        let Some(file) = is_file.then(reader).flatten() else {
             return false;
         };
         let mut last = [b'\n'];
@@ -99,18 +100,16 @@ impl Writer {
 }
 
 /// Opens a pipe or a terminal again. That makes an open file of our own, which can be non-blocking.
-/// On the shared one, another process could fill the room between poll(2) and write(2). This fails
-/// without the permission to open the file, and without `/proc`.
+/// On the shared one, another process could fill the room between poll(2) and write(2).
 fn reopen(shared: &File) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let path = format!("/proc/self/fd/{}", shared.as_fd().as_raw_fd());
-    OpenOptions::new().write(true).custom_flags(flags).open(path)
+    open_again(shared, File::options().write(true).custom_flags(flags))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{PipeWriter, Read, pipe};
-    use std::os::fd::OwnedFd;
+    use std::io::{PipeWriter, pipe};
+    use std::os::fd::{AsFd, OwnedFd};
     use std::sync::mpsc::channel;
     use std::thread;
 
@@ -142,8 +141,10 @@ mod tests {
         mode.contains(OFlags::NONBLOCK)
     }
 
+    #[cfg(target_os = "linux")] // Only Linux tells how much a pipe holds.
     #[test]
     fn a_pipe_takes_what_it_has_room_for_and_then_nothing() {
+        use std::io::Read;
         let (mut reader, writer) = pipe().expect("a pipe");
         let size = rustix::pipe::fcntl_getpipe_size(&writer).expect("a pipe");
         let shared = writer.try_clone().expect("a descriptor");

@@ -3,14 +3,12 @@
 //!
 //! The invariant: what is not known is left out, and not told as nothing.
 
-use std::fs;
 use std::time::Duration;
 
-use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::event_loop::resources;
+use crate::platform::{descriptors, memory};
 
 /// What is known of the process.
 pub(super) struct Process {
@@ -30,16 +28,9 @@ impl Process {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Process {
             cpu: cpu.try_into().unwrap_or_default(),
-            memory: memory(),
-            descriptors: resources::descriptors_in_use(),
+            memory: memory::in_use(),
+            descriptors: descriptors::count(),
             descriptors_max: getrlimit(Resource::Nofile).current,
         }
     }
-}
-
-fn memory() -> Option<(u64, u64)> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = statm.split(' ').map(|pages| pages.parse::<u64>().ok());
-    let bytes = |pages: u64| pages * page_size() as u64;
-    Some((bytes(pages.next()??), bytes(pages.next()??)))
 }

@@ -1,5 +1,8 @@
 //! The real binary over real sockets. Nothing here waits for time to pass: tests wait for
-//! bytes, for the end of a stream, for a log line or for the process to exit.
+//! bytes, for the end of a stream, for a log line or for the process to exit. The tests look into
+//! `/proc` and use a pidfd, so they need Linux.
+
+#![cfg(target_os = "linux")]
 
 mod browser;
 mod core;

@@ -18,14 +18,15 @@ const README_LINES_MAX: usize = 400;
 /// Which folders and files of the crate each of them may name: arrows run downward only.
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
-    ("main", &["cli", "event_loop", "limits", "log", "observe", "services", "systemd"]),
-    ("cli", &["event_loop", "http", "limits", "services"]),
-    ("systemd", &["event_loop", "limits"]),
+    ("main", &["cli", "event_loop", "limits", "log", "observe", "platform", "services", "systemd"]),
+    ("cli", &["event_loop", "http", "limits", "platform", "services"]),
+    ("systemd", &["event_loop", "limits", "platform"]),
     ("services", &["event_loop", "http", "limits", "observe"]),
-    ("log", &["limits"]),
-    ("observe", &["event_loop", "http", "limits"]),
-    ("event_loop", &["http", "limits"]),
+    ("log", &["limits", "platform"]),
+    ("observe", &["event_loop", "http", "limits", "platform"]),
+    ("event_loop", &["http", "limits", "platform"]),
     ("http", &["limits"]),
+    ("platform", &["limits"]),
     ("limits", &[]),
 ];
 
@@ -109,6 +110,17 @@ fn the_protocol_knows_no_socket_and_no_clock() {
             let used = source.code().contains(&format!("{name}::"))
                 || source.code().contains(&format!("use {name}"));
             assert!(!used, "{} names {name}", source.name);
+        }
+    }
+}
+
+#[test]
+fn only_the_platform_asks_for_the_system() {
+    let others =
+        |source: &Source| source.folder() != "platform" && !TESTS.contains(&source.name.as_str());
+    for source in sources("src").into_iter().filter(others) {
+        for name in ["target_os", "target_vendor", "cfg(unix", "std::os::linux", "/proc/"] {
+            assert!(!source.code().contains(name), "{} names {name}", source.name);
         }
     }
 }

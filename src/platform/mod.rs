@@ -1,0 +1,30 @@
+//! What Linux has and other systems lack, a file for each subject. Beside the way of Linux stands
+//! that of the others, or a line that says there is none. No file here knows the loop, a connection
+//! or the protocol.
+//!
+//! The invariant: no other file asks on which system it runs.
+//!
+//! | subject | on Linux | what a user loses elsewhere |
+//! |---|---|---|
+//! | [`abstract_name`] | a supervisor's socket without a path | that supervisor is not notified |
+//! | [`accept`] | accept(2) passes on errors of the network | nothing |
+//! | [`descriptors`] | `/proc/self/fd` | the metric of open descriptors (FreeBSD) |
+//! | | a pipe can be opened again | another process can fill the pipe and block the log |
+//! | [`last_write`] | `MSG_MORE` | a segment more for each short connection |
+//! | [`memory`] | `/proc/self/statm` | the metrics of memory |
+//! | | huge pages, which have to be disabled | nothing |
+//! | [`memory_file`] | `memfd_create(2)`, as on FreeBSD | macOS: a full disk ends the process |
+//! | [`reuse_port`] | `SO_REUSEPORT` balances | FreeBSD: nothing; macOS: the option is refused |
+//! | | `SO_INCOMING_CPU` | copies that are pinned get connections of all processors |
+//! | [`syn_filter`] | `SO_ATTACH_FILTER` | clients that connect as a listener closes are reset |
+//!
+//! What is built, run and type-checked on which system is a table in the README.
+
+pub mod abstract_name;
+pub mod accept;
+pub mod descriptors;
+pub mod last_write;
+pub mod memory;
+pub mod memory_file;
+pub mod reuse_port;
+pub mod syn_filter;

@@ -1,0 +1,96 @@
+//! A port that several processes share (`--reuse-port`).
+//!
+//! The invariant: where a port can be shared, the kernel gives each process its part of the
+//! connections.
+
+use std::io;
+
+use socket2::Socket;
+
+/// Whether the kernel balances connections between the processes on a port. macOS and OpenBSD have
+/// the option `SO_REUSEPORT`, too, and do not balance. There, `--reuse-port` is refused.
+pub const BALANCES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
+
+/// Shares the port of a socket that is not bound yet (`SO_REUSEPORT`, socket(7)). A process that is
+/// pinned to a processor asks for the connections that arrive there (`SO_INCOMING_CPU`, socket(7)).
+///
+/// # Errors
+/// Those of setsockopt(2).
+#[cfg(target_os = "linux")]
+pub fn share(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)?;
+    if let Some(processor) = only_processor() {
+        // An old kernel may not know it.
+        let _ = socket.set_cpu_affinity(processor);
+    }
+    Ok(())
+}
+
+/// FreeBSD 12 and later balance with an option of its own, `SO_REUSEPORT_LB`. A process cannot ask
+/// for the connections of a processor.
+///
+/// # Errors
+/// Those of setsockopt(2).
+#[cfg(target_os = "freebsd")]
+pub fn share(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port_lb(true)
+}
+
+/// Not here.
+///
+/// # Errors
+/// Always `Unsupported`.
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+pub fn share(_socket: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The processor that the process runs on, if it is pinned to a single one (`taskset(1)`).
+#[cfg(target_os = "linux")]
+fn only_processor() -> Option<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(None).ok()?;
+    let processor = (0..CpuSet::MAX_CPU).find(|&at| allowed.is_set(at))?;
+    (allowed.count() == 1).then_some(processor)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    fn socket() -> Socket {
+        Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket")
+    }
+
+    /// The processor whose connections a socket prefers.
+    fn preferred(is_shared: bool) -> usize {
+        let socket = socket();
+        if is_shared {
+            share(&socket).expect("an option");
+        }
+        socket.cpu_affinity().expect("an option")
+    }
+
+    #[test]
+    fn a_shared_port_prefers_the_copy_on_the_processor_of_the_client() {
+        if socket().set_cpu_affinity(0).is_err() {
+            // qemu does not know the option.
+            return;
+        }
+        let none = preferred(false);
+        let allowed = sched_getaffinity(None).expect("our own");
+        if allowed.count() > 1 {
+            assert_eq!(preferred(true), none, "a process that is not pinned has none");
+        }
+        let processor = (0..CpuSet::MAX_CPU).rfind(|&at| allowed.is_set(at)).expect("one at least");
+        let mut only = CpuSet::new();
+        only.set(processor);
+        // This is about the thread of this test alone.
+        sched_setaffinity(None, &only).expect("a processor that we may use");
+        assert_eq!(preferred(true), processor);
+        assert_eq!(preferred(false), none, "a port that is not shared has none");
+    }
+}
