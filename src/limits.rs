@@ -100,8 +100,9 @@ pub const DESCRIPTORS_RESERVED: usize = 16;
 /// Slots that `/trace?map` shows, so that it fits into [`PAGE_MAX`].
 pub const MAP_SLOTS_MAX: usize = 65_536;
 
-/// Connections in the accept queue of each listener. The kernel silently lowers this to
-/// `net.core.somaxconn` (listen(2)).
+/// Connections in the accept queue of each listener. The kernel silently lowers this to a limit of
+/// its own: `net.core.somaxconn` (listen(2)), 4,096 on Linux, or `kern.ipc.somaxconn`, 128 on macOS
+/// and FreeBSD.
 pub const BACKLOG: i32 = 4096;
 
 // Timeouts: how long a connection may stay in one state.

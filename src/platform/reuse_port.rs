@@ -7,10 +7,6 @@ use std::io;
 
 use socket2::Socket;
 
-/// Whether the kernel balances connections between the processes on a port. macOS and OpenBSD have
-/// the option `SO_REUSEPORT`, too, and do not balance. There, `--reuse-port` is refused.
-pub const BALANCES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
-
 /// Shares the port of a socket that is not bound yet (`SO_REUSEPORT`, socket(7)). A process that is
 /// pinned to a processor asks for the connections that arrive there (`SO_INCOMING_CPU`, socket(7)).
 ///
@@ -36,13 +32,20 @@ pub fn share(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port_lb(true)
 }
 
-/// Not here.
+/// Refused: macOS and OpenBSD have `SO_REUSEPORT`, too, and do not balance. One of the processes
+/// would be idle.
 ///
 /// # Errors
 /// Always `Unsupported`.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 pub fn share(_socket: &Socket) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+    Err(refused())
+}
+
+#[cfg(any(test, not(any(target_os = "linux", target_os = "freebsd"))))]
+fn refused() -> io::Error {
+    let why = "--reuse-port needs Linux or FreeBSD: others do not balance connections";
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
 /// The processor that the process runs on, if it is pinned to a single one (`taskset(1)`).
@@ -72,6 +75,11 @@ mod tests {
             share(&socket).expect("an option");
         }
         socket.cpu_affinity().expect("an option")
+    }
+
+    #[test]
+    fn a_system_that_does_not_balance_refuses_the_option() {
+        assert!(refused().to_string().starts_with("--reuse-port needs Linux or FreeBSD"));
     }
 
     #[test]

@@ -144,6 +144,147 @@ fn a_request_that_is_there_at_once_is_served_at_once() {
     }
 }
 
+/// Which kernel tells of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Poll {
+    Epoll,
+    Kqueue,
+}
+
+/// What happens to a socket.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// The poll watches it from now on.
+    Registered,
+    /// The peer has sent a text.
+    Input(&'static str),
+    /// The peer has taken output, so there is room for more.
+    Room,
+    Fin,
+    Reset,
+}
+
+const READABLE: Readiness = Readiness::READABLE;
+const WRITABLE: Readiness = Readiness { readable: false, eof: false, failed: false };
+const FAILED: Readiness = Readiness { readable: true, eof: false, failed: true };
+
+/// The events of a change. epoll puts all that is true of a socket into one event, and tells of
+/// room only to a connection that had none. kqueue has an event for each direction, and tells of
+/// all room. A FIN that the server has sent is an end of that direction for it, too.
+fn events(poll: Poll, change: Change, is_writing: bool, has_sent_fin: bool) -> Vec<Readiness> {
+    match (poll, change) {
+        (_, Change::Input(_)) => vec![READABLE],
+        (Poll::Epoll, Change::Room) if !is_writing => vec![],
+        (_, Change::Registered | Change::Room) => vec![WRITABLE],
+        (Poll::Kqueue, Change::Fin) if has_sent_fin => vec![WRITABLE, Readiness::EOF],
+        (_, Change::Fin) => vec![Readiness::EOF],
+        (Poll::Epoll, Change::Reset) => vec![Readiness { failed: true, ..Readiness::EOF }],
+        (Poll::Kqueue, Change::Reset) => vec![Readiness { failed: true, ..Readiness::EOF }, FAILED],
+    }
+}
+
+/// What a client is sent, the system calls, and how its connection ends.
+type Conversation = (String, Vec<&'static str>, Vec<CloseReason>);
+
+/// A conversation with a kernel that takes so many bytes of each of the first writes. Each change
+/// is a tick of its own.
+fn converse(poll: Poll, changes: &[Change], takes: &[usize]) -> Conversation {
+    let now = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect(&mut table, now);
+    peer.take(takes);
+    let mut calls = Vec::new();
+    for &change in changes {
+        match change {
+            Change::Registered | Change::Room => {}
+            Change::Input(text) => peer.send(text),
+            Change::Fin => peer.kernel.borrow_mut().reads.push_back(Act::Eof),
+            Change::Reset => {
+                let act = Act::Fail(ErrorKind::ConnectionReset);
+                peer.kernel.borrow_mut().reads.push_back(act);
+            }
+        }
+        let connection = table.slots.get(peer.slot);
+        let is_writing = connection.is_some_and(|it| it.state_name() == StateName::Writing);
+        table.begin_tick(now);
+        for readiness in events(poll, change, is_writing, calls.contains(&"shutdown")) {
+            table.on_event(peer.slot, readiness);
+        }
+        table.run_again();
+        calls.extend(peer.calls());
+    }
+    (peer.sent(), calls, mem::take(&mut table.shared.observer.closed))
+}
+
+#[test]
+fn what_kqueue_tells_leads_to_what_epoll_tells() {
+    use Change::{Fin, Input, Registered, Reset, Room};
+    let two = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (changes, takes, calls) in [
+        (&[Registered, Room, Room][..], &[][..], &[][..]),
+        (
+            &[Registered, Input(HELLO), Room, Input(HELLO), Room],
+            &[],
+            &["recv", "send", "recv", "send"],
+        ),
+        (&[Registered, Input(HELLO), Room, Fin], &[], &["recv", "send", "recv"]),
+        (&[Input(&HELLO[..9]), Room, Input(&HELLO[9..]), Room], &[], &["recv", "recv", "send"]),
+        (&[Input(two), Room, Room, Room], &[9, 0, 0], &["recv", "send", "send", "send", "send"]),
+        (&[Input("x\r\n\r\n"), Room, Fin], &[], &["recv", "send_last", "shutdown", "recv"]),
+        (&[Registered, Room, Reset, Room], &[], &["recv"]),
+        (&[Input(HELLO), Reset], &[9, 0], &["recv", "send", "send", "send", "recv"]),
+    ] {
+        let [on_epoll, on_kqueue] =
+            [Poll::Epoll, Poll::Kqueue].map(|poll| converse(poll, changes, takes));
+        assert_eq!(on_epoll, on_kqueue, "{changes:?}");
+        assert_eq!(on_epoll.1, calls, "{changes:?}");
+    }
+}
+
+#[test]
+fn an_event_about_room_does_not_make_the_loop_forget_what_can_be_read() {
+    let now = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect(&mut table, now);
+    let head = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
+    peer.send(&[head, &"x".repeat(9 * INPUT)].concat());
+    event(&mut table, &peer, now);
+    table.on_event(peer.slot, WRITABLE);
+    while table.has_work() {
+        table.begin_tick(now);
+        table.run_again();
+    }
+    assert!(peer.kernel.borrow().reads.is_empty(), "all of it is read, and no event came");
+}
+
+#[test]
+fn the_second_event_of_a_closed_connection_reaches_no_other() {
+    let now = Instant::now();
+    let mut table = connections();
+    let [reset, other] = [(); 2].map(|()| Peer::connect(&mut table, now));
+    reset.kernel.borrow_mut().reads.push_back(Act::Fail(ErrorKind::ConnectionReset));
+    table.begin_tick(now);
+    for readiness in events(Poll::Kqueue, Change::Reset, false, false) {
+        table.on_event(reset.slot, readiness);
+    }
+    assert_eq!(table.shared.observer.closed, [CloseReason::Failed(ErrorKind::ConnectionReset)]);
+    assert_eq!((table.len(), other.calls()), (1, vec![]));
+}
+
+#[test]
+fn a_connection_that_was_reset_before_it_is_accepted_is_closed_at_once() {
+    for act in [Act::Fail(ErrorKind::ConnectionReset), Act::Eof] {
+        let kernel = Kernel { reads: [act].into(), ..Kernel::default() };
+        let mut table = connections();
+        table.begin_tick(Instant::now());
+        // On macOS, this may be the address of an earlier peer.
+        let peer = ([127, 0, 0, 1], 1).into();
+        let added = table.add(Service::Main, Script(Rc::new(RefCell::new(kernel))), peer);
+        assert!(added.is_none(), "it does not get to the poll");
+        assert_eq!((table.len(), table.take_freed()), (0, true));
+    }
+}
+
 #[test]
 fn a_connection_that_the_poll_refuses_is_closed() {
     let now = Instant::now();
