@@ -1,11 +1,12 @@
 //! The program as its caller sees it: options, what it prints, and exit statuses.
 
-use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::{fs, io};
 
 use onepoll::limits::DRAIN;
 use onepoll::services::VERSION;
+use rustix::io::Errno;
 
 use crate::harness::*;
 
@@ -266,13 +267,13 @@ fn a_taken_port_is_named_and_ends_with_status_1() {
         let line = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{line}");
         assert_eq!(text(&output.stdout), "", "nothing is ready");
-        let expected =
-            format!("[onepoll] {title} cannot listen on {address}: Address already in use");
+        let why = io::Error::from(Errno::ADDRINUSE);
+        let expected = format!("[onepoll] {title} cannot listen on {address}: {why}");
         assert!(line.contains(&expected) && line.contains("ERROR"), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
         let output = run(&[flag, &address, other, "127.0.0.1:0", "--log=off"], &[]);
         let line = text(&output.stderr);
-        let expected = format!("onepoll: {title} cannot listen on {address}: Address already");
+        let expected = format!("onepoll: {title} cannot listen on {address}: {why}");
         assert!(line.starts_with(&expected), "even without a log: {line:?}");
         assert_eq!(output.status.code(), Some(1));
     }
@@ -293,7 +294,8 @@ fn a_start_that_lacks_something_says_what_it_could_not_do() {
         let exited = server.wait();
         assert_eq!(exited.status.code(), Some(1), "{limit}: {:?}", exited.log);
         let line = exited.log.join("\n").to_lowercase();
-        assert!(line.contains("cannot ") && line.contains("too many open files"), "{line}");
+        let why = io::Error::from(Errno::MFILE).to_string().to_lowercase();
+        assert!(line.contains("cannot ") && line.contains(&why), "{line}");
     }
     let options = "--listen 127.0.0.1:0 --diag 127.0.0.1:0 --body-size 67108864";
     let script = format!("ulimit -v 40000; exec \"$0\" {options}");
