@@ -57,48 +57,42 @@ fn only_processor() -> Option<usize> {
     (allowed.count() == 1).then_some(processor)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    use socket2::{Domain, Type};
-
     use super::*;
-
-    fn socket() -> Socket {
-        Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket")
-    }
-
-    /// The processor whose connections a socket prefers.
-    fn preferred(is_shared: bool) -> usize {
-        let socket = socket();
-        if is_shared {
-            share(&socket).expect("an option");
-        }
-        socket.cpu_affinity().expect("an option")
-    }
 
     #[test]
     fn a_system_that_does_not_balance_refuses_the_option() {
         assert!(refused().to_string().starts_with("--reuse-port needs Linux or FreeBSD"));
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_shared_port_prefers_the_copy_on_the_processor_of_the_client() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        use socket2::{Domain, Type};
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         if socket().set_cpu_affinity(0).is_err() {
             // qemu does not know the option.
             return;
         }
-        let none = preferred(false);
+        let preferred = |socket: Socket| socket.cpu_affinity().expect("an option");
+        let shared = || {
+            let socket = socket();
+            share(&socket).expect("an option");
+            socket
+        };
+        let none = preferred(socket());
         let allowed = sched_getaffinity(None).expect("our own");
         if allowed.count() > 1 {
-            assert_eq!(preferred(true), none, "a process that is not pinned has none");
+            assert_eq!(preferred(shared()), none, "a process that is not pinned has none");
         }
         let processor = (0..CpuSet::MAX_CPU).rfind(|&at| allowed.is_set(at)).expect("one at least");
         let mut only = CpuSet::new();
         only.set(processor);
         // This is about the thread of this test alone.
         sched_setaffinity(None, &only).expect("a processor that we may use");
-        assert_eq!(preferred(true), processor);
-        assert_eq!(preferred(false), none, "a port that is not shared has none");
+        assert_eq!(preferred(shared()), processor);
+        assert_eq!(preferred(socket()), none, "a port that is not shared has none");
     }
 }
