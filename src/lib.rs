@@ -13,9 +13,10 @@
 //! 6. [`cli`]: the command line, the environment and the probe.
 //! 7. [`systemd`]: inherited sockets, and word of readiness.
 //! 8. [`platform`]: what the systems do differently.
-//! 9. [`limits`]: every number, with its reason.
-//! 10. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
-//! 11. [`comparison`]: what differs from the Go program that this one was ported from.
+//! 9. [`readiness`]: one loop on epoll and on kqueue, event by event.
+//! 10. [`limits`]: every number, with its reason.
+//! 11. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
+//! 12. [`comparison`]: what differs from the Go program that this one was ported from.
 //!
 //! # Try it
 //!
@@ -40,5 +41,7 @@ pub mod observe;
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 pub mod platform;
+#[doc = include_str!("readiness.md")]
+pub mod readiness {}
 pub mod services;
 pub mod systemd;

@@ -84,7 +84,9 @@ impl Readiness {
 }
 
 impl From<&Event> for Readiness {
-    /// A FIN and an error count as readable: the read that meets them says what they are.
+    /// A FIN and an error count as readable: the read that meets them says what they are. An event
+    /// about room alone sets nothing: kqueue has such events without need, as it tells of each
+    /// direction on its own, and of all room.
     fn from(event: &Event) -> Readiness {
         let (eof, failed) = (event.is_read_closed(), event.is_error());
         Readiness { readable: event.is_readable() || eof || failed, eof, failed }
