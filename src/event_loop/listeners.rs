@@ -10,7 +10,7 @@ use mio::{Registry, Token};
 
 use super::clock::Instant;
 use super::listener::{Accepted, Listener};
-use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIME};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, HANDSHAKE_TIME};
 
 /// What a listener is for. Diagnostics starts, accepts and exits first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,9 @@ pub struct Listeners {
     warned_paused: bool,
     /// From when on a listener closes once its queue is empty.
     close_at: Instant,
+    /// Connections that each of them still accepts before it closes although more wait: as many as
+    /// its queue has room for. Where the kernel cannot ignore SYNs, the queue may never be empty.
+    accepts_left: [usize; Service::ALL.len()],
 }
 
 impl Listeners {
@@ -78,7 +81,8 @@ impl Listeners {
         }
         let (paused_until, close_at) = (Instant::FIRST, Instant::NEVER);
         let (warned_full, warned_paused) = ([false; Service::ALL.len()], false);
-        Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at })
+        let accepts_left = [BACKLOG.cast_unsigned() as usize; Service::ALL.len()];
+        Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at, accepts_left })
     }
 
     /// An event has told that a connection is in the queue of a service, which may have room for as
@@ -132,7 +136,8 @@ impl Listeners {
     }
 
     /// Accepts a connection, if one may be in the queue and this is no pause. A listener that is
-    /// to close does so when its queue is empty, but not while the process `stays`.
+    /// to close does so when its queue is empty, or when it has accepted as many as that can hold,
+    /// but not while the process `stays`.
     pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
         let closes = now >= self.close_at && !stays;
         let slot = &mut self.open[service as usize];
@@ -141,7 +146,10 @@ impl Listeners {
             return Accepted::Empty;
         };
         let accepted = listener.accept();
+        let accepts_left = &mut self.accepts_left[service as usize];
+        *accepts_left -= usize::from(closes);
         match &accepted {
+            _ if *accepts_left == 0 => *slot = None,
             Accepted::Empty if closes => *slot = None,
             Accepted::Stream(..) | Accepted::Lost | Accepted::Empty => {}
             Accepted::Pause(error) => {
@@ -241,5 +249,22 @@ mod tests {
         let accepted = listeners.accept(Service::Main, end, false);
         assert!(matches!(accepted, Accepted::Stream(..)), "no event has told of it");
         assert_eq!(closed(&mut listeners, end, false), [true; 2]);
+    }
+    #[test]
+    fn a_queue_that_never_ends_does_not_keep_its_listener_open() {
+        let ((mut listeners, address, poll), start) = (open(), Instant::now());
+        let connect = |_| std::net::TcpStream::connect(address).expect("it is open");
+        let _clients = [(); 4].map(connect);
+        listeners.close(poll.registry(), start);
+        listeners.accepts_left = [2; 2];
+        let accept = |listeners: &mut Listeners, now, stays| {
+            let accepted = listeners.accept(Service::Main, now, stays);
+            assert!(matches!(accepted, Accepted::Stream(..)));
+            listeners.open[Service::Main as usize].is_some()
+        };
+        let end = start + HANDSHAKE_TIME;
+        assert!(accept(&mut listeners, end, true), "it counts those that it accepts at the end");
+        assert!(accept(&mut listeners, end, false));
+        assert!(!accept(&mut listeners, end, false), "there may always be one more");
     }
 }

@@ -10,13 +10,14 @@
 //! | [`accept`] | accept(2) passes on errors of the network | nothing |
 //! | [`descriptors`] | `/proc/self/fd` | the metric of open descriptors (FreeBSD) |
 //! | | a pipe can be opened again | another process can fill the pipe and block the log |
+//! | | a file can be opened again | a line that another process has left is not ended |
 //! | [`last_write`] | `MSG_MORE` | a segment more for each short connection |
 //! | [`memory`] | `/proc/self/statm` | the metrics of memory |
 //! | | huge pages, which have to be disabled | nothing |
 //! | [`memory_file`] | `memfd_create(2)`, as on FreeBSD | macOS: a full disk ends the process |
 //! | [`reuse_port`] | `SO_REUSEPORT` balances | FreeBSD: nothing; macOS: the option is refused |
 //! | | `SO_INCOMING_CPU` | copies that are pinned get connections of all processors |
-//! | [`syn_filter`] | `SO_ATTACH_FILTER` | clients that connect as a listener closes are reset |
+//! | [`syn_filter`] | `SO_ATTACH_FILTER` | clients that a closing listener has not accepted |
 //!
 //! What is built, run and type-checked on which system is a table in the README.
 

@@ -18,7 +18,8 @@ pub fn ignore_syns(listener: &SockRef) -> io::Result<()> {
     listener.attach_filter(&NO_SYNS)
 }
 
-/// Not here. A client whose handshake ends between the last accept(2) and close(2) is reset.
+/// Not here. New clients are let in until the listener closes. One that is in the queue then is
+/// reset.
 ///
 /// # Errors
 /// Always `Unsupported`.
