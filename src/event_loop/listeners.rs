@@ -10,7 +10,7 @@ use mio::{Registry, Token};
 
 use super::clock::Instant;
 use super::listener::{Accepted, Listener};
-use crate::limits::{ACCEPT_PAUSE, BACKLOG, HANDSHAKE_TIME};
+use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIME};
 
 /// What a listener is for. Diagnostics starts, accepts and exits first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +53,9 @@ pub struct Listeners {
     warned_paused: bool,
     /// From when on a listener closes once its queue is empty.
     close_at: Instant,
-    /// Connections that each of them still accepts before it closes although more wait: as many as
-    /// its queue has room for. Where the kernel cannot ignore SYNs, the queue may never be empty.
-    accepts_left: [usize; Service::ALL.len()],
+    /// When a listener closes although connections wait. There is such an instant only where the
+    /// kernel cannot ignore SYNs, as a queue may never be empty there.
+    close_by: Instant,
 }
 
 impl Listeners {
@@ -81,8 +81,8 @@ impl Listeners {
         }
         let (paused_until, close_at) = (Instant::FIRST, Instant::NEVER);
         let (warned_full, warned_paused) = ([false; Service::ALL.len()], false);
-        let accepts_left = [BACKLOG.cast_unsigned() as usize; Service::ALL.len()];
-        Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at, accepts_left })
+        let close_by = Instant::NEVER;
+        Ok(Listeners { open, paused_until, warned_full, warned_paused, close_at, close_by })
     }
 
     /// An event has told that a connection is in the queue of a service, which may have room for as
@@ -115,13 +115,14 @@ impl Listeners {
         }
         let may_close = is_closing && !stays();
         let mut next = Instant::NEVER;
+        let late = if self.are_closed() { Instant::NEVER } else { self.close_by };
         for listener in self.open.iter().flatten() {
             let is_ready = listener.is_ready();
             if (is_ready || may_close) && !is_full(listener.service()) {
                 next = if is_ready { now } else { next.min(self.close_at) };
             }
         }
-        next.max(self.paused_until)
+        next.max(self.paused_until).min(late)
     }
 
     /// Warns that a service has all the connections that it may have while more wait. It does so
@@ -136,8 +137,7 @@ impl Listeners {
     }
 
     /// Accepts a connection, if one may be in the queue and this is no pause. A listener that is
-    /// to close does so when its queue is empty, or when it has accepted as many as that can hold,
-    /// but not while the process `stays`.
+    /// to close does so when its queue is empty, but not while the process `stays`.
     pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
         let closes = now >= self.close_at && !stays;
         let slot = &mut self.open[service as usize];
@@ -146,10 +146,7 @@ impl Listeners {
             return Accepted::Empty;
         };
         let accepted = listener.accept();
-        let accepts_left = &mut self.accepts_left[service as usize];
-        *accepts_left -= usize::from(closes);
         match &accepted {
-            _ if *accepts_left == 0 => *slot = None,
             Accepted::Empty if closes => *slot = None,
             Accepted::Stream(..) | Accepted::Lost | Accepted::Empty => {}
             Accepted::Pause(error) => {
@@ -166,8 +163,9 @@ impl Listeners {
 
     /// Has the listeners close once their queues are empty: a client that the kernel has let in is
     /// served, and one that it has begun to let in has [`HANDSHAKE_TIME`] to arrive, or longer if
-    /// the process stays for others. An inherited socket is left at once: the clients in its queue
-    /// belong to the processes that hold it, too.
+    /// the process stays for others. If the kernel cannot ignore SYNs, all clients have twice that
+    /// time. An inherited socket is left at once: the clients in its queue belong to the processes
+    /// that hold it, too.
     pub fn close(&mut self, registry: &Registry, now: Instant) {
         self.close_at = now + HANDSHAKE_TIME;
         for slot in &mut self.open {
@@ -180,7 +178,15 @@ impl Listeners {
             };
             if let Err(error) = done {
                 debug!(target: service.name(), "{} closes roughly: {error}", service.title());
+                self.close_by = now + 2 * HANDSHAKE_TIME;
             }
+        }
+    }
+
+    /// Closes the listeners whose time is over. The connections in their queues are reset.
+    pub fn close_late(&mut self, now: Instant) {
+        if now >= self.close_by {
+            self.open = Service::ALL.map(|_| None);
         }
     }
 
@@ -229,6 +235,8 @@ mod tests {
         assert_eq!(closed(&mut listeners, start, false), [false; 2]);
         assert_eq!(next(&listeners, false), Instant::NEVER, "the queues are empty");
         listeners.close(poll.registry(), start);
+        // As where the kernel ignores SYNs.
+        listeners.close_by = Instant::NEVER;
         let end = start + HANDSHAKE_TIME;
         assert_eq!(next(&listeners, false), end);
         assert_eq!(next(&listeners, true), Instant::NEVER, "a connection stays");
@@ -250,21 +258,26 @@ mod tests {
         assert!(matches!(accepted, Accepted::Stream(..)), "no event has told of it");
         assert_eq!(closed(&mut listeners, end, false), [true; 2]);
     }
+
     #[test]
     fn a_queue_that_never_ends_does_not_keep_its_listener_open() {
         let ((mut listeners, address, poll), start) = (open(), Instant::now());
-        let connect = |_| std::net::TcpStream::connect(address).expect("it is open");
-        let _clients = [(); 4].map(connect);
+        let _client = std::net::TcpStream::connect(address).expect("it is open");
         listeners.close(poll.registry(), start);
-        listeners.accepts_left = [2; 2];
-        let accept = |listeners: &mut Listeners, now, stays| {
-            let accepted = listeners.accept(Service::Main, now, stays);
-            assert!(matches!(accepted, Accepted::Stream(..)));
-            listeners.open[Service::Main as usize].is_some()
-        };
-        let end = start + HANDSHAKE_TIME;
-        assert!(accept(&mut listeners, end, true), "it counts those that it accepts at the end");
-        assert!(accept(&mut listeners, end, false));
-        assert!(!accept(&mut listeners, end, false), "there may always be one more");
+        // As where the kernel ignores SYNs.
+        listeners.close_by = Instant::NEVER;
+        let next = |listeners: &Listeners| listeners.next_accept(start, || true, |_| true);
+        assert_eq!(next(&listeners), Instant::NEVER);
+        let end = start + 2 * HANDSHAKE_TIME;
+        listeners.close_late(end);
+        assert!(!listeners.are_closed());
+        // As where it cannot.
+        listeners.close_by = end;
+        assert_eq!(next(&listeners), end, "although the service is full and a client stays");
+        listeners.close_late(end - HANDSHAKE_TIME);
+        assert!(!listeners.are_closed());
+        listeners.close_late(end);
+        assert!(listeners.are_closed());
+        assert_eq!(next(&listeners), Instant::NEVER);
     }
 }

@@ -308,6 +308,7 @@ impl<O: Observer> Server<O> {
         }
         let start = Instant::now();
         self.connections.expire();
+        self.listeners.close_late(self.now);
         let main_is_empty = |server: &Server<O>| server.connections.count(Service::Main) == 0;
         while let Some(action) = self.shutdown.next_action(self.now, main_is_empty(self)) {
             self.act(action);

@@ -18,8 +18,8 @@ pub fn ignore_syns(listener: &SockRef) -> io::Result<()> {
     listener.attach_filter(&NO_SYNS)
 }
 
-/// Not here. New clients are let in until the listener closes. One that is in the queue then is
-/// reset.
+/// Not here. New clients are let in until the listener closes. Those that are still in its queue
+/// are reset.
 ///
 /// # Errors
 /// Always `Unsupported`.
