@@ -186,8 +186,9 @@ pub const LOGGED_INPUT_MAX: usize = 256;
 /// Pause between two flushes while standard error takes nothing.
 pub const LOG_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes of one write to standard error. A writable pipe takes that many without blocking, and does
-/// not interleave them with the bytes of other processes (`PIPE_BUF`, pipe(7)).
+/// Bytes of one write to standard error. A writable pipe takes that many without blocking on Linux,
+/// and does not interleave them with the bytes of other processes (`PIPE_BUF`, pipe(7)). On macOS
+/// and FreeBSD a pipe does so for 512 bytes, and gets no more.
 pub const PIPE_WRITE: usize = 4096;
 
 /// The same for a terminal that cannot be opened again. A writable terminal takes one byte without

@@ -84,14 +84,14 @@ impl Listener {
     pub fn inherit(service: Service, descriptor: OwnedFd) -> io::Result<Listener> {
         let number = descriptor.as_raw_fd();
         let socket = Socket::from(descriptor);
-        let listens = accept::listens(&socket).unwrap_or(false);
+        let listens = accept::listens(&socket);
         let address = socket.local_addr().ok().and_then(|address| address.as_socket());
-        let Some(address) = address.filter(|_| listens) else {
+        let inherited = Settings::of(&socket).ok();
+        let Some(address) = address.filter(|_| listens && inherited.is_some()) else {
             let name = service.name();
             let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
             return Err(io::Error::other(what));
         };
-        let inherited = Some(Settings::of(&socket)?);
         let is_dual = address.is_ipv6() && !socket.only_v6()?;
         Ok(Listener {
             service,
@@ -182,7 +182,7 @@ impl Listener {
                 self.failures += 1;
                 Accepted::Lost
             }
-            // The kernel looks for a descriptor before it looks at the queue.
+            // Linux looks for a descriptor before it looks at the queue.
             Fault::Process if self.has_waiting() => Accepted::Pause(error),
             Fault::None | Fault::Process => {
                 self.ready = false;
@@ -212,8 +212,8 @@ impl Listener {
         syn_filter::ignore_syns(&SockRef::from(&self.socket))
     }
 
-    /// Leaves a socket that goes on listening for other processes. Closing alone would not do: the
-    /// poll watches it for as long as any process holds it (epoll(7), Q6).
+    /// Leaves a socket that goes on listening for other processes. Closing alone would not do:
+    /// epoll watches it for as long as any process holds it (epoll(7), Q6).
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`, none of which is expected.
@@ -312,7 +312,7 @@ fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io
 fn bind(address: SocketAddr, shares_port: bool) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        // OpenBSD refuses this with EINVAL: there, IPv4 alone is bound.
+        // OpenBSD refuses this with EINVAL.
         socket.set_only_v6(false)?;
     }
     // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
@@ -342,7 +342,8 @@ fn bind_first<T>(
 ) -> Result<T, (SocketAddr, io::Error)> {
     let is_last_word = |error: &io::Error| {
         let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied)
+        let kinds = [ErrorKind::AddrInUse, ErrorKind::PermissionDenied, ErrorKind::Unsupported];
+        kinds.contains(&error.kind())
             || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
     };
     let mut candidates = candidates.iter().peekable();
@@ -500,6 +501,7 @@ mod tests {
             ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
             ([Some(Errno::MFILE), None], vec![v6], Some(v6)),
             ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
+            ([Some(Errno::OPNOTSUPP), None], vec![v6], Some(v6)),
         ] {
             let calls = RefCell::new(Vec::new());
             let bound = bind_first(&[v6, v4], |address| {

@@ -173,7 +173,8 @@ impl<S: Socket> Stream<S> {
                 Ok(0) => return Ok(Received::Eof),
                 Ok(len) => {
                     // A short read has emptied the socket, unless the FIN came with the same
-                    // event: no further event will tell of it, so read on until it is met.
+                    // event: no further event will tell of it, so read on until it is met. Urgent
+                    // data (tcp(7)) cuts a read short, too: the rest is read at the timeout.
                     self.readiness.readable = len == space.len() || self.readiness.eof;
                     return Ok(Received::Bytes(len));
                 }

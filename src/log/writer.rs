@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind::{Interrupted, WouldBlock};
-use std::io::{self, Seek, Write};
+use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
@@ -40,10 +40,11 @@ impl Writer {
         let may_block = kind.is_fifo() || kind.is_char_device();
         let own = may_block.then(|| reopen(&shared)).and_then(Result::ok);
         Ok(Writer {
-            write_max: if kind.is_char_device() && own.is_none() {
-                TERMINAL_WRITE
-            } else {
-                PIPE_WRITE
+            write_max: match &own {
+                None if shared.is_terminal() => TERMINAL_WRITE,
+                // Here, a writable pipe may have room for no more than this.
+                None if kind.is_fifo() => PIPE_WRITE.min(libc::PIPE_BUF),
+                _ => PIPE_WRITE,
             },
             never_blocks: kind.is_file() || own.is_some(),
             file: own.unwrap_or(shared),

@@ -8,22 +8,23 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The most descriptors that macOS lets a process ask for if its hard limit is "unlimited"
-/// (`OPEN_MAX`, setrlimit(2) there).
-const OPEN_MAX: u64 = 10_240;
+/// The most descriptors that the process asks for, whatever its limits say: macOS has another limit
+/// for each process (`kern.maxfilesperproc`), which is never below this (`OPEN_MAX`).
+const MAX: Option<u64> = if cfg!(target_os = "macos") { Some(10_240) } else { None };
 
 /// Raises the soft limit on descriptors to the hard one (`RLIMIT_NOFILE`, getrlimit(2)). The soft
 /// limit is for programs that use select(2): 1,024 on Linux and 256 on macOS.
 pub fn raise_limit() {
-    raise(getrlimit(Resource::Nofile), |limit| setrlimit(Resource::Nofile, limit).is_ok());
+    let limit = getrlimit(Resource::Nofile);
+    // If this fails, the soft limit stays in force.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: raised(limit, MAX), ..limit });
 }
 
-/// If neither value is accepted, the soft limit stays in force.
-fn raise(limit: Rlimit, set: impl Fn(Rlimit) -> bool) {
-    let is_set = |current| set(Rlimit { current, ..limit });
-    if !is_set(limit.maximum) && limit.current.is_some_and(|current| current < OPEN_MAX) {
-        is_set(Some(OPEN_MAX));
-    }
+/// The soft limit that the process asks for. `None` is no limit, here and for the others.
+fn raised(limit: Rlimit, max: Option<u64>) -> Option<u64> {
+    let hard = limit.maximum.map_or(max, |hard| Some(max.map_or(hard, |max| max.min(hard))));
+    // A limit above the maximum is one that the user has chosen.
+    hard.map(|hard| limit.current.map_or(hard, |soft| soft.max(hard)))
 }
 
 /// The number of open descriptors, or `None` without `/proc` (proc(5)). Since Linux 6.2, it is the
@@ -85,7 +86,6 @@ fn open_terminal_again(file: &File, options: &OpenOptions) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::io::Write;
 
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -94,21 +94,16 @@ mod tests {
 
     #[test]
     fn a_soft_limit_is_raised_as_far_as_the_system_lets_it() {
-        for (current, maximum, accepted, expected) in [
-            (Some(1024), Some(4096), u64::MAX, Some(4096)),
-            (Some(1024), None, u64::MAX, None),
-            (Some(256), None, OPEN_MAX, Some(OPEN_MAX)),
-            (Some(65_536), None, OPEN_MAX, Some(65_536)),
-            (Some(256), None, 0, Some(256)),
+        for (current, maximum, max, expected) in [
+            (Some(1024), Some(4096), None, Some(4096)),
+            (Some(1024), None, None, None),
+            (Some(256), None, Some(10_240), Some(10_240)),
+            (Some(256), Some(4096), Some(10_240), Some(4096)),
+            (Some(65_536), None, Some(10_240), Some(65_536)),
+            (None, None, Some(10_240), Some(10_240)),
         ] {
-            let soft = Cell::new(current);
-            raise(Rlimit { current, maximum }, |limit| {
-                assert_eq!(limit.maximum, maximum, "the hard limit stays");
-                let is_accepted = limit.current.unwrap_or(u64::MAX) <= accepted;
-                soft.set(if is_accepted { limit.current } else { soft.get() });
-                is_accepted
-            });
-            assert_eq!(soft.get(), expected, "{current:?} {maximum:?} {accepted}");
+            let raised = raised(Rlimit { current, maximum }, max);
+            assert_eq!(raised, expected, "{current:?} {maximum:?} {max:?}");
         }
     }
 

@@ -1,20 +1,21 @@
-//! What Linux has and other systems lack, a file for each subject. Beside the way of Linux stands
-//! that of the others, or a line that says there is none. No file here knows the loop, a connection
-//! or the protocol.
+//! What Linux has and other systems lack. Each file has one subject: a function for Linux, and
+//! beside it one for the other systems, or one that says that there is none. No file here knows the
+//! loop, a connection or the protocol.
 //!
-//! The invariant: no other file asks on which system it runs.
+//! The invariant: the program asks nowhere else on which system it runs.
 //!
 //! | subject | on Linux | what a user loses elsewhere |
 //! |---|---|---|
 //! | [`abstract_name`] | a supervisor's socket without a path | that supervisor is not notified |
-//! | [`accept`] | accept(2) passes on errors of the network | nothing |
+//! | [`accept`] | accept(2) leaves a client for whom there is no descriptor | that client (macOS) |
+//! | | a socket says whether it listens | macOS: the error comes with the first accept(2) |
 //! | [`descriptors`] | `/proc/self/fd` | the metric of open descriptors (FreeBSD) |
-//! | | a pipe can be opened again | another process can fill the pipe and block the log |
+//! | | a pipe can be opened again | another process can fill the pipe, and the loop waits |
 //! | | a file can be opened again | a line that another process has left is not ended |
 //! | [`last_write`] | `MSG_MORE` | a segment more for each short connection |
 //! | [`memory`] | `/proc/self/statm` | the metrics of memory |
 //! | | huge pages, which have to be disabled | nothing |
-//! | [`memory_file`] | `memfd_create(2)`, as on FreeBSD | macOS: a full disk ends the process |
+//! | [`memory_file`] | `memfd_create(2)`, as on FreeBSD | macOS: 82 KiB of a disk |
 //! | [`reuse_port`] | `SO_REUSEPORT` balances | FreeBSD: nothing; macOS: the option is refused |
 //! | | `SO_INCOMING_CPU` | copies that are pinned get connections of all processors |
 //! | [`syn_filter`] | `SO_ATTACH_FILTER` | clients that a closing listener has not accepted |

@@ -1,7 +1,6 @@
 //! A port that several processes share (`--reuse-port`).
 //!
-//! The invariant: where a port can be shared, the kernel gives each process its part of the
-//! connections.
+//! The invariant: a port is shared only if the kernel balances the connections to it.
 
 use std::io;
 
