@@ -19,7 +19,7 @@ const README_LINES_MAX: usize = 400;
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &["cli", "event_loop", "limits", "log", "observe", "platform", "services", "systemd"]),
-    ("cli", &["event_loop", "http", "limits", "platform", "services"]),
+    ("cli", &["event_loop", "http", "limits", "services"]),
     ("systemd", &["event_loop", "limits", "platform"]),
     ("services", &["event_loop", "http", "limits", "observe"]),
     ("log", &["limits", "platform"]),
