@@ -100,8 +100,8 @@ impl Listeners {
     }
 
     /// When the next attempt to accept makes sense: a connection may be in a queue, or a listener
-    /// is to close. It does not close while the process `stays` for a connection. The listener of a
-    /// service that is full neither accepts nor closes.
+    /// is to close. Until its last instant, a listener does not close while the process `stays` for
+    /// a connection, and that of a service that is full neither accepts nor closes.
     pub fn next_accept(
         &self,
         now: Instant,
@@ -115,14 +115,14 @@ impl Listeners {
         }
         let may_close = is_closing && !stays();
         let mut next = Instant::NEVER;
-        let late = if self.are_closed() { Instant::NEVER } else { self.close_by };
+        let last = if self.are_closed() { Instant::NEVER } else { self.close_by };
         for listener in self.open.iter().flatten() {
             let is_ready = listener.is_ready();
             if (is_ready || may_close) && !is_full(listener.service()) {
                 next = if is_ready { now } else { next.min(self.close_at) };
             }
         }
-        next.max(self.paused_until).min(late)
+        next.max(self.paused_until).min(last)
     }
 
     /// Warns that a service has all the connections that it may have while more wait. It does so
