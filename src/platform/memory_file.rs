@@ -4,6 +4,8 @@
 
 use std::fs::File;
 use std::io;
+#[cfg(any(test, not(any(target_os = "linux", target_os = "freebsd"))))]
+use std::{io::ErrorKind, path::Path};
 
 #[cfg(any(test, not(any(target_os = "linux", target_os = "freebsd"))))]
 use crate::limits::{LOG_BUFFER_MAX, LOG_LINE_MAX};
@@ -29,30 +31,35 @@ pub fn create() -> io::Result<File> {
     on_disk(&std::env::temp_dir())
 }
 
-/// A file that is removed from its directory as soon as it is open. A process that was killed in
-/// between has left one, so there are a hundred names.
+/// A process that was killed between the two calls on its file has left it, so there are a hundred
+/// names.
 #[cfg(any(test, not(any(target_os = "linux", target_os = "freebsd"))))]
-fn on_disk(directory: &std::path::Path) -> io::Result<File> {
+fn on_disk(directory: &Path) -> io::Result<File> {
+    let mut number = 0;
+    loop {
+        let path = directory.join(format!("onepoll-{}-{number}.log", std::process::id()));
+        match at(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 99 => number += 1,
+            Err(error) => {
+                let what = format!("{}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), what));
+            }
+            Ok(file) => return Ok(file),
+        }
+    }
+}
+
+/// A file that is removed from its directory as soon as it is open.
+#[cfg(any(test, not(any(target_os = "linux", target_os = "freebsd"))))]
+fn at(path: &Path) -> io::Result<File> {
     use std::io::{Seek, Write};
     use std::os::unix::fs::OpenOptionsExt;
-    const ROOM: usize = LOG_BUFFER_MAX + 2 * LOG_LINE_MAX;
-    let create = |path: &std::path::Path| {
-        let mut options = File::options();
-        let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        std::fs::remove_file(path)?;
-        file.write_all(&vec![0; ROOM])?;
-        file.rewind()?;
-        Ok(file)
-    };
-    let mut left = (0..100).map(|number| {
-        let path = directory.join(format!("onepoll-{}-{number}.log", std::process::id()));
-        create(&path).map_err(|error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })
-    });
-    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
-    left.find(|created| !created.as_ref().is_err_and(is_taken))
-        .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    std::fs::remove_file(path)?;
+    file.write_all(&vec![0; LOG_BUFFER_MAX + 2 * LOG_LINE_MAX])?;
+    file.rewind()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -72,6 +79,10 @@ mod tests {
             file.read_exact_at(&mut text, 0).expect("it is there");
             assert_eq!(&text, b"a line\n");
         }
+        let taken = directory.join(format!("onepoll-{}-0.log", std::process::id()));
+        File::create(&taken).expect("a name that is free again");
+        on_disk(&directory).expect("another name");
+        std::fs::remove_file(taken).expect("it is still there");
         let missing = on_disk(&directory.join("missing")).expect_err("no directory");
         assert!(missing.to_string().contains("/missing/onepoll-"), "{missing}");
     }
