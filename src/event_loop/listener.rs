@@ -1,36 +1,30 @@
-//! A listening socket: bound here or inherited, what is remembered of it between ticks, and how it
-//! closes.
+//! The listener of a service: what is remembered of its socket between ticks, what the errors of
+//! accept(2) are about, and how it closes.
 //!
 //! The invariant: `ready` stays set until the kernel itself has said that the queue is empty. The
 //! poll is edge-triggered and announces a queue that grows, not one that is there: stopping for
 //! any other reason and forgetting it would leave clients waiting for ever.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use log::{debug, error};
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl};
+use log::error;
+use mio::Token;
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
 
+use super::kernel::{Kernel, ListeningSocket};
 use super::listeners::Service;
+use super::listening::Listening;
 use crate::limits::{ACCEPTS_PER_TICK, BACKLOG};
-use crate::platform::{accept, reuse_port, syn_filter};
+use crate::platform::accept;
 
-/// The listening socket of a service.
+/// The listener of a service.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Listener<L = Listening> {
     service: Service,
-    socket: TcpListener,
+    socket: L,
     address: SocketAddr,
-    /// It is on an IPv6 address and takes IPv4, too.
-    is_dual: bool,
-    /// The settings that were found on an inherited socket, which other processes hold, too.
-    inherited: Option<Settings>,
     /// A connection may be in the queue.
     ready: bool,
     /// Attempts to accept in a row that have met nothing but errors of connections.
@@ -39,9 +33,9 @@ pub struct Listener {
 
 /// What one attempt to accept came to.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum Accepted<S> {
     /// A connection, and its peer.
-    Stream(TcpStream, SocketAddr),
+    Stream(S, SocketAddr),
     /// A connection that had failed before it could be accepted: try again.
     Lost,
     /// The queue is empty: the kernel says so.
@@ -53,8 +47,7 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Binds a socket to the first of the candidates that the host has: an IPv6 address takes
-    /// IPv4, too, and IPv4 alone is left for a host without IPv6. No client can connect yet.
+    /// Binds a socket to the first of the candidates that the host has. No client can connect yet.
     ///
     /// # Errors
     /// Those of socket(2) and bind(2), above all `AddrInUse`, `AddrNotAvailable` and
@@ -64,17 +57,10 @@ impl Listener {
         candidates: &[SocketAddr],
         shares_port: bool,
     ) -> io::Result<Listener> {
-        let (socket, address) = bind_first(candidates, |address| bind(address, shares_port))
-            .map_err(|(address, error)| cannot_listen(service, address, &error))?;
-        Ok(Listener {
-            service,
-            socket: TcpListener::from_std(socket.into()),
-            address,
-            is_dual: address.is_ipv6(),
-            inherited: None,
-            ready: true,
-            failures: 0,
-        })
+        let bound = Listening::bind(candidates, shares_port);
+        let socket = bound.map_err(|(address, error)| cannot_listen(service, address, &error))?;
+        let address = socket.address();
+        Ok(Listener::new(service, socket, address))
     }
 
     /// Takes a socket from a supervisor. It listens already, and goes on without this process.
@@ -83,41 +69,37 @@ impl Listener {
     /// What it is, if it is no TCP socket that listens.
     pub fn inherit(service: Service, descriptor: OwnedFd) -> io::Result<Listener> {
         let number = descriptor.as_raw_fd();
-        let socket = Socket::from(descriptor);
-        let listens = accept::listens(&socket);
-        let address = socket.local_addr().ok().and_then(|address| address.as_socket());
-        let inherited = Settings::of(&socket).ok();
-        let Some(address) = address.filter(|_| listens && inherited.is_some()) else {
+        let socket = Listening::inherit(descriptor).ok_or_else(|| {
             let name = service.name();
             let what = format!("Descriptor {number}, for {name}, is no TCP socket that listens");
-            return Err(io::Error::other(what));
-        };
-        let is_dual = address.is_ipv6() && !socket.only_v6()?;
-        Ok(Listener {
-            service,
-            socket: TcpListener::from_std(socket.into()),
-            address,
-            is_dual,
-            inherited,
-            ready: true,
-            failures: 0,
-        })
+            io::Error::other(what)
+        })?;
+        let address = socket.address();
+        Ok(Listener::new(service, socket, address))
     }
 
-    /// Lets clients connect, and registers for readable events under `token`.
+    /// Whether it takes IPv4 on an IPv6 address.
+    pub fn is_dual(&self) -> bool {
+        self.socket.is_dual()
+    }
+}
+
+impl<L: ListeningSocket> Listener<L> {
+    /// The listener of a service with a socket at an address.
+    pub fn new(service: Service, socket: L, address: SocketAddr) -> Listener<L> {
+        Listener { service, socket, address, ready: true, failures: 0 }
+    }
+
+    /// Lets clients connect, and watches for them under `token`.
     ///
     /// # Errors
-    /// Those of listen(2), above all `AddrInUse` if another socket was quicker, and of
-    /// `epoll_ctl(2)`; the message names the service and the address.
-    pub fn listen(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let socket = SockRef::from(&self.socket);
-        let listening = match self.inherited {
-            Some(_) => set_up(&socket),
-            None => socket.listen(BACKLOG),
-        };
-        let registry_call = |()| registry.register(&mut self.socket, token, Interest::READABLE);
-        let listening = listening.and_then(registry_call);
-        listening.map_err(|error| cannot_listen(self.service, self.address(), &error))
+    /// Those of [`Kernel::listen`]; the message names the service and the address.
+    pub fn listen<K>(&mut self, kernel: &mut K, token: Token) -> io::Result<()>
+    where
+        K: Kernel<Listener = L>,
+    {
+        let listening = kernel.listen(&mut self.socket, token);
+        listening.map_err(|error| cannot_listen(self.service, self.address, &error))
     }
 
     /// Which of the two services it accepts for.
@@ -130,14 +112,9 @@ impl Listener {
         self.address
     }
 
-    /// Whether it takes IPv4 on an IPv6 address.
-    pub fn is_dual(&self) -> bool {
-        self.is_dual
-    }
-
     /// Whether other processes hold the socket, too.
     pub fn is_inherited(&self) -> bool {
-        self.inherited.is_some()
+        self.socket.is_inherited()
     }
 
     /// An event has told that a connection is in the queue.
@@ -151,11 +128,8 @@ impl Listener {
     }
 
     /// Accepts one connection.
-    pub fn accept(&mut self) -> Accepted {
-        // Another process that holds the socket gives back its own settings when it leaves.
-        if self.is_inherited()
-            && let Err(error) = SockRef::from(&self.socket).set_nonblocking(true)
-        {
+    pub fn accept(&mut self) -> Accepted<L::Stream> {
+        if let Err(error) = self.socket.keep_nonblocking() {
             return self.fail(&error);
         }
         match self.socket.accept() {
@@ -164,14 +138,14 @@ impl Listener {
                 // An accept(2) that finds the queue empty has made a socket first. To ask costs
                 // less.
                 self.ready = self.has_waiting();
-                Accepted::Stream(stream, canonical(peer))
+                Accepted::Stream(stream, peer)
             }
             Err(error) => self.classify(error),
         }
     }
 
     /// An error without a code is one of a connection: `mio` has got no address (macOS).
-    fn classify(&mut self, error: io::Error) -> Accepted {
+    fn classify(&mut self, error: io::Error) -> Accepted<L::Stream> {
         match Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of) {
             // So many in a row are not about connections, and trying on would never end.
             Fault::Connection if self.failures >= ACCEPTS_PER_TICK => {
@@ -192,7 +166,7 @@ impl Listener {
         }
     }
 
-    fn fail(&self, error: &io::Error) -> Accepted {
+    fn fail(&self, error: &io::Error) -> Accepted<L::Stream> {
         let (title, address) = (self.service.title(), self.address());
         error!(target: self.service.name(), "{title} on {address} failed: {error}");
         Accepted::Failed
@@ -200,25 +174,23 @@ impl Listener {
 
     /// Whether the queue holds a connection, as far as the kernel can tell.
     pub fn has_waiting(&self) -> bool {
-        let mut queue = [PollFd::new(&self.socket, PollFlags::IN)];
-        poll(&mut queue, Some(&Timespec::default())) != Ok(0)
+        self.socket.has_waiting()
     }
 
     /// Has the kernel ignore the SYNs of clients that begin to connect from now on.
     ///
     /// # Errors
-    /// Those of [`syn_filter::ignore_syns`].
+    /// Those of [`ListeningSocket::ignore_syns`].
     pub fn ignore_syns(&self) -> io::Result<()> {
-        syn_filter::ignore_syns(&SockRef::from(&self.socket))
+        self.socket.ignore_syns()
     }
 
-    /// Leaves a socket that goes on listening for other processes. Closing alone would not do:
-    /// epoll watches it for as long as any process holds it (epoll(7), Q6).
+    /// Leaves a socket that goes on listening for other processes.
     ///
     /// # Errors
-    /// Those of `epoll_ctl(2)`, none of which is expected.
-    pub fn leave(mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.socket)
+    /// Those of [`Kernel::leave`].
+    pub fn leave<K: Kernel<Listener = L>>(mut self, kernel: &mut K) -> io::Result<()> {
+        kernel.leave(&mut self.socket)
     }
 
     /// Closes the listener, and with it the connections that are still in the queue. Says how many
@@ -234,18 +206,6 @@ impl Listener {
             }
         }
         rejected
-    }
-}
-
-impl Drop for Listener {
-    /// An inherited socket is left as it was found.
-    fn drop(&mut self) {
-        if let Some(settings) = self.inherited
-            && let Err(error) = settings.restore(&self.socket)
-        {
-            let title = self.service.title();
-            debug!(target: self.service.name(), "{title} leaves its socket changed: {error}");
-        }
     }
 }
 
@@ -276,105 +236,20 @@ impl Fault {
     }
 }
 
-/// The settings of an open socket that other processes hold, too, and that this one changes.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    nonblocking: bool,
-    nodelay: bool,
-}
-
-impl Settings {
-    /// Reads those of a socket.
-    ///
-    /// # Errors
-    /// Those of `fcntl(2)` and getsockopt(2).
-    pub fn of(socket: &impl AsFd) -> io::Result<Settings> {
-        Ok(Settings {
-            nonblocking: fcntl_getfl(socket)?.contains(OFlags::NONBLOCK),
-            nodelay: SockRef::from(socket).tcp_nodelay()?,
-        })
-    }
-
-    /// Gives them back to a socket.
-    fn restore(self, socket: &impl AsFd) -> io::Result<()> {
-        let socket = SockRef::from(socket);
-        socket.set_tcp_nodelay(self.nodelay)?;
-        socket.set_nonblocking(self.nonblocking)
-    }
-}
-
 /// Puts the service and its address ahead of what the kernel says.
 fn cannot_listen(service: Service, address: SocketAddr, error: &io::Error) -> io::Error {
     let title = service.title();
     io::Error::new(error.kind(), format!("{title} cannot listen on {address}: {error}"))
 }
 
-fn bind(address: SocketAddr, shares_port: bool) -> io::Result<(Socket, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if address.is_ipv6() {
-        // OpenBSD refuses this with EINVAL.
-        socket.set_only_v6(false)?;
-    }
-    // A restart must not wait for the old connections' TIME_WAIT to pass (socket(7)).
-    socket.set_reuse_address(true)?;
-    if shares_port {
-        reuse_port::share(&socket)?;
-    }
-    set_up(&socket)?;
-    socket.bind(&address.into())?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket, bound))
-}
-
-/// Sets what each listening socket needs.
-fn set_up(socket: &Socket) -> io::Result<()> {
-    // Accepted sockets inherit this. A response is one write, which Nagle can only delay.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)
-}
-
-/// Binds the first of the candidates that the host has. Hosts say in many ways that they lack an
-/// IP version, so only what concerns the port or the process is the last word. A failure comes
-/// with the address that it is about.
-fn bind_first<T>(
-    candidates: &[SocketAddr],
-    bind: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<T, (SocketAddr, io::Error)> {
-    let is_last_word = |error: &io::Error| {
-        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        let kinds = [ErrorKind::AddrInUse, ErrorKind::PermissionDenied, ErrorKind::Unsupported];
-        kinds.contains(&error.kind())
-            || Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
-    };
-    let mut candidates = candidates.iter().peekable();
-    loop {
-        let &address = candidates.next().expect("there is a candidate");
-        match bind(address) {
-            Ok(bound) => return Ok(bound),
-            Err(error) if !is_last_word(&error) && candidates.peek().is_some() => {}
-            Err(error) => return Err((address, error)),
-        }
-    }
-}
-
-/// An address as its users write it: a dual-stack socket shows IPv4 as IPv6 (RFC 4291, section
-/// 2.5.5.2).
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::io::ErrorKind;
     use std::time::Duration;
 
-    use mio::{Events, Poll};
-
     use super::*;
+    use crate::event_loop::clock::Instant;
+    use crate::event_loop::system::System;
 
     #[test]
     fn errors_of_accept_are_told_apart() {
@@ -437,10 +312,10 @@ mod tests {
 
     /// A listener on a free port, and its address.
     fn listener() -> (Listener, SocketAddr) {
-        let poll = Poll::new().expect("a poll");
+        let mut system = System::without_signals(Duration::ZERO);
         let loopback = [([127, 0, 0, 1], 0).into()];
         let mut listener = Listener::bind(Service::Main, &loopback, false).expect("a free port");
-        listener.listen(poll.registry(), Token(0)).expect("it listens");
+        listener.listen(&mut system, Token(0)).expect("it listens");
         let address = listener.address();
         (listener, address)
     }
@@ -474,42 +349,15 @@ mod tests {
     fn an_inherited_socket_is_left_to_the_processes_that_hold_it() {
         let theirs = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let ours = theirs.try_clone().expect("a descriptor");
-        let mut poll = Poll::new().expect("a poll");
+        let mut system = System::without_signals(Duration::ZERO);
         let mut listener = Listener::inherit(Service::Main, ours.into()).expect("it listens");
-        listener.listen(poll.registry(), Token(0)).expect("it listens");
+        listener.listen(&mut system, Token(0)).expect("it listens");
         let address = listener.address();
-        listener.leave(poll.registry()).expect("it was registered");
+        listener.leave(&mut system).expect("it was registered");
         let _client = std::net::TcpStream::connect(address).expect("it listens");
-        let mut events = Events::with_capacity(8);
-        poll.poll(&mut events, Some(Duration::ZERO)).expect("no error");
-        assert!(events.is_empty(), "the poll does not watch it any more");
+        let (mut events, now) = (System::room_for_events(), Instant::now());
+        system.wait(&mut events, now, now).expect("no error");
+        assert_eq!(System::events(&events).count(), 0, "the poll does not watch it any more");
         theirs.accept().expect("the connection is theirs");
-    }
-
-    #[test]
-    fn a_host_without_ipv6_gets_ipv4_alone() {
-        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80));
-        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
-        for (errors, tried, blamed) in [
-            ([None, None], vec![v6], None),
-            ([Some(Errno::AFNOSUPPORT), None], vec![v6, v4], None),
-            ([Some(Errno::ADDRNOTAVAIL), None], vec![v6, v4], None),
-            ([Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE)], vec![v6, v4], Some(v4)),
-            ([Some(Errno::AFNOSUPPORT), Some(Errno::AFNOSUPPORT)], vec![v6, v4], Some(v4)),
-            ([Some(Errno::INVAL), None], vec![v6, v4], None),
-            ([Some(Errno::NOPROTOOPT), None], vec![v6, v4], None),
-            ([Some(Errno::ADDRINUSE), None], vec![v6], Some(v6)),
-            ([Some(Errno::MFILE), None], vec![v6], Some(v6)),
-            ([Some(Errno::ACCESS), None], vec![v6], Some(v6)),
-            ([Some(Errno::OPNOTSUPP), None], vec![v6], Some(v6)),
-        ] {
-            let calls = RefCell::new(Vec::new());
-            let bound = bind_first(&[v6, v4], |address| {
-                calls.borrow_mut().push(address);
-                errors[calls.borrow().len() - 1].map_or(Ok(()), |errno| Err(errno.into()))
-            });
-            assert_eq!(bound.err().map(|(address, _)| address), blamed, "{errors:?}");
-            assert_eq!(calls.into_inner(), tried, "{errors:?}");
-        }
     }
 }

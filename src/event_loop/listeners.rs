@@ -6,9 +6,10 @@
 use std::io;
 
 use log::{debug, info, warn};
-use mio::{Registry, Token};
+use mio::Token;
 
 use super::clock::Instant;
+use super::kernel::{Kernel, ListeningSocket};
 use super::listener::{Accepted, Listener};
 use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIME};
 
@@ -44,8 +45,8 @@ impl Service {
 
 /// The listener of each service, at its index, until it is closed.
 #[derive(Debug)]
-pub struct Listeners {
-    open: [Option<Listener>; Service::ALL.len()],
+pub struct Listeners<L> {
+    open: [Option<Listener<L>>; Service::ALL.len()],
     /// Until when accepting pauses.
     paused_until: Instant,
     /// That a service is full, by service, and that accepting pauses, has been logged.
@@ -58,20 +59,20 @@ pub struct Listeners {
     close_by: Instant,
 }
 
-impl Listeners {
+impl<L: ListeningSocket> Listeners<L> {
     /// Lets clients connect. The token of each listener is `first` and its index.
     ///
     /// # Errors
     /// What the kernel says; the message names the service and the address.
-    pub fn open(
-        listeners: Vec<Listener>,
-        registry: &Registry,
+    pub fn open<K: Kernel<Listener = L>>(
+        listeners: Vec<Listener<L>>,
+        kernel: &mut K,
         first: usize,
-    ) -> io::Result<Listeners> {
+    ) -> io::Result<Listeners<L>> {
         let mut open = Service::ALL.map(|_| None);
         for mut listener in listeners {
             let at = listener.service() as usize;
-            listener.listen(registry, Token(first + at))?;
+            listener.listen(kernel, Token(first + at))?;
             open[at] = Some(listener);
         }
         for listener in open.iter().flatten() {
@@ -138,10 +139,10 @@ impl Listeners {
 
     /// Accepts a connection, if one may be in the queue and this is no pause. A listener that is
     /// to close does so when its queue is empty, but not while the process `stays`.
-    pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted {
+    pub fn accept(&mut self, service: Service, now: Instant, stays: bool) -> Accepted<L::Stream> {
         let closes = now >= self.close_at && !stays;
         let slot = &mut self.open[service as usize];
-        let asks = |listener: &&mut Listener| listener.is_ready() || closes;
+        let asks = |listener: &&mut Listener<L>| listener.is_ready() || closes;
         let Some(listener) = slot.as_mut().filter(asks).filter(|_| now >= self.paused_until) else {
             return Accepted::Empty;
         };
@@ -166,13 +167,13 @@ impl Listeners {
     /// the process stays for others. If the kernel cannot ignore SYNs, all clients have twice that
     /// time. An inherited socket is left at once: the clients in its queue belong to the processes
     /// that hold it, too.
-    pub fn close(&mut self, registry: &Registry, now: Instant) {
+    pub fn close<K: Kernel<Listener = L>>(&mut self, kernel: &mut K, now: Instant) {
         self.close_at = now + HANDSHAKE_TIME;
         for slot in &mut self.open {
             let Some(listener) = slot.take() else { continue };
             let service = listener.service();
             let done = if listener.is_inherited() {
-                listener.leave(registry)
+                listener.leave(kernel)
             } else {
                 slot.insert(listener).ignore_syns()
             };
@@ -204,23 +205,24 @@ impl Listeners {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-
-    use mio::Poll;
+    use std::time::Duration;
 
     use super::*;
+    use crate::event_loop::listening::Listening;
+    use crate::event_loop::system::System;
 
     /// Both listeners on ports of their own, and the address of main.
-    fn open() -> (Listeners, SocketAddr, Poll) {
+    fn open() -> (Listeners<Listening>, SocketAddr, System) {
         let loopback = [([127, 0, 0, 1], 0).into()];
         let bind = |service| Listener::bind(service, &loopback, false).expect("a free port");
         let [diag, main] = Service::ALL.map(bind);
-        let (address, poll) = (main.address(), Poll::new().expect("a poll"));
-        let listeners = Listeners::open(vec![diag, main], poll.registry(), 0);
-        (listeners.expect("they listen"), address, poll)
+        let (address, mut system) = (main.address(), System::without_signals(Duration::ZERO));
+        let listeners = Listeners::open(vec![diag, main], &mut system, 0);
+        (listeners.expect("they listen"), address, system)
     }
 
     /// Whether each listener is closed after an attempt to accept.
-    fn closed(listeners: &mut Listeners, now: Instant, stays: bool) -> [bool; 2] {
+    fn closed(listeners: &mut Listeners<Listening>, now: Instant, stays: bool) -> [bool; 2] {
         Service::ALL.map(|service| {
             assert!(matches!(listeners.accept(service, now, stays), Accepted::Empty));
             listeners.open[service as usize].is_none()
@@ -229,12 +231,14 @@ mod tests {
 
     #[test]
     fn listeners_close_when_clients_on_their_way_have_had_their_time() {
-        let ((mut listeners, _, poll), start) = (open(), Instant::now());
-        let next = |listeners: &Listeners, stays| listeners.next_accept(start, || stays, |_| false);
+        let ((mut listeners, _, mut system), start) = (open(), Instant::now());
+        let next = |listeners: &Listeners<Listening>, stays| {
+            listeners.next_accept(start, || stays, |_| false)
+        };
         assert_eq!(next(&listeners, false), start, "nothing is known of the queues");
         assert_eq!(closed(&mut listeners, start, false), [false; 2]);
         assert_eq!(next(&listeners, false), Instant::NEVER, "the queues are empty");
-        listeners.close(poll.registry(), start);
+        listeners.close(&mut system, start);
         // As where the kernel ignores SYNs.
         listeners.close_by = Instant::NEVER;
         let end = start + HANDSHAKE_TIME;
@@ -249,10 +253,10 @@ mod tests {
 
     #[test]
     fn listeners_let_in_the_clients_in_their_queues_before_they_close() {
-        let ((mut listeners, address, poll), start) = (open(), Instant::now());
+        let ((mut listeners, address, mut system), start) = (open(), Instant::now());
         assert_eq!(closed(&mut listeners, start, false), [false; 2]);
         let _client = std::net::TcpStream::connect(address).expect("it is open");
-        listeners.close(poll.registry(), start);
+        listeners.close(&mut system, start);
         let end = start + HANDSHAKE_TIME;
         let accepted = listeners.accept(Service::Main, end, false);
         assert!(matches!(accepted, Accepted::Stream(..)), "no event has told of it");
@@ -261,12 +265,13 @@ mod tests {
 
     #[test]
     fn a_queue_that_never_ends_does_not_keep_its_listener_open() {
-        let ((mut listeners, address, poll), start) = (open(), Instant::now());
+        let ((mut listeners, address, mut system), start) = (open(), Instant::now());
         let _client = std::net::TcpStream::connect(address).expect("it is open");
-        listeners.close(poll.registry(), start);
+        listeners.close(&mut system, start);
         // As where the kernel ignores SYNs.
         listeners.close_by = Instant::NEVER;
-        let next = |listeners: &Listeners| listeners.next_accept(start, || true, |_| true);
+        let next =
+            |listeners: &Listeners<Listening>| listeners.next_accept(start, || true, |_| true);
         assert_eq!(next(&listeners), Instant::NEVER);
         let end = start + 2 * HANDSHAKE_TIME;
         listeners.close_late(end);

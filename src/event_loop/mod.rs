@@ -33,10 +33,11 @@
 //! 4. [`crate::http`]: the types `Next` and `Served`, which a connection goes by
 //! 5. [`connection`]: a run, from the read to the send
 //! 6. [`stream`]: the socket, its readiness and its unsent output
-//! 7. [`timers`], [`clock`] and [`poller`]
-//! 8. [`listeners`] and [`listener`]
-//! 9. [`shutdown`] and [`signals`]
-//! 10. [`observer`] and [`resources`]
+//! 7. [`kernel`]: every call that the loop makes, and [`system`], which makes it
+//! 8. [`timers`] and [`clock`]
+//! 9. [`listeners`], [`listener`] and [`listening`]
+//! 10. [`shutdown`] and [`signals`]
+//! 11. [`observer`], [`Config`] and [`resources`]
 //!
 //! # Try it
 //!
@@ -50,78 +51,51 @@
 //! ```
 
 pub mod clock;
+mod config;
 pub mod connection;
 pub mod connections;
+pub mod kernel;
 pub mod listener;
 pub mod listeners;
+pub mod listening;
 pub mod observer;
-pub mod poller;
 pub mod resources;
 pub mod shutdown;
 pub mod signals;
 pub mod state;
 pub mod stream;
+pub mod system;
 pub mod timers;
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use log::{info, warn};
-use mio::net::TcpStream;
-use mio::{Events, Interest, Token};
+use mio::Token;
 
 use self::clock::Instant;
+pub use self::config::Config;
 use self::connections::Connections;
+use self::kernel::Kernel;
 use self::listener::{Accepted, Listener};
 use self::listeners::{Listeners, Service};
 use self::observer::{Budget, Observer, Step};
-use self::poller::Poller;
-use self::shutdown::{Action, Effect, Outcome, Schedule, Shutdown, Stage};
-use self::signals::Signals;
-use self::timers::Timeouts;
+use self::shutdown::{Action, Effect, Outcome, Shutdown, Stage};
+use self::system::System;
 use crate::http::Routes;
-use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, DELAY, EVENTS_PER_TICK, SPIN};
+use crate::limits::{ACCEPTS_PER_TICK, CONNECTIONS_MAX, EVENTS_PER_TICK};
 
 /// A connection has its slot for a token, so all other tokens are at the far end.
 const SIGNALS: Token = Token(usize::MAX);
 /// The token of the first listener; the other one follows.
 const LISTENERS: usize = usize::MAX - Service::ALL.len();
 
-/// How the server treats its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How long a connection may wait for its peer.
-    pub timeouts: Timeouts,
-    /// How long a delayed response waits.
-    pub delay: Duration,
-    /// How long each stage of a shutdown takes.
-    pub schedule: Schedule,
-    /// How many connections main may have at once; `None` for as many as there are descriptors.
-    pub max_connections: Option<usize>,
-    /// How long the loop polls without sleeping after an event.
-    pub spin: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            timeouts: Timeouts::default(),
-            delay: DELAY,
-            schedule: Schedule::default(),
-            max_connections: None,
-            spin: SPIN,
-        }
-    }
-}
-
 /// The whole server, listening.
 #[derive(Debug)]
-pub struct Server<O> {
-    poller: Poller,
-    signals: Signals,
-    listeners: Listeners,
-    connections: Connections<TcpStream, O>,
+pub struct Server<O, K: Kernel = System> {
+    kernel: K,
+    listeners: Listeners<K::Listener>,
+    connections: Connections<K::Stream, O>,
     /// How many connections main may have.
     connections_max: usize,
     shutdown: Shutdown,
@@ -150,26 +124,41 @@ impl<O: Observer> Server<O> {
     ) -> io::Result<Server<O>> {
         let cannot = |what| move |error| cannot(what, &error);
         resources::require_memory().map_err(cannot("allocate buffers"))?;
-        let mut signals = Signals::install().map_err(cannot("watch for signals"))?;
-        let poller = Poller::new(config.spin).map_err(cannot("make a poll"))?;
-        let registered = signals.register(poller.registry(), SIGNALS);
-        registered.map_err(cannot("watch for signals"))?;
+        let kernel = System::new(config.spin)?;
         // What may fail comes ahead of listening, as clients connect from then on.
         let connections_max = resources::connections_max(config.max_connections)
             .map_err(cannot("keep descriptors for connections"))?;
+        let mut server = Server::on(kernel, config, listeners, connections_max, observer)?;
+        server.connections.reserve(resources::connections_with_space(connections_max));
+        Ok(server)
+    }
+}
+
+impl<O: Observer, K: Kernel> Server<O, K> {
+    /// A server on a kernel, with so many connections to main at most.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::watch_signals`] and [`Kernel::listen`]; the message says what failed.
+    pub fn on(
+        mut kernel: K,
+        config: &Config,
+        listeners: Vec<(Listener<K::Listener>, Routes)>,
+        connections_max: usize,
+        observer: O,
+    ) -> io::Result<Server<O, K>> {
         let mut routes = Service::ALL.map(|_| Routes::new(Vec::new()));
         let mut bound = Vec::new();
         for (listener, served) in listeners {
             routes[listener.service() as usize] = served;
             bound.push(listener);
         }
-        let listeners = Listeners::open(bound, poller.registry(), LISTENERS)?;
-        let mut connections = Connections::new(routes, &config.timeouts, config.delay, observer);
-        connections.reserve(resources::connections_with_space(connections_max));
-        let now = Instant::now();
+        let watched = kernel.watch_signals(SIGNALS);
+        watched.map_err(|error| cannot("watch for signals", &error))?;
+        let listeners = Listeners::open(bound, &mut kernel, LISTENERS)?;
+        let connections = Connections::new(routes, &config.timeouts, config.delay, observer);
+        let now = kernel.now();
         Ok(Server {
-            poller,
-            signals,
+            kernel,
             listeners,
             connections,
             connections_max,
@@ -190,14 +179,14 @@ impl<O: Observer> Server<O> {
     // Inlined into `main`, a tick would take sixty instructions more.
     #[inline(never)]
     pub fn run(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS_PER_TICK);
+        let mut events = K::room_for_events();
         while !self.is_over() {
             self.tick(&mut events)?;
         }
         Ok(())
     }
 
-    fn tick(&mut self, events: &mut Events) -> io::Result<()> {
+    fn tick(&mut self, events: &mut K::Events) -> io::Result<()> {
         self.wait_for_events(events)?;
         self.read_clock();
         self.handle_signals(events);
@@ -206,23 +195,23 @@ impl<O: Observer> Server<O> {
         self.accept();
         self.handle_timeouts();
 
-        self.work_ended = Instant::now();
-        let (busy, found) = (self.work_ended.nanos_since(self.now), events.iter().count());
+        self.work_ended = self.kernel.now();
+        let busy = self.work_ended.nanos_since(self.now);
+        let found = K::events(events).count();
         self.connections.observer().tick_ends(busy, found);
-        self.poller.found(found, self.work_ended);
         if found == EVENTS_PER_TICK {
             self.connections.observer().budget_exhausted(Budget::Events, 1);
         }
         Ok(())
     }
 
-    fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
+    fn wait_for_events(&mut self, events: &mut K::Events) -> io::Result<()> {
         self.resume_accepting();
         let observer = self.connections.observer().before_wait();
         let observer = observer.map_or(Instant::NEVER, |time| self.work_ended + time);
         let until = self.connections.next_run().min(self.next_accept());
         let until = until.min(self.shutdown.next_due()).min(observer);
-        let spun = self.poller.wait(events, self.work_ended, until)?;
+        let spun = self.kernel.wait(events, self.work_ended, until)?;
         self.connections.observer().spun(spun);
         Ok(())
     }
@@ -230,19 +219,19 @@ impl<O: Observer> Server<O> {
     /// Reads the clock for the tick. When it ends it is read again, which tells how long the next
     /// wait may be.
     fn read_clock(&mut self) {
-        self.now = Instant::now();
+        self.now = self.kernel.now();
         self.connections.begin_tick(self.now);
         if self.now >= self.date_due {
-            let (seconds, left) = clock::date();
+            let (seconds, left) = self.kernel.date();
             self.connections.set_date(seconds);
             self.date_due = self.now + left;
             self.charge(Step::Clock, self.now);
         }
     }
 
-    fn handle_signals(&mut self, events: &Events) {
-        if events.iter().any(|event| event.token() == SIGNALS) {
-            while let Some(signal) = self.signals.take() {
+    fn handle_signals(&mut self, events: &K::Events) {
+        if K::events(events).any(|(token, _)| token == SIGNALS) {
+            while let Some(signal) = self.kernel.take_signal() {
                 let name = signal.name();
                 let what = match self.shutdown.on_signal(signal, self.now) {
                     Effect::Begins => "received",
@@ -253,19 +242,17 @@ impl<O: Observer> Server<O> {
             }
         }
         if self.shutdown.has_begun() {
-            let start = Instant::now();
+            let start = self.kernel.now();
             self.act_ahead_of_events();
             self.charge(Step::Signals, start);
         }
     }
 
-    fn handle_events(&mut self, events: &Events) {
-        for event in events {
-            match event.token() {
+    fn handle_events(&mut self, events: &K::Events) {
+        for (token, readiness) in K::events(events) {
+            match token {
                 SIGNALS => {}
-                Token(slot) if slot < LISTENERS => {
-                    self.connections.on_event(slot, event.into());
-                }
+                Token(slot) if slot < LISTENERS => self.connections.on_event(slot, readiness),
                 Token(token) => {
                     let service = Service::ALL[token - LISTENERS];
                     let has_room = self.connections.count(service) <= self.connections_max / 2;
@@ -282,7 +269,7 @@ impl<O: Observer> Server<O> {
         if !self.connections.has_work() {
             return;
         }
-        let start = Instant::now();
+        let start = self.kernel.now();
         self.connections.run_again();
         self.charge(Step::RunAgain, start);
     }
@@ -292,7 +279,7 @@ impl<O: Observer> Server<O> {
         if self.next_accept() > self.now {
             return;
         }
-        let start = Instant::now();
+        let start = self.kernel.now();
         for service in Service::ALL {
             let accepted = (0..ACCEPTS_PER_TICK).take_while(|_| self.accept_one(service));
             if accepted.count() == ACCEPTS_PER_TICK {
@@ -306,10 +293,10 @@ impl<O: Observer> Server<O> {
         if !self.connections.is_due() && !self.shutdown.has_begun() {
             return;
         }
-        let start = Instant::now();
+        let start = self.kernel.now();
         self.connections.expire();
         self.listeners.close_late(self.now);
-        let main_is_empty = |server: &Server<O>| server.connections.count(Service::Main) == 0;
+        let main_is_empty = |server: &Server<O, K>| server.connections.count(Service::Main) == 0;
         while let Some(action) = self.shutdown.next_action(self.now, main_is_empty(self)) {
             self.act(action);
         }
@@ -365,14 +352,11 @@ impl<O: Observer> Server<O> {
     }
 
     /// Adds a connection. One that is over after its first run never gets to the poll.
-    fn add(&mut self, service: Service, stream: TcpStream, peer: SocketAddr) {
+    fn add(&mut self, service: Service, stream: K::Stream, peer: SocketAddr) {
         let Some((slot, socket)) = self.connections.add(service, stream, peer) else {
             return;
         };
-        // Once and for all: the state of a connection is no business of the poll, and a spurious
-        // event is cheaper than a system call for each change of interest.
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poller.registry().register(socket, Token(slot), interest) {
+        if let Err(error) = self.kernel.watch(socket, Token(slot)) {
             warn!(target: service.name(), "Connection from {peer} cannot be polled: {error}");
             self.connections.fail(slot, error.kind());
         }
@@ -394,7 +378,7 @@ impl<O: Observer> Server<O> {
                 }
                 self.connections.announce_close(service);
             }
-            Action::CloseListeners => self.listeners.close(self.poller.registry(), self.now),
+            Action::CloseListeners => self.listeners.close(&mut self.kernel, self.now),
             Action::CloseIdle(service) => self.connections.close_idle(service),
             Action::Abort => {
                 self.connections.abort();
@@ -439,7 +423,7 @@ impl<O: Observer> Server<O> {
     }
 
     fn charge(&mut self, step: Step, since: Instant) {
-        let nanos = Instant::now().nanos_since(since);
+        let nanos = self.kernel.now().nanos_since(since);
         self.connections.observer().step_took(step, nanos);
     }
 }
@@ -451,3 +435,5 @@ fn cannot(what: &str, error: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod tests;

@@ -18,16 +18,16 @@ pub(crate) enum Act {
 /// A kernel that follows a script. At the end of the script it has nothing to read and takes every
 /// write.
 #[derive(Default)]
-pub(crate) struct Kernel {
+pub(crate) struct Script {
     pub(crate) reads: VecDeque<Act>,
     pub(crate) writes: VecDeque<Act>,
     pub(crate) sent: Vec<u8>,
     pub(crate) calls: Vec<&'static str>,
 }
 
-pub(crate) struct Script(pub(crate) Rc<RefCell<Kernel>>);
+pub(crate) struct Scripted(pub(crate) Rc<RefCell<Script>>);
 
-impl Read for Script {
+impl Read for Scripted {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         let kernel = &mut *self.0.borrow_mut();
         kernel.calls.push("recv");
@@ -49,7 +49,7 @@ impl Read for Script {
     }
 }
 
-impl Kernel {
+impl Script {
     fn take(&mut self, call: &'static str, bytes: &[u8]) -> io::Result<usize> {
         self.calls.push(call);
         let len = match self.writes.pop_front() {
@@ -63,7 +63,7 @@ impl Kernel {
     }
 }
 
-impl Write for Script {
+impl Write for Scripted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().take("send", bytes)
     }
@@ -78,7 +78,7 @@ impl Write for Script {
     }
 }
 
-impl Socket for Script {
+impl Socket for Scripted {
     fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().take("send_last", bytes)
     }

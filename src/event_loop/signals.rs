@@ -98,6 +98,12 @@ impl Signals {
         Ok(Signals { pipe })
     }
 
+    /// No signals, for a test that must not take over those of its process.
+    #[cfg(test)]
+    pub(crate) fn none() -> io::Result<Signals> {
+        Ok(Signals { pipe: signal_hook_mio::v1_0::Signals::new([0; 0])? })
+    }
+
     /// Registers the pipe for readability under `token`.
     ///
     /// # Errors

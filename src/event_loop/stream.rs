@@ -373,17 +373,17 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::event_loop::script::{Act, Kernel, Script};
+    use crate::event_loop::script::{Act, Script, Scripted};
 
     #[test]
     fn an_interrupted_call_is_made_again_at_once() {
         let interrupted = || Act::Fail(ErrorKind::Interrupted);
-        let kernel = Rc::new(RefCell::new(Kernel {
+        let kernel = Rc::new(RefCell::new(Script {
             reads: [interrupted(), interrupted(), Act::Give(vec![0; 5])].into(),
             writes: [interrupted(), interrupted(), Act::Take(3)].into(),
-            ..Kernel::default()
+            ..Script::default()
         }));
-        let mut stream = Stream::new(Script(Rc::clone(&kernel)));
+        let mut stream = Stream::new(Scripted(Rc::clone(&kernel)));
         stream.set_ready(Readiness::READABLE);
         let received = stream.receive(&mut [0; 9]).expect("no error is left over");
         assert_eq!(received, Received::Bytes(5));

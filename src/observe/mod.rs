@@ -167,7 +167,16 @@ struct Counters {
 impl Observe {
     /// An observer of a server that starts now.
     pub fn new(version: &'static str, hooks: Hooks) -> Observe {
-        let now = Instant::now();
+        Observe::since(Instant::now(), clock::since_1970(), version, hooks)
+    }
+
+    /// An observer of a server that starts at an instant, which is so long after 1970.
+    pub fn since(
+        now: Instant,
+        since_1970: Duration,
+        version: &'static str,
+        hooks: Hooks,
+    ) -> Observe {
         let logs_responses = log::log_enabled!(target: "main", log::Level::Debug);
         Observe {
             version,
@@ -178,7 +187,7 @@ impl Observe {
             running: 0,
             service: Service::Main,
             recorder: Recorder::new(),
-            statistics: Statistics::new(now, clock::since_1970()),
+            statistics: Statistics::new(now, since_1970),
             services: [Counters::default(); Service::ALL.len()],
             timeouts: [0; StateName::ALL.len()],
             requests: logs_responses.then(RequestLog::default),

@@ -8,8 +8,8 @@ use std::ops::{Index, IndexMut};
 
 use super::recorder::Number;
 use crate::event_loop::clock::Instant;
-use crate::event_loop::listener::canonical;
 use crate::event_loop::listeners::Service;
+use crate::event_loop::listening::canonical;
 use crate::event_loop::state::StateName;
 
 /// The facts about one connection.

@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The files that are there for tests alone.
 const TESTS: &[&str] = &[
     "src/event_loop/script.rs",
+    "src/event_loop/tests.rs",
     "src/event_loop/connection/tests.rs",
     "src/event_loop/connections/tests.rs",
     "src/http/rules.rs",
@@ -134,9 +135,8 @@ fn the_clock_is_asked_by_the_loop_and_by_the_probe() {
         "src/observe/mod.rs",
         // The time stamps of the log.
         "src/log/mod.rs",
-        "src/event_loop/mod.rs",
         // A wait that does not sleep has to know when it is over.
-        "src/event_loop/poller.rs",
+        "src/event_loop/system.rs",
         "src/cli/probe.rs",
         // The loop that is asked for the time may be stuck.
         "src/event_loop/signals.rs",

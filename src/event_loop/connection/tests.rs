@@ -6,7 +6,7 @@ use std::mem;
 use std::rc::Rc;
 
 use super::*;
-use crate::event_loop::script::{Act, Kernel, Script};
+use crate::event_loop::script::{Act, Script, Scripted};
 use crate::http::{Handler, Page, Route, Routes, Status};
 use crate::limits::{DEFERRED_MAX, INPUT};
 
@@ -15,8 +15,8 @@ const POST: &str = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n
 
 /// A connection with the kernel behind its socket and the state that connections share.
 struct Stage {
-    connection: Connection<Script>,
-    kernel: Rc<RefCell<Kernel>>,
+    connection: Connection<Scripted>,
+    kernel: Rc<RefCell<Script>>,
     shared: Shared<()>,
 }
 
@@ -43,10 +43,10 @@ impl Stage {
 
     /// A stage whose first writes follow `acts`.
     fn with_writes<const N: usize>(acts: [Act; N]) -> Stage {
-        let kernel = Rc::new(RefCell::new(Kernel { writes: acts.into(), ..Kernel::default() }));
+        let kernel = Rc::new(RefCell::new(Script { writes: acts.into(), ..Script::default() }));
         let routes = || Routes::new(vec![Route::new("/hello", "Hello world.")]);
         Stage {
-            connection: Connection::new(Service::Main, Script(Rc::clone(&kernel))),
+            connection: Connection::new(Service::Main, Scripted(Rc::clone(&kernel))),
             kernel,
             shared: Shared::new([routes(), routes()], ()),
         }
@@ -662,8 +662,8 @@ impl Observer for Pages {}
 
 #[test]
 fn a_request_for_a_page_waits_until_that_may_be_rendered() {
-    let kernel = Rc::new(RefCell::new(Kernel::default()));
-    let mut connection = Connection::new(Service::Diag, Script(Rc::clone(&kernel)));
+    let kernel = Rc::new(RefCell::new(Script::default()));
+    let mut connection = Connection::new(Service::Diag, Scripted(Rc::clone(&kernel)));
     let routes = || Routes::new(vec![Route::dynamic("/loop"), Route::new("/hello", "Hello.")]);
     let mut shared = Shared::new([routes(), routes()], Pages::default());
     let request = HELLO.replace("/hello", "/l%6Fop?x");

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 
 use super::*;
-use crate::event_loop::script::{Act, Kernel, Script};
+use crate::event_loop::script::{Act, Script, Scripted};
 use crate::http::{Handler, Page, Route, Status};
 use crate::limits::{
     BODY_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, CONNECTION_BYTES, DEFERRED_MAX, DEFERRED_TIMEOUT,
@@ -51,7 +51,7 @@ impl Observer for Told {
     }
 }
 
-type Table = Connections<Script, Told>;
+type Table = Connections<Scripted, Told>;
 
 /// Connections that are served a text, and a page on diagnostics.
 fn connections() -> Table {
@@ -67,7 +67,7 @@ fn connections_with(body: Vec<u8>, timeouts: &Timeouts) -> Table {
 /// The kernel behind one connection, and its slot.
 struct Peer {
     slot: usize,
-    kernel: Rc<RefCell<Kernel>>,
+    kernel: Rc<RefCell<Script>>,
 }
 
 impl Peer {
@@ -77,10 +77,10 @@ impl Peer {
     }
 
     fn connect_to(service: Service, table: &mut Table, now: Instant) -> Peer {
-        let kernel = Rc::new(RefCell::new(Kernel::default()));
+        let kernel = Rc::new(RefCell::new(Script::default()));
         table.begin_tick(now);
         let peer = ([127, 0, 0, 1], 1).into();
-        let added = table.add(service, Script(Rc::clone(&kernel)), peer);
+        let added = table.add(service, Scripted(Rc::clone(&kernel)), peer);
         let peer = Peer { slot: added.expect("it waits").0, kernel };
         assert_eq!(peer.calls(), ["recv"], "it is read at once");
         peer
@@ -134,10 +134,10 @@ fn a_request_that_is_there_at_once_is_served_at_once() {
     ] {
         let mut table = connections();
         let reads = [Act::Give(request.as_bytes().to_vec())].into();
-        let kernel = Rc::new(RefCell::new(Kernel { reads, ..Kernel::default() }));
+        let kernel = Rc::new(RefCell::new(Script { reads, ..Script::default() }));
         table.begin_tick(now);
         let peer = ([127, 0, 0, 1], 1).into();
-        let added = table.add(Service::Main, Script(Rc::clone(&kernel)), peer);
+        let added = table.add(Service::Main, Scripted(Rc::clone(&kernel)), peer);
         assert_eq!(added.map(|added| added.0), slot, "{request}");
         assert_eq!(kernel.borrow().calls, calls, "{request}");
         assert_eq!((table.len(), table.take_freed()), (slot.map_or(0, |_| 1), slot.is_none()));
@@ -277,12 +277,12 @@ fn the_second_event_of_a_closed_connection_reaches_no_other() {
 #[test]
 fn a_connection_that_was_reset_before_it_is_accepted_is_closed_at_once() {
     for act in [Act::Fail(ErrorKind::ConnectionReset), Act::Eof] {
-        let kernel = Kernel { reads: [act].into(), ..Kernel::default() };
+        let kernel = Script { reads: [act].into(), ..Script::default() };
         let mut table = connections();
         table.begin_tick(Instant::now());
         // On macOS, this may be the address of an earlier peer.
         let peer = ([127, 0, 0, 1], 1).into();
-        let added = table.add(Service::Main, Script(Rc::new(RefCell::new(kernel))), peer);
+        let added = table.add(Service::Main, Scripted(Rc::new(RefCell::new(kernel))), peer);
         assert!(added.is_none(), "it does not get to the poll");
         assert_eq!((table.len(), table.take_freed()), (0, true));
     }
@@ -897,11 +897,11 @@ fn in_a_stop_a_page_longer_than_what_may_be_deferred_is_deferred_alone() {
         let routes = || Routes::new(vec![Route::dynamic("/loop")]);
         let (timeouts, observer) = (Timeouts::default(), Large(PAGE_MAX));
         let mut table = Connections::new([routes(), routes()], &timeouts, DELAY, observer);
-        let kernel = Rc::new(RefCell::new(Kernel::default()));
+        let kernel = Rc::new(RefCell::new(Script::default()));
         table.begin_tick(now);
         table.announce_close(Service::Diag);
         let peer = ([127, 0, 0, 1], 1).into();
-        let added = table.add(Service::Diag, Script(Rc::clone(&kernel)), peer);
+        let added = table.add(Service::Diag, Scripted(Rc::clone(&kernel)), peer);
         let slot = added.expect("it waits").0;
         let send = |text: &str| {
             kernel.borrow_mut().reads.push_back(Act::Give(text.as_bytes().to_vec()));
