@@ -146,16 +146,15 @@ impl<L: ListeningSocket> Listener<L> {
 
     /// An error without a code is one of a connection: `mio` has got no address (macOS).
     fn classify(&mut self, error: io::Error) -> Accepted<L::Stream> {
-        match Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of) {
+        let fault = Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of);
+        self.failures = if fault == Fault::Connection { self.failures + 1 } else { 0 };
+        match fault {
             // So many in a row are not about connections, and trying on would never end.
-            Fault::Connection if self.failures >= ACCEPTS_PER_TICK => {
+            Fault::Connection if self.failures > ACCEPTS_PER_TICK => {
                 self.failures = 0;
                 Accepted::Pause(error)
             }
-            Fault::Connection => {
-                self.failures += 1;
-                Accepted::Lost
-            }
+            Fault::Connection => Accepted::Lost,
             // Linux looks for a descriptor before it looks at the queue.
             Fault::Process if self.has_waiting() => Accepted::Pause(error),
             Fault::None | Fault::Process => {
@@ -296,6 +295,16 @@ mod tests {
         }
         assert!(matches!(listener.accept(), Accepted::Stream(..)));
         assert_eq!(lost(&mut listener), ACCEPTS_PER_TICK, "one that comes resets the count");
+        // Clients that reset their connections, one by one over days, are not in a row.
+        for _ in 0..2 * ACCEPTS_PER_TICK {
+            assert!(matches!(listener.classify(Errno::CONNABORTED.into()), Accepted::Lost));
+            assert!(matches!(listener.classify(Errno::AGAIN.into()), Accepted::Empty));
+        }
+        let _client = std::net::TcpStream::connect(address).expect("it is in the queue");
+        for _ in 0..2 * ACCEPTS_PER_TICK {
+            assert!(matches!(listener.classify(Errno::CONNABORTED.into()), Accepted::Lost));
+            assert!(matches!(listener.classify(Errno::MFILE.into()), Accepted::Pause(_)));
+        }
     }
 
     #[test]
