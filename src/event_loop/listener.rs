@@ -199,7 +199,9 @@ impl<L: ListeningSocket> Listener<L> {
         let mut rejected = 0;
         for _ in 0..BACKLOG {
             match self.accept() {
-                Accepted::Stream(..) | Accepted::Lost => rejected += 1,
+                Accepted::Stream(..) => rejected += 1,
+                // The client itself has gone, or the call was interrupted.
+                Accepted::Lost => {}
                 Accepted::Pause(_) => return rejected + 1,
                 Accepted::Empty | Accepted::Failed => break,
             }

@@ -15,7 +15,7 @@ use super::signals::Signal;
 use super::stream::Readiness;
 use super::*;
 use crate::http::Route;
-use crate::limits::{ACCEPT_PAUSE, HANDSHAKE_TIME};
+use crate::limits::{ACCEPT_PAUSE, DRAIN, HANDSHAKE_TIME};
 
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const MAIN: Token = Token(LISTENERS + Service::Main as usize);
@@ -207,4 +207,17 @@ fn a_stop_does_not_wait_for_a_queue_that_never_ends() {
         let took = server.kernel.now - begun;
         assert!(took < 3 * HANDSHAKE_TIME, "there is always one more client");
     }
+}
+
+#[test]
+fn a_client_that_has_gone_is_not_among_the_aborted() {
+    let (mut server, world) = server();
+    let gone = [Errno::INTR, Errno::CONNABORTED].map(|errno| Err(errno.into()));
+    world.0.borrow_mut().accepts.extend(gone);
+    world.0.borrow_mut().signals.push_back(Signal::Terminate);
+    tick(&mut server, &[(SIGNALS, READABLE)]);
+    server.kernel.now += DRAIN;
+    tick(&mut server, &[]);
+    assert!(server.is_over());
+    assert_eq!(server.sum_up(), Outcome::Drained);
 }
