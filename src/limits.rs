@@ -134,8 +134,8 @@ pub const DELAY: Duration = Duration::ZERO;
 pub const DEFERRED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long responses are deferred in all, if the client keeps sending requests. Those that have
-/// been read by then still wait for their delays. The time begins anew when some of the responses
-/// are sent for lack of room. Long bodies are sent all the time, and have it once.
+/// been read by then still wait for their delays. Until it ends, it begins anew when some of the
+/// responses are sent for lack of room. Long bodies are sent all the time, and have it once.
 pub const DEFERRED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Writing, between two writes of which the kernel takes some bytes; the default of

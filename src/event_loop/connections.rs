@@ -307,7 +307,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
         let service = connection.service;
         if shared.announces_close[service as usize] {
             // The client goes on because of responses for which there was no room.
-            let anew = connection.defers() && traffic.sent > 0;
+            let anew = connection.defers() && traffic.sent > 0 && !shared.force_close;
             let has_responses = traffic.responses > 0 && connection.pipelines;
             if after == StateName::Deferred || connection.defers() || has_responses {
                 self.timers.force_close(slot, shared.now + DEFERRED_TIME_MAX, anew);

@@ -836,6 +836,28 @@ fn in_a_stop_a_client_of_long_bodies_with_half_requests_is_closed_too() {
 }
 
 #[test]
+fn in_a_stop_a_client_that_is_forced_to_close_gets_no_more_time() {
+    let mut now = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect_to(Service::Diag, &mut table, now);
+    table.announce_close(Service::Diag);
+    let [page, long] = ["/loop", "/"].map(|path| HELLO.replace("/hello", path));
+    let (first, rest) = long.split_at(10);
+    peer.send(&[&page, first].concat());
+    event(&mut table, &peer, now);
+    now += DEFERRED_TIMEOUT * 2;
+    expire(&mut table, now);
+    run_all(&mut table, now);
+    assert_eq!(peer.sent().matches("HTTP/1.1 ").count(), 1, "it is forced to close from now on");
+    // A long body is sent in the run in which the response behind it is deferred.
+    peer.send(&[rest, &page, &page, first].concat());
+    event(&mut table, &peer, now);
+    run_all(&mut table, now);
+    assert_eq!(peer.sent().matches("HTTP/1.1 ").count(), 4);
+    assert_eq!(peer.sent().matches("Connection: close").count(), 1);
+}
+
+#[test]
 fn in_a_stop_a_body_that_dribbles_behind_a_full_read_is_not_deferred_for_ever() {
     let start = Instant::now();
     let mut table = connections();
