@@ -208,7 +208,7 @@ impl<S: Socket> Connection<S> {
             return self.send(served, served.next, shared);
         }
         // Behind a read that has filled the buffer, the socket may hold more.
-        let client_waits = !self.pipelines && !begins && !is_full_read;
+        let client_waits = !self.pipelines && !is_full_read;
         let len = self.stream.unsent_len() + shared.output.bytes.len();
         let is_full = !served.body.is_empty() || len > DEFERRED_MAX;
         let (next, force_close) = (served.next, shared.force_close);
