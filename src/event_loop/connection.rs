@@ -97,6 +97,7 @@ impl<S: Socket> Connection<S> {
                     }
                     self.receive(shared)
                 }
+                State::Queued if shared.announces_close[self.service as usize] => self.wake(shared),
                 State::Queued => self.respond(0, shared),
                 State::Writing => self.flush(shared),
                 // A reset ends the delay. A FIN alone does not: the client may still read.
@@ -392,9 +393,9 @@ impl<S: Socket> Connection<S> {
         self.go_on(sent, next, shared)
     }
 
-    /// Sends a response whose delay has passed. What has come meanwhile is read first, as far as
-    /// there is room: in a shutdown, only the last response may announce the close. A connection
-    /// that is forced to close reads no more.
+    /// Responds to a request that has waited for its delay, or for its page. What has come since
+    /// then is read first, as far as there is room: in a shutdown, only the last response may
+    /// announce the close. A connection that is forced to close reads no more.
     fn wake<O: Observer>(&mut self, shared: &mut Shared<O>) -> Progress {
         let end = if shared.force_close { 0 } else { shared.input.len() };
         let start = self.unparsed.len().min(end);

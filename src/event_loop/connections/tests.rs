@@ -683,6 +683,27 @@ fn pages_are_rendered_round_robin_and_within_the_budget_of_a_tick() {
 }
 
 #[test]
+fn in_a_stop_what_comes_while_a_page_is_waited_for_is_served_too() {
+    let now = Instant::now();
+    let mut table = connections();
+    let peers: Vec<Peer> =
+        (0..=PAGES_PER_TICK).map(|_| Peer::connect_to(Service::Diag, &mut table, now)).collect();
+    table.announce_close(Service::Diag);
+    let ask = HELLO.replace("/hello", "/loop");
+    peers.iter().for_each(|peer| peer.send(&ask));
+    table.begin_tick(now);
+    peers.iter().for_each(|peer| table.on_event(peer.slot, Readiness::READABLE));
+    let last = peers.last().expect("there are some");
+    assert_eq!(last.sent(), "", "the budget of the tick is used up");
+    last.send(&ask);
+    event(&mut table, last, now);
+    run_all(&mut table, now);
+    expire(&mut table, now + DEFERRED_TIMEOUT * 2);
+    assert_eq!(last.sent().matches("a page").count(), 2);
+    assert_eq!(last.sent().matches("Connection: close").count(), 1, "behind the second one");
+}
+
+#[test]
 fn a_long_drain_does_not_renew_the_timeouts_of_idle_clients_of_diagnostics() {
     let start = Instant::now();
     let mut table = connections();
