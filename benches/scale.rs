@@ -23,10 +23,10 @@ use std::{env, fs};
 
 use onepoll::event_loop::clock::Instant;
 use onepoll::event_loop::connections::Connections;
+use onepoll::event_loop::kernel::{Readiness, Socket};
 use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::observer::Observer;
 use onepoll::event_loop::state::StateName;
-use onepoll::event_loop::stream::{Readiness, Socket};
 use onepoll::event_loop::timers::{Timeouts, Timers};
 use onepoll::http::{Route, Routes};
 use onepoll::limits::{CONNECTIONS_MAX, EVENTS_PER_TICK, IDLE_TIMEOUT, RECORDS_MAX};

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::clock::Instant;
 use super::connections::Shared;
+use super::kernel::{Readiness, Socket};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
 use super::state::{State, StateName};
-use super::stream::{Readiness, Received, Sent, Socket, Stream, Unsent};
+use super::stream::{Received, Sent, Stream, Unsent};
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};
 use crate::limits::{
     BODY_GRACE, BODY_RATE_MIN, DEFERRED_MAX, HALF_CLOSED_ROUNDS_MAX, INPUT, READS_PER_RUN,

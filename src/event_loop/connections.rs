@@ -37,10 +37,10 @@ use slab::Slab;
 
 use super::clock::Instant;
 use super::connection::{Connection, RunEnd};
+use super::kernel::{Readiness, Socket};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
 use super::state::{self, StateName};
-use super::stream::{Readiness, Socket};
 use super::timers::{Timeouts, Timers};
 use crate::http::{Output, Routes};
 use crate::limits::{DEFERRED_TIME_MAX, INPUT, OUTPUT, PAGES_PER_TICK};

@@ -1,10 +1,10 @@
 //! What the loop asks of the kernel: the time, events, signals and sockets. All of its calls are on
-//! this page, but for those on a connection, which are in [`Socket`].
+//! this page.
 //!
 //! The invariant: the loop knows of the world through these calls alone. A test that plays the
 //! kernel decides on everything that happens, and the same decisions lead to the same calls.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use mio::Token;
 
 use super::clock::Instant;
 use super::signals::Signal;
-use super::stream::{Readiness, Socket};
 
 /// The kernel below a loop.
 pub trait Kernel {
-    /// The socket of a connection. To drop it is to close it.
+    /// The socket of a connection.
     type Stream: Socket;
     /// A listening socket.
     type Listener: ListeningSocket<Stream = Self::Stream>;
@@ -102,4 +101,41 @@ pub trait ListeningSocket {
     /// # Errors
     /// Those of setsockopt(2), where there are no socket filters.
     fn ignore_syns(&self) -> io::Result<()>;
+}
+
+/// The socket of a connection, which does not block. To drop it is to close it.
+pub trait Socket: Read + Write {
+    /// Writes bytes behind which a FIN follows at once. A kernel that can puts both into one
+    /// segment.
+    ///
+    /// # Errors
+    /// Those of send(2).
+    fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    /// Sends a FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
+    ///
+    /// # Errors
+    /// Those of shutdown(2), above all that the peer has reset the connection.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// What an event tells of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// There may be something to read.
+    pub readable: bool,
+    /// The peer's FIN has come; what it sent before may still have to be read.
+    pub eof: bool,
+    /// There is an error, which the next call will meet.
+    pub failed: bool,
+}
+
+impl Readiness {
+    /// Something has come.
+    pub const READABLE: Readiness = Readiness { readable: true, eof: false, failed: false };
+
+    /// The peer's FIN has come, perhaps behind something.
+    pub const EOF: Readiness = Readiness { eof: true, ..Readiness::READABLE };
 }

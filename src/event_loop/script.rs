@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
-use super::stream::Socket;
+use super::kernel::Socket;
 
 /// What the kernel does in one call.
 pub(crate) enum Act {

@@ -21,77 +21,12 @@
 //! kill $server
 //! ```
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, IoSlice};
 
-use mio::event::Event;
-use mio::net::TcpStream;
-
+use super::kernel::{Readiness, Socket};
 use super::observer::Traffic;
 use crate::http::{Next, Routes, Served, UnsentBody, announce_close};
 use crate::limits::DEFERRED_MAX;
-use crate::platform::last_write;
-
-/// What is needed of a socket, so that a test can play the kernel.
-pub trait Socket: Read + Write {
-    /// Writes bytes behind which a FIN follows at once. A kernel that can puts both into one
-    /// segment.
-    ///
-    /// # Errors
-    /// Those of send(2).
-    fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write(bytes)
-    }
-
-    /// Sends a FIN and leaves the other direction open (shutdown(2) with `SHUT_WR`).
-    ///
-    /// # Errors
-    /// Those of shutdown(2), above all that the peer has reset the connection.
-    fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl Socket for TcpStream {
-    fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        last_write::write_before_fin(self, bytes)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
-            // There was a connection, until the peer reset it.
-            ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
-            _ => error,
-        })
-    }
-}
-
-/// What an event tells of a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// There may be something to read.
-    pub readable: bool,
-    /// The peer's FIN has come; what it sent before may still have to be read.
-    pub eof: bool,
-    /// There is an error, which the next call will meet.
-    pub failed: bool,
-}
-
-impl Readiness {
-    /// Something has come.
-    pub const READABLE: Readiness = Readiness { readable: true, eof: false, failed: false };
-
-    /// The peer's FIN has come, perhaps behind something.
-    pub const EOF: Readiness = Readiness { eof: true, ..Readiness::READABLE };
-}
-
-impl From<&Event> for Readiness {
-    /// A FIN and an error count as readable: the read that meets them says what they are. An event
-    /// about room alone sets nothing: kqueue has such events without need, as it tells of each
-    /// direction on its own, and of all room.
-    fn from(event: &Event) -> Readiness {
-        let (eof, failed) = (event.is_read_closed(), event.is_error());
-        Readiness { readable: event.is_readable() || eof || failed, eof, failed }
-    }
-}
 
 /// A socket, its readiness and its unsent output.
 #[derive(Debug)]
@@ -390,20 +325,5 @@ mod tests {
         let sent = stream.write(&[0; 9], &[], false).expect("no error is left over");
         assert_eq!(sent, 3, "as if it had not been interrupted");
         assert_eq!(kernel.borrow().calls, ["recv", "recv", "recv", "send", "send", "send"]);
-    }
-
-    #[test]
-    fn a_reset_connection_cannot_be_half_closed() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let mut socket =
-            TcpStream::from_std(std::net::TcpStream::connect(address).expect("it listens"));
-        let (peer, _) = listener.accept().expect("it is in the queue");
-        socket2::SockRef::from(&peer)
-            .set_linger(Some(std::time::Duration::ZERO))
-            .expect("a socket option");
-        drop(peer);
-        let error = socket.shutdown_write().expect_err("it is reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -26,11 +27,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::cannot;
 use super::clock::{self, Instant};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Readiness, Socket};
 use super::listening::Listening;
 use super::signals::{Signal, Signals};
-use super::stream::Readiness;
 use crate::limits::EVENTS_PER_TICK;
+use crate::platform::last_write;
 
 /// The kernel, and how long a wait spins.
 #[derive(Debug)]
@@ -136,6 +137,30 @@ impl Kernel for System {
     }
 }
 
+impl From<&Event> for Readiness {
+    /// A FIN and an error count as readable: the read that meets them says what they are. An event
+    /// about room alone sets nothing: kqueue has such events without need, as it tells of each
+    /// direction on its own, and of all room.
+    fn from(event: &Event) -> Readiness {
+        let (eof, failed) = (event.is_read_closed(), event.is_error());
+        Readiness { readable: event.is_readable() || eof || failed, eof, failed }
+    }
+}
+
+impl Socket for TcpStream {
+    fn write_before_fin(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        last_write::write_before_fin(self, bytes)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
+            // There was a connection, until the peer reset it.
+            ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
+            _ => error,
+        })
+    }
+}
+
 /// How long a wait that begins now may last; `None` for ever.
 fn time_left(until: Instant, now: Instant) -> Option<Duration> {
     (until < Instant::NEVER).then(|| until - now)
@@ -208,5 +233,20 @@ mod tests {
         let spun = system.wait(&mut events, start, Instant::NEVER).expect("a poll");
         assert_eq!((System::events(&events).count(), spun > 0), (1, true));
         assert!(Instant::now() < start + MINUTE);
+    }
+
+    #[test]
+    fn a_reset_connection_cannot_be_half_closed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let mut socket =
+            TcpStream::from_std(std::net::TcpStream::connect(address).expect("it listens"));
+        let (peer, _) = listener.accept().expect("it is in the queue");
+        socket2::SockRef::from(&peer)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("a socket option");
+        drop(peer);
+        let error = socket.shutdown_write().expect_err("it is reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::kernel::ListeningSocket;
+use super::kernel::Readiness;
 use super::script::{self, Act, Scripted};
 use super::signals::Signal;
-use super::stream::Readiness;
 use super::*;
 use crate::http::Route;
 use crate::limits::{ACCEPT_PAUSE, DRAIN, HANDSHAKE_TIME};

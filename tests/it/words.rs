@@ -41,7 +41,7 @@ const PHRASES: &[&str] = &["those who", "last call", "too late", "send home", "t
 /// Where a word is part of a command, of another program, or of what a release is told about.
 const ALLOWED: &[(&str, &str)] = &[
     ("src/event_loop/connections.rs", "tail"),
-    ("src/event_loop/stream.rs", "linger"),
+    ("src/event_loop/system.rs", "linger"),
     ("benches/core.rs", "site"),
     ("tests/it/harness.rs", "linger"),
     ("README.md", "farewell held lingering overdue refusals"),
