@@ -14,9 +14,10 @@
 //! 7. [`systemd`]: inherited sockets, and word of readiness.
 //! 8. [`platform`]: what the systems do differently.
 //! 9. [`readiness`]: one loop on epoll and on kqueue, event by event.
-//! 10. [`limits`]: every number, with its reason.
-//! 11. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
-//! 12. [`comparison`]: what differs from the Go program that this one was ported from.
+//! 10. [`simulation`]: lives of the loop from a seed, and how to make a loop simulatable.
+//! 11. [`limits`]: every number, with its reason.
+//! 12. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
+//! 13. [`comparison`]: what differs from the Go program that this one was ported from.
 //!
 //! # Try it
 //!
@@ -44,4 +45,6 @@ pub mod platform;
 #[doc = include_str!("readiness.md")]
 pub mod readiness {}
 pub mod services;
+#[doc = include_str!("simulation.md")]
+pub mod simulation {}
 pub mod systemd;

@@ -61,7 +61,7 @@ impl Signal {
     }
 
     /// Whether the signal starts a shutdown.
-    fn starts_shutdown(self) -> bool {
+    pub fn starts_shutdown(self) -> bool {
         !matches!(self, Signal::User1 | Signal::User2)
     }
 
