@@ -144,9 +144,8 @@ impl<L: ListeningSocket> Listener<L> {
         }
     }
 
-    /// An error without a code is one of a connection: `mio` has got no address (macOS).
     fn classify(&mut self, error: io::Error) -> Accepted<L::Stream> {
-        let fault = Errno::from_io_error(&error).map_or(Fault::Connection, Fault::of);
+        let fault = Fault::of_error(&error);
         self.failures = if fault == Fault::Connection { self.failures + 1 } else { 0 };
         match fault {
             // So many in a row are not about connections, and trying on would never end.
@@ -202,6 +201,7 @@ impl<L: ListeningSocket> Listener<L> {
                 Accepted::Stream(..) => rejected += 1,
                 // The client itself has gone, or the call was interrupted.
                 Accepted::Lost => {}
+                Accepted::Pause(error) if Fault::of_error(&error) == Fault::Connection => {}
                 Accepted::Pause(_) => return rejected + 1,
                 Accepted::Empty | Accepted::Failed => break,
             }
@@ -220,6 +220,11 @@ enum Fault {
 }
 
 impl Fault {
+    /// An error without a code is one of a connection: `mio` has got no address (macOS).
+    fn of_error(error: &io::Error) -> Fault {
+        Errno::from_io_error(error).map_or(Fault::Connection, Fault::of)
+    }
+
     /// Which errors there are is up to the system, so that only those end a listener which say that
     /// it is broken. Any other one is met again after a pause.
     fn of(errno: Errno) -> Fault {
