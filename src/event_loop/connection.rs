@@ -9,10 +9,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::clock::Instant;
-use super::connections::Shared;
 use super::kernel::{Readiness, Socket};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer};
+use super::shared::Shared;
 use super::state::{State, StateName};
 use super::stream::{Received, Sent, Stream, Unsent};
 use crate::http::{Error, Head, Next, Served, UnsentBody, announce_close, refuse, serve};

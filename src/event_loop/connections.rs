@@ -1,5 +1,5 @@
-//! The slab of connections, and what all of them share. It runs a connection when an event, a
-//! timeout or the shutdown asks for it. It knows nothing of the poll, of listeners or of signals.
+//! The slab of connections. It runs a connection when an event, a timeout or the shutdown asks for
+//! it. It knows nothing of the poll, of listeners or of signals.
 //!
 //! The invariant: every connection has a timeout, so none stays for ever. What a run did is seen
 //! by comparing the connection's state before and after, and by what it moved. In a shutdown, the
@@ -40,48 +40,11 @@ use super::connection::{Connection, RunEnd};
 use super::kernel::{Readiness, Socket};
 use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
+use super::shared::Shared;
 use super::state::{self, StateName};
 use super::timers::{Timeouts, Timers};
-use crate::http::{Output, Routes};
-use crate::limits::{DEFERRED_TIME_MAX, INPUT, OUTPUT, PAGES_PER_TICK};
-
-/// What all connections share: there is one thread, so one set of buffers is enough. A connection
-/// borrows them for a run.
-#[derive(Debug)]
-pub struct Shared<O> {
-    /// The routes of each service, at its index.
-    pub routes: [Routes; Service::ALL.len()],
-    /// Whether the last response to each client of a service announces the close, by service.
-    pub announces_close: [bool; Service::ALL.len()],
-    /// Whether the connection that runs is closed once all whole requests have their responses.
-    pub force_close: bool,
-    /// The read buffer.
-    pub input: Box<[u8]>,
-    /// The responses of the present run.
-    pub output: Output,
-    /// What the present run has moved.
-    pub traffic: Traffic,
-    /// When the present tick began.
-    pub now: Instant,
-    /// What is told of all that happens.
-    pub observer: O,
-}
-
-impl<O> Shared<O> {
-    /// Buffers take address space at once, and memory as they are used.
-    pub fn new(routes: [Routes; Service::ALL.len()], observer: O) -> Shared<O> {
-        Shared {
-            routes,
-            announces_close: [false; Service::ALL.len()],
-            force_close: false,
-            input: vec![0; INPUT].into_boxed_slice(),
-            output: Output { bytes: Vec::with_capacity(OUTPUT), pages: 0 },
-            traffic: Traffic::default(),
-            now: Instant::FIRST,
-            observer,
-        }
-    }
-}
+use crate::http::Routes;
+use crate::limits::{DEFERRED_TIME_MAX, PAGES_PER_TICK};
 
 /// The slab, and what it takes to run its connections.
 #[derive(Debug)]

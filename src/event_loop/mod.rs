@@ -31,7 +31,7 @@
 //! 2. [`connections`]: the slab of connections, and what a run of one of them leads to
 //! 3. [`state`]: the states of a connection and their transitions
 //! 4. [`crate::http`]: the types `Next` and `Served`, which a connection goes by
-//! 5. [`connection`]: a run, from the read to the send
+//! 5. [`connection`]: a run, from the read to the send, with what is [`shared`]
 //! 6. [`stream`]: the socket, its readiness and its unsent output
 //! 7. [`kernel`]: every call that the loop makes, and [`system`], which makes it
 //! 8. [`timers`] and [`clock`]
@@ -60,6 +60,7 @@ pub mod listeners;
 pub mod listening;
 pub mod observer;
 pub mod resources;
+pub mod shared;
 pub mod shutdown;
 pub mod signals;
 pub mod state;

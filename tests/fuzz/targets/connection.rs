@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use onepoll::event_loop::connection::{Connection, RunEnd};
-use onepoll::event_loop::connections::Shared;
 use onepoll::event_loop::kernel::{Readiness, Socket};
 use onepoll::event_loop::listeners::Service;
+use onepoll::event_loop::shared::Shared;
 use onepoll::event_loop::state::StateName;
 use onepoll::http::{Next, Output, Route, Routes, serve};
 use onepoll::limits::BODY_COPIED_MAX;
