@@ -143,7 +143,9 @@ impl<S: Socket> Connection<S> {
             // Nothing can be put behind a deferred response with a long body. If another request
             // has begun, it is not the last response, so it need not wait any longer.
             self.unparsed = input.into();
-            return match self.begins(Next::Head) {
+            let begins = self.begins(Next::Head);
+            self.pipelines |= begins;
+            return match begins {
                 true => self.send_deferred(Next::Full, shared),
                 false if shared.force_close => self.finish_deferred(shared),
                 false => Ok(true),
@@ -307,7 +309,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What comes next once all that is unsent has been sent.
-    fn after_unsent(&self) -> Next {
+    pub(super) fn after_unsent(&self) -> Next {
         self.stream.unsent().map_or(Next::Head, |unsent| unsent.next)
     }
 
@@ -385,8 +387,7 @@ impl<S: Socket> Connection<S> {
     fn give_up<O: Observer>(&mut self, head_only: bool, shared: &mut Shared<O>) -> Progress {
         let (routes, output) = (&shared.routes[self.service as usize], &mut shared.output.bytes);
         output.clear();
-        let (observer, why) = (&mut shared.observer, Error::Timeout);
-        refuse(routes, observer, why, head_only, &self.unparsed, output);
+        refuse(routes, &mut shared.observer, Error::Timeout, head_only, &self.unparsed, output);
         shared.traffic.responses += 1;
         self.unparsed = Box::default();
         let (next, traffic) = (Next::Close, &mut shared.traffic);
@@ -434,13 +435,11 @@ impl<S: Socket> Connection<S> {
     /// Half-closes an idle connection. Its peer sees the end and closes, too; what the kernel
     /// still holds of earlier responses is delivered meanwhile.
     pub fn close_idle(&mut self) -> RunEnd {
-        match self.stream.shutdown_write() {
-            Ok(()) => {
-                self.state = State::IdleClosed;
-                RunEnd::Waits
-            }
-            Err(error) => RunEnd::Closed(error.into()),
+        if let Err(error) = self.stream.shutdown_write() {
+            return RunEnd::Closed(error.into());
         }
+        self.state = State::IdleClosed;
+        RunEnd::Waits
     }
 }
 

@@ -42,6 +42,7 @@ use super::listeners::Service;
 use super::observer::{Budget, CloseReason, Observer, Traffic};
 use super::shared::Shared;
 use super::state::{self, StateName};
+use super::stream::Sent;
 use super::timers::{Timeouts, Timers};
 use crate::http::Routes;
 use crate::limits::{DEFERRED_TIME_MAX, PAGES_PER_TICK};
@@ -180,8 +181,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     }
 
     /// Adds what an event has told about a connection, and runs it. One that runs again in this
-    /// tick anyway does not run now: a client that sends on and on would otherwise have two runs
-    /// in a tick, then three, and so on.
+    /// tick anyway does not run now, or it would run twice.
     pub fn on_event(&mut self, slot: usize, readiness: Readiness) {
         // It is gone if it was closed earlier in this tick.
         let Some(connection) = self.slots.get_mut(slot) else {
@@ -209,7 +209,7 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     }
 
     fn run_if_due(&mut self, slot: usize, pages: usize) {
-        // It may have been closed meanwhile, and another connection be in its slot.
+        // It may have been closed meanwhile.
         if let Some(connection) = self.slots.get_mut(slot)
             && mem::take(&mut connection.runs_again)
         {
@@ -307,6 +307,11 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn close(&mut self, slot: usize, from: StateName, reason: CloseReason, traffic: Traffic) {
         let connection = self.slots.remove(slot);
         self.counts[connection.service as usize] -= 1;
+        if connection.runs_again {
+            // Or the next connection in the slot would run in its place, too.
+            let entries = self.run_again.iter_mut().chain(&mut self.page_queue);
+            entries.filter(|it| **it == slot).for_each(|it| *it = usize::MAX);
+        }
         self.timers.disarm(slot);
         self.shared.observer.closed(slot, from, reason, traffic);
         self.freed = true;
@@ -404,11 +409,16 @@ impl<S: Socket, O: Observer> Connections<S, O> {
     fn abort_one(&mut self, slot: usize) {
         let (connection, shared) = (&mut self.slots[slot], &mut self.shared);
         let (from, routes) = (connection.state_name(), &shared.routes[connection.service as usize]);
+        let closes = connection.after_unsent().closes() && !connection.has_unread();
         // The kernel takes what it can. The connection is closed, so an error changes nothing.
-        let _ = connection.stream.flush(routes, &mut shared.traffic);
+        let sent = connection.stream.flush(routes, &mut shared.traffic);
+        // With all of its last response, it is served.
+        let is_served =
+            closes && matches!(sent, Ok(Sent::All)) && connection.stream.shutdown_write().is_ok();
         let traffic = mem::take(&mut shared.traffic);
-        self.aborted += 1;
-        self.close(slot, from, CloseReason::Aborted, traffic);
+        self.aborted += usize::from(!is_served);
+        let reason = if is_served { CloseReason::DrainOver } else { CloseReason::Aborted };
+        self.close(slot, from, reason, traffic);
     }
 }
 

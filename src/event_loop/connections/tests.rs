@@ -615,6 +615,67 @@ fn at_the_idle_grace_idle_connections_are_closed_and_no_others() {
 }
 
 #[test]
+fn a_deferred_response_that_the_abort_sends_whole_is_not_aborted() {
+    let now = Instant::now();
+    let mut table = connections();
+    let peer = Peer::connect(&mut table, now);
+    table.announce_close(Service::Main);
+    peer.send(&HELLO.repeat(2));
+    event(&mut table, &peer, now);
+    assert_eq!(peer.sent(), "", "both are deferred");
+    // The first write is taken in part, and the last one as a whole.
+    peer.take(&[1]);
+    table.begin_tick(now + DEFERRED_TIME_MAX);
+    table.abort();
+    assert_eq!(peer.sent().matches("Hello world.").count(), 2);
+    assert_eq!(peer.sent().matches("Connection: close").count(), 1);
+    assert_eq!((table.aborted, table.len()), (0, 0));
+}
+
+#[test]
+fn in_a_stop_a_request_behind_a_deferred_long_body_shows_that_its_client_pipelines() {
+    let now = Instant::now();
+    let mut table = connections_with(vec![b'x'; 10_000], &Timeouts::default());
+    let peer = Peer::connect(&mut table, now);
+    table.announce_close(Service::Main);
+    let padding = "x".repeat(8_000);
+    let head =
+        format!("POST /hello HTTP/1.1\r\nHost: a\r\nX: {padding}\r\nContent-Length: 1000\r\n\r\n");
+    let len = INPUT - head.len();
+    peer.send(&[head.replace("1000", &len.to_string()), "y".repeat(len)].concat());
+    event(&mut table, &peer, now);
+    assert_eq!(peer.sent(), "", "the socket may hold more");
+    for _ in 0..2 {
+        peer.send(HELLO);
+        event(&mut table, &peer, now);
+        run_all(&mut table, now);
+        assert_eq!(peer.sent().matches("Connection: close").count(), 0, "another one may come");
+    }
+    expire(&mut table, now + DEFERRED_TIMEOUT * 2);
+    assert_eq!(peer.sent().matches("HTTP/1.1 200").count(), 3);
+    assert_eq!(peer.sent().matches("Connection: close").count(), 1);
+}
+
+#[test]
+fn a_connection_does_not_run_in_place_of_the_last_one_in_its_slot() {
+    let now = Instant::now();
+    let mut table = connections();
+    let batch = HELLO.repeat(9 * READS_PER_RUN * INPUT / HELLO.len());
+    let closed = Peer::connect(&mut table, now);
+    closed.send(&batch);
+    event(&mut table, &closed, now);
+    table.fail(closed.slot, ErrorKind::OutOfMemory);
+    let peer = Peer::connect(&mut table, now);
+    assert_eq!(peer.slot, closed.slot);
+    peer.send(&batch);
+    event(&mut table, &peer, now);
+    peer.calls();
+    table.run_again();
+    let reads = peer.calls().iter().filter(|&&call| call == "recv").count();
+    assert_eq!(reads, READS_PER_RUN, "it runs once");
+}
+
+#[test]
 fn a_diagnostics_client_at_the_deadline_is_served_and_not_aborted() {
     let now = Instant::now();
     let mut table = connections();
