@@ -120,18 +120,15 @@ struct Mutant {
 }
 
 impl Mutant {
-    /// Applies a patch. Its first line says what is wrong.
+    /// Applies a patch.
     fn new(patch: &Path) -> Mutant {
         let folder = env::temp_dir().join(format!("onepoll-mutant-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         for name in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
             copy(&root().join(name), &folder.join(name));
         }
-        let mut apply = Command::new("patch");
-        apply.args(["--strip=1", "--fuzz=0", "--input"]).arg(patch).current_dir(&folder);
-        let applied = apply.output().expect("patch(1) is there");
-        let says = String::from_utf8_lossy(&applied.stdout);
-        assert!(applied.status.success(), "{} does not fit: {says}", patch.display());
+        let (file, text) = mutated(patch);
+        fs::write(folder.join(file), text).expect("it is written");
         Mutant { folder }
     }
 
@@ -186,6 +183,31 @@ fn mutations() -> Vec<PathBuf> {
     patches.sort();
     assert!(patches.len() > 20);
     patches
+}
+
+/// The file that a patch changes, and its text with the change. The first line of a patch says what
+/// is wrong, and it has one hunk.
+fn mutated(patch: &Path) -> (String, String) {
+    let text = fs::read_to_string(patch).expect("text");
+    let file = text.lines().find_map(|line| line.strip_prefix("--- a/")).expect("a file");
+    let hunk = text.lines().skip_while(|line| !line.starts_with("@@")).skip(1);
+    let side = |other: char| -> String {
+        let lines = hunk.clone().filter(|line| !line.starts_with(other));
+        lines.map(|line| format!("{}\n", &line[1..])).collect()
+    };
+    let (before, after) = (side('+'), side('-'));
+    let source = fs::read_to_string(root().join(file)).expect("text");
+    let fits = source.matches(&before).count() == 1;
+    assert!(fits, "{} does not fit: it has to be made anew", patch.display());
+    (file.to_owned(), source.replace(&before, &after))
+}
+
+#[test]
+fn every_mutation_fits_the_source() {
+    for patch in mutations() {
+        let (file, text) = mutated(&patch);
+        assert_ne!(fs::read_to_string(root().join(file)).expect("text"), text);
+    }
 }
 
 #[test]
