@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use super::rules::{RULES, Rule};
+use super::rules::{Conversation, Level, RULES, Rule};
 use super::*;
 use crate::limits::{
     BODY_COPIED_MAX, EMPTY_LINES_MAX, FIELDS_MAX, FIELDS_USUAL, HEAD_MAX, OUTPUT, PAGE_MAX,
@@ -168,9 +168,21 @@ fn paths_lead_to_pages_whatever_the_method() {
 #[test]
 fn rules_are_kept() {
     for rule in RULES {
-        for (input, expected) in rule.conversations() {
-            let sample = input.escape_ascii();
-            assert_eq!(statuses(&input), expected, "{}: {sample}", rule.says);
+        for conversation in rule.conversations() {
+            let sample = conversation.sends.escape_ascii();
+            let came = statuses(&conversation.sends);
+            assert_eq!(came, conversation.statuses, "{}: {sample}", rule.says);
+        }
+    }
+}
+
+#[test]
+fn what_the_rfcs_leave_open_is_said_at_its_level() {
+    for rule in RULES {
+        assert!(rule.says.contains('(') && !rule.name.is_empty(), "{}", rule.says);
+        for conversation in rule.conversations().filter(|it| it.level == Level::May) {
+            let sample = conversation.sends.escape_ascii();
+            assert!(!conversation.others.is_empty(), "{}: {sample}", rule.name);
         }
     }
 }
@@ -184,7 +196,7 @@ fn cut_distance() -> usize {
 #[test]
 fn where_the_input_is_cut_changes_nothing() {
     let distance = cut_distance();
-    for (input, _) in RULES.iter().flat_map(Rule::conversations) {
+    for input in RULES.iter().flat_map(Rule::conversations).map(|it| it.sends) {
         let whole = converse(&[&input]);
         for (first, rest) in (0..=input.len()).map(|cut| input.split_at(cut)) {
             let second_cuts = (0..=rest.len()).step_by(distance);
@@ -305,9 +317,9 @@ fn no_response_is_longer_than_the_longest() {
         assert!(len <= RESPONSE_MAX, "{len} bytes");
     }
     let conversations = RULES.iter().flat_map(Rule::conversations);
-    for (input, statuses) in conversations.filter(|(_, statuses)| statuses.len() == 5) {
-        let len = converse(&[&input]).0.len();
-        let words = input.escape_ascii();
+    for Conversation { sends, statuses, .. } in conversations.filter(|it| it.statuses.len() == 5) {
+        let len = converse(&[&sends]).0.len();
+        let words = sends.escape_ascii();
         assert!(len <= RESPONSE_MAX, "{len} bytes, {statuses}: {words}");
     }
 }
