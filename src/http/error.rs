@@ -51,7 +51,7 @@ pub enum Error {
     /// The method is `CONNECT` (RFC 9110, section 9.3.6). The connection closes, so that the bytes
     /// for the tunnel are not parsed as requests.
     Tunnel,
-    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110, section 15.6.6).
+    /// The major version is not 1 (RFC 9110, section 15.6.6).
     Version,
 }
 
@@ -233,7 +233,7 @@ pub(super) fn explain_line(window: &[u8]) -> Option<Error> {
 /// preface of HTTP/2 looks like a request on purpose (RFC 9113, section 3.4), but is not one.
 fn explain_version(window: &[u8], version: &[u8]) -> Option<Error> {
     let (line, rest) = split_at_byte(window, b'\n');
-    if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', end @ ..] = version {
+    if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9', end @ ..] = version {
         return (!matches!(end, [] | [b'\r'])).then_some(Error::LineEnd);
     }
     if rest.is_empty() && (window.len() < HEAD_MAX || b"HTTP/1.".starts_with(version)) {
@@ -305,7 +305,7 @@ impl Status {
     pub const NOT_IMPLEMENTED: Status = Status(8);
     /// The server is shutting down (RFC 9110, section 15.6.4).
     pub const UNAVAILABLE: Status = Status(9);
-    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110, section 15.6.6).
+    /// The major version is not 1 (RFC 9110, section 15.6.6).
     pub const VERSION_NOT_SUPPORTED: Status = Status(10);
 
     /// All status codes in ascending order.

@@ -41,7 +41,7 @@ pub struct Head<'a> {
 /// Where `httparse` puts the fields of a head.
 pub(super) type Headers<'a> = [Header<'a>; FIELDS_USUAL];
 
-/// The supported versions.
+/// The supported versions. A later minor version is served as HTTP/1.1 (RFC 9110, section 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: a connection closes unless both sides send `keep-alive`.
@@ -149,11 +149,17 @@ impl<'a> RequestLine<'a> {
         };
         let target = &after_method[..after_method.len() - rest.len()];
         let (end, rest) = rest.split_first_chunk::<11>()?;
-        let is_new = end == b" HTTP/1.1\r\n";
-        if !is_new && end != b" HTTP/1.0\r\n" || method.is_empty() || target.is_empty() {
+        if method.is_empty() || target.is_empty() {
             return None;
         }
-        let version = if is_new { Version::Http11 } else { Version::Http10 };
+        let version = match end {
+            b" HTTP/1.1\r\n" => Version::Http11,
+            b" HTTP/1.0\r\n" => Version::Http10,
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9', b'\r', b'\n'] => {
+                Version::Http11
+            }
+            _ => return None,
+        };
         Some(RequestLine { method, target, path, version, rest })
     }
 }

@@ -121,11 +121,14 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "version",
-        says: "a version is HTTP, a slash and two digits; 1.0 and 1.1 are spoken (RFC 9112, 2.3)",
+        says: "a version is HTTP, a slash and two digits; 1.2 to 1.9 mean 1.1 \
+               (RFC 9112, 2.3; RFC 9110, 2.5)",
         start: b"GET / ",
         must: &[(b"HTTP/1.0\r\n\r\n", "404 x"), (b"HTTP/1.1\r\nHost: a\r\n\r\n", "404")],
         should: &[
-            (b"HTTP/1.2\r\nHost: a\r\n\r\n", "505 x"),
+            (b"HTTP/1.2\r\nHost: a\r\n\r\n", "404"),
+            (b"HTTP/1.9\r\nHost: a\r\n\r\n", "404"),
+            (b"HTTP/1.2\r\n\r\n", "400 x"),
             (b"HTTP/0.9\r\n\r\n", "505 x"),
             (b"HTTP/2.0\r\nHost: a\r\n\r\n", "505 x"),
             (b"HTTP/3.0\r\n\r\n", "505 x"),
