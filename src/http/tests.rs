@@ -180,6 +180,8 @@ fn rules_are_kept() {
 fn what_the_rfcs_leave_open_is_said_at_its_level() {
     for rule in RULES {
         assert!(rule.says.contains('(') && !rule.name.is_empty(), "{}", rule.says);
+        let has_must = rule.conversations().any(|it| it.level == Level::Must);
+        assert!(rule.stands.is_empty() || has_must, "{}", rule.stands);
         for conversation in rule.conversations().filter(|it| it.level == Level::May) {
             let sample = conversation.sends.escape_ascii();
             assert!(!conversation.others.is_empty(), "{}: {sample}", rule.name);

@@ -43,6 +43,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("src/event_loop/connections.rs", "tail"),
     ("src/event_loop/system.rs", "linger"),
     ("benches/core.rs", "site"),
+    ("benches/judge/client.rs", "linger"),
     ("tests/it/harness.rs", "linger"),
     ("README.md", "farewell held lingering overdue refusals"),
 ];

@@ -1,0 +1,332 @@
+//! What bad clients do to a server, and to its other clients. Beside each kind of them, another
+//! client connects and sends a request again and again.
+//!
+//! A server is calm if it stays up, makes the other client wait for no longer than a second, sleeps
+//! while nothing happens, and does not grow without bound.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::client::{Client, TIMEOUT};
+use super::contestant::{Contestant, Server};
+use super::report::{Cell, Grade, Part, Table};
+use super::{Contest, Effort, Outcome, machine};
+
+/// Another client waits no longer than this.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// The share of a processor that a server takes at most while nothing happens, or next to nothing.
+const BUSY_MAX: f64 = 0.2;
+/// So much memory may be taken by the clients of a case.
+const GROWTH_MAX: f64 = 256e6;
+/// How long a case goes on once all clients are there.
+const TIME: Duration = Duration::from_millis(1500);
+/// The pause between two requests of the other client.
+const PAUSE: Duration = Duration::from_millis(20);
+
+const SLOW_READERS: usize = 32;
+const SLOW_SENDERS: usize = 200;
+/// The pause between two bytes of a slow sender.
+const BYTE_PAUSE: Duration = Duration::from_millis(100);
+/// The descriptors of a server that runs out of them, and the clients that come then.
+const FEW_DESCRIPTORS: usize = 100;
+const TOO_MANY_CLIENTS: usize = 200;
+/// A short accept queue is full when a connection takes longer than this.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long idle clients are opened.
+const OPENING_TIME: Duration = Duration::from_secs(20);
+/// Where a server takes fewer idle clients, so many of them leave.
+const ROOM: usize = 50;
+/// So much is sent of a head without an end.
+const HEAD_MAX: usize = 64 << 20;
+/// How long a pipeline may take.
+const PIPELINE_TIME: Duration = Duration::from_secs(5);
+
+/// What a case did to a server and its other clients.
+#[derive(Default)]
+struct Effect {
+    /// The longest that the other client waited for a response.
+    waited: Duration,
+    /// The share of a processor that it took.
+    busy: f64,
+    /// The bytes of memory that it grew by.
+    grown: f64,
+    /// Whether `busy` counts: nothing or next to nothing happens.
+    is_quiet: bool,
+    remark: String,
+}
+
+type Case = (&'static str, fn(&Contestant, &Effort) -> Outcome<Effect>);
+
+/// Why the case of few descriptors is left out for some.
+const NEEDS_MORE: &str = "does not start with so few";
+
+const CASES: [Case; 6] = [
+    ("32 clients that read no response", slow_readers),
+    ("200 clients that send a byte each 100 ms", slow_senders),
+    ("10,000 idle clients", idle),
+    ("200 clients, and 100 descriptors", few_descriptors),
+    ("a head without an end", endless_head),
+    ("a pipeline of a million requests", pipeline),
+];
+
+/// Judges all contestants.
+pub(crate) fn judge(contest: &Contest) -> Part {
+    let mut rows = Vec::new();
+    for (name, measure) in CASES.into_iter().filter(|(name, _)| contest.has(name)) {
+        let results = contest.rounds(&format!("calm: {name}"), 1, |contestant| {
+            machine::on_client_core(|| measure(contestant, &contest.effort))
+        });
+        let cells = results.into_iter().map(|effects| match effects {
+            Ok(effects) => effects[0].cell(),
+            Err(why) if why == NEEDS_MORE => Cell::plain(why),
+            Err(why) => Cell::graded(why, false),
+        });
+        rows.push((name.to_owned(), cells.collect::<Vec<_>>()));
+    }
+    let calm = (0..contest.contestants.len()).map(|at| {
+        let count = |grade| rows.iter().filter(|(_, cells)| cells[at].grade == grade).count();
+        let (good, bad) = (count(Grade::Good), count(Grade::Bad));
+        Cell::graded(format!("{good} of {}", good + bad), bad == 0)
+    });
+    Part {
+        name: "Calm".to_owned(),
+        how: format!(
+            "One run of each case. The longest that another client waited for a response, at most \
+             {WAIT_MAX:?}; the share of a processor that the server took, at most {:.0} % where \
+             next to nothing happens; the memory that it grew by, at most {:.0} MB.",
+            BUSY_MAX * 100.0,
+            GROWTH_MAX / 1e6
+        ),
+        columns: vec![("calm".to_owned(), calm.collect())],
+        scores: Vec::new(),
+        notes: Vec::new(),
+        tables: vec![Table { corner: "clients".to_owned(), columns: contest.names(), rows }],
+    }
+}
+
+impl Effect {
+    fn cell(&self) -> Cell {
+        let Effect { waited, busy, grown, is_quiet, remark } = self;
+        let is_good =
+            *waited <= WAIT_MAX && *grown <= GROWTH_MAX && (!is_quiet || *busy <= BUSY_MAX);
+        let text = format!(
+            "{} ms, {:.0} %, {:+.1} MB{remark}",
+            waited.as_millis(),
+            busy * 100.0,
+            grown / 1e6
+        );
+        Cell::graded(text, is_good)
+    }
+}
+
+/// Measures a server while `act` runs, beside another client.
+fn observe(
+    contestant: &Contestant,
+    server: &mut Server,
+    is_quiet: bool,
+    act: impl FnOnce(),
+) -> Outcome<Effect> {
+    let over = AtomicBool::new(false);
+    let (address, request) = (server.main, contestant.request());
+    let before = server.processor_time();
+    let start = Instant::now();
+    let waited = thread::scope(|scope| {
+        let other = scope.spawn(|| ask_until(&over, address, &request));
+        act();
+        over.store(true, Ordering::SeqCst);
+        other.join().expect("the client does not panic")
+    });
+    let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
+    match server.death() {
+        Some(how) => Err(how),
+        None => Ok(Effect { waited, busy, is_quiet, ..Effect::default() }),
+    }
+}
+
+/// Connects and sends a request again and again. Returns the longest time to a response.
+fn ask_until(over: &AtomicBool, address: SocketAddr, request: &[u8]) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::SeqCst) {
+        let start = Instant::now();
+        longest = longest.max(ask(address, request).map_or(TIMEOUT, |()| start.elapsed()));
+        thread::sleep(PAUSE);
+    }
+    longest
+}
+
+/// Sends a request on a connection of its own. Returns `None` without a response.
+fn ask(address: SocketAddr, request: &[u8]) -> Option<()> {
+    let mut client = Client::connect(address).ok()?;
+    client.reset_at_close();
+    client.send(request).and_then(|()| client.response(false)).ok().map(|_| ())
+}
+
+/// Runs a case whose clients are there first and then do nothing.
+fn with_clients<T>(
+    contestant: &Contestant,
+    server: &mut Server,
+    connect: impl FnOnce() -> T,
+) -> Outcome<(Effect, T)> {
+    ask(server.main, &contestant.request());
+    let before = server.memory();
+    let clients = connect();
+    let effect = observe(contestant, server, true, || thread::sleep(TIME))?;
+    let grown = server.memory() - before;
+    Ok((Effect { grown, ..effect }, clients))
+}
+
+fn slow_readers(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
+    let mut server = contestant.start()?;
+    let (address, batch) = (server.main, contestant.request().repeat(1000));
+    let connect = || {
+        let mut client = Client::connect_with_little_room(address).ok()?;
+        client.send_until_blocked(&batch, 4 << 20);
+        Some(client)
+    };
+    let connect_all = || {
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..SLOW_READERS).map(|_| scope.spawn(connect)).collect();
+            all.into_iter().map(|it| it.join().expect("it does not panic")).collect::<Vec<_>>()
+        })
+    };
+    Ok(with_clients(contestant, &mut server, connect_all)?.0)
+}
+
+fn slow_senders(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
+    let mut server = contestant.start()?;
+    ask(server.main, &contestant.request());
+    let before = server.memory();
+    let mut clients = connect(server.main, SLOW_SENDERS);
+    let head = [&contestant.request()[..], b"X-"].concat();
+    let effect = observe(contestant, &mut server, true, || {
+        let start = Instant::now();
+        for byte in head.chunks(1).cycle().take_while(|_| start.elapsed() < TIME) {
+            for client in &mut clients {
+                let _ = client.send(byte);
+            }
+            thread::sleep(BYTE_PAUSE);
+        }
+    })?;
+    Ok(Effect { grown: server.memory() - before, ..effect })
+}
+
+fn idle(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
+    let most = machine::raise_descriptors().saturating_sub(100);
+    let most = usize::try_from(most).map_or(effort.idle, |most| most.min(effort.idle));
+    let mut server = contestant.start()?;
+    let (address, request) = (server.main, contestant.request());
+    let connect = || {
+        let mut clients = idle_clients(address, &request, most);
+        if clients.len() < effort.idle {
+            // The server has reached a limit of its own, and has no room for another client.
+            clients.truncate(clients.len().saturating_sub(ROOM));
+        }
+        clients
+    };
+    let (effect, clients) = with_clients(contestant, &mut server, connect)?;
+    let len = clients.len();
+    let remark = if len < effort.idle { format!(", {len} of them") } else { String::new() };
+    Ok(Effect { remark, ..effect })
+}
+
+/// Connects clients that send nothing yet, until there are so many or one is not accepted.
+fn connect(address: SocketAddr, most: usize) -> Vec<Client> {
+    let clients = (0..most).map_while(|_| Client::connect_within(address, CONNECT_TIMEOUT).ok());
+    clients.collect()
+}
+
+/// Opens connections that have had a response, until there are so many, one gets none, or it takes
+/// too much time.
+pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> Vec<Client> {
+    let connect = |_| {
+        let mut client = Client::connect(address).ok()?;
+        client.reset_at_close();
+        client.send(request).and_then(|()| client.response(false)).ok()?;
+        Some(client)
+    };
+    let start = Instant::now();
+    (0..most).take_while(|_| start.elapsed() < OPENING_TIME).map_while(connect).collect()
+}
+
+/// Beside clients that take all descriptors, no other client can be served. It has to be once they
+/// are gone.
+fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
+    let limit = format!("prlimit --nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}");
+    let mut server = contestant
+        .start_by(&limit)
+        .map_err(|_| contestant.start().err().unwrap_or(NEEDS_MORE.to_owned()))?;
+    ask(server.main, &contestant.request());
+    let memory = server.memory();
+    let clients = connect(server.main, TOO_MANY_CLIENTS);
+    let (before, start) = (server.processor_time(), Instant::now());
+    thread::sleep(TIME);
+    let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
+    let grown = server.memory() - memory;
+    drop(clients);
+    let start = Instant::now();
+    let served = ask(server.main, &contestant.request());
+    if let Some(how) = server.death() {
+        return Err(how);
+    }
+    let waited = served.map_or(TIMEOUT, |()| start.elapsed());
+    Ok(Effect { waited, busy, grown, is_quiet: true, remark: String::new() })
+}
+
+fn endless_head(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
+    let mut server = contestant.start()?;
+    ask(server.main, &contestant.request());
+    let before = server.memory();
+    let field = [&b"X-Field: "[..], &[b'x'; 500], b"\r\n"].concat();
+    let request = contestant.request();
+    let start = &request[..request.len() - 2];
+    let mut taken = 0;
+    let mut client = Client::connect(server.main).map_err(|lost| lost.to_string())?;
+    let effect = observe(contestant, &mut server, false, || {
+        if client.send(start).is_ok() {
+            taken = client.send_until_blocked(&field.repeat(100), HEAD_MAX);
+        }
+    })?;
+    let remark =
+        if taken < HEAD_MAX { String::new() } else { format!(", all of {} MiB", HEAD_MAX >> 20) };
+    Ok(Effect { grown: server.memory() - before, remark, ..effect })
+}
+
+fn pipeline(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
+    let mut server = contestant.start()?;
+    ask(server.main, &contestant.request());
+    let before = server.memory();
+    let client = Client::connect(server.main).map_err(|lost| lost.to_string())?;
+    client.reset_at_close();
+    let batch = contestant.request().repeat(1000);
+    let mut stream = client.stream.try_clone().map_err(|error| error.to_string())?;
+    let effect = observe(contestant, &mut server, false, || {
+        let deadline = Instant::now() + PIPELINE_TIME;
+        thread::scope(|scope| {
+            scope.spawn(|| read_until(&mut stream, deadline));
+            let mut client = client;
+            for _ in 0..effort.pipeline / 1000 {
+                if Instant::now() > deadline || client.send(&batch).is_err() {
+                    break;
+                }
+            }
+            // The reader notices the end.
+            let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        });
+    })?;
+    Ok(Effect { grown: server.memory() - before, ..effect })
+}
+
+/// Reads and drops what comes until the end, or until nothing comes behind the deadline.
+fn read_until(stream: &mut std::net::TcpStream, deadline: Instant) {
+    let mut space = vec![0; 1 << 20];
+    let _ = stream.set_read_timeout(Some(TIMEOUT));
+    while Instant::now() < deadline + TIMEOUT {
+        match stream.read(&mut space) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A server that takes part: how to start it, what it may offer, and the process while it runs.
+//! All that a contestant may do wrong is a value here and never a panic: it may not start, refuse a
+//! port, die or hang.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+
+use super::client::Client;
+use super::machine;
+
+/// A server that does not listen after this time does not start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often what no event announces is looked for.
+const POLL_PAUSE: Duration = Duration::from_millis(2);
+
+/// How a server is started and spoken to.
+#[derive(Clone)]
+pub(crate) struct Contestant {
+    pub name: String,
+    /// With `{port}` in it, and with `{diag}` if it has a second listener.
+    pub command: String,
+    /// Where it listens.
+    pub host: IpAddr,
+    /// The path that is served with 200.
+    pub path: String,
+    /// The signal that asks for a clean stop.
+    pub signal: Signal,
+}
+
+/// The names of signals that may stop a server.
+pub(crate) const SIGNALS: [(&str, Signal); 6] = [
+    ("TERM", Signal::TERM),
+    ("INT", Signal::INT),
+    ("QUIT", Signal::QUIT),
+    ("HUP", Signal::HUP),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+];
+
+impl Contestant {
+    pub(crate) fn has_diagnostics(&self) -> bool {
+        self.command.contains("{diag}")
+    }
+
+    pub(crate) fn signal_name(&self) -> &'static str {
+        let known = SIGNALS.iter().find(|(_, signal)| *signal == self.signal);
+        known.map_or("?", |(name, _)| name)
+    }
+
+    /// A GET request for the path.
+    pub(crate) fn request(&self) -> Vec<u8> {
+        format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", self.path).into_bytes()
+    }
+
+    /// Starts it on the server's core, on ports of its own, and waits until it listens.
+    pub(crate) fn start(&self) -> Result<Server, String> {
+        self.start_by("")
+    }
+
+    /// The same, by way of the words of `launcher`.
+    pub(crate) fn start_by(&self, launcher: &str) -> Result<Server, String> {
+        let ports = free_ports(self.host).map_err(|error| format!("{}: {error}", self.host))?;
+        let [port, diag] = ports;
+        let text = self.command.replace("{port}", &port.to_string());
+        let text = text.replace("{diag}", &diag.to_string());
+        let log = machine::scratch(&format!("server-{}.log", number()));
+        let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let mut shell = Command::new("sh");
+        let [core, _] = machine::cores();
+        shell.args(["-c", &format!("exec taskset -c {core} {launcher} {text}")]);
+        shell.env("PATH", machine::path());
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
+        let child = shell.spawn().map_err(|error| format!("sh: {error}"))?;
+        let main = SocketAddr::from((self.host, port));
+        let diag = self.has_diagnostics().then_some(SocketAddr::from((self.host, diag)));
+        let mut server = Server { child, main, diag, log };
+        for address in [Some(main), diag].into_iter().flatten() {
+            server.wait_until_it_listens(address)?;
+        }
+        Ok(server)
+    }
+
+    /// Starts it once and sends it one request. Returns why it cannot take part.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut server = self.start()?;
+        let status = Client::connect(server.main).and_then(|mut client| {
+            client.send(&self.request())?;
+            client.response(false)
+        });
+        match status {
+            Ok(response) if response.status == 200 => Ok(()),
+            Ok(response) => Err(format!("GET {} gets {}, not 200", self.path, response.status)),
+            Err(lost) => Err(format!("GET {} gets no response: {}", self.path, {
+                server.death().unwrap_or_else(|| lost.to_string())
+            })),
+        }
+    }
+}
+
+/// A number that no other caller has.
+fn number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Two ports that are free just now.
+fn free_ports(host: IpAddr) -> io::Result<[u16; 2]> {
+    let listeners = [TcpListener::bind((host, 0))?, TcpListener::bind((host, 0))?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+}
+
+/// A contestant that is running. It is killed with all of its processes when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub main: SocketAddr,
+    /// The second listener.
+    pub diag: Option<SocketAddr>,
+    /// What it writes to standard error.
+    log: PathBuf,
+}
+
+impl Server {
+    fn wait_until_it_listens(&mut self, address: SocketAddr) -> Result<(), String> {
+        let start = Instant::now();
+        while TcpStream::connect_timeout(&address, START_TIMEOUT).is_err() {
+            if let Some(death) = self.death() {
+                return Err(format!("{death} before it listens on port {}", address.port()));
+            }
+            if start.elapsed() > START_TIMEOUT {
+                let port = address.port();
+                return Err(format!("it does not listen on port {port} within {START_TIMEOUT:?}"));
+            }
+            thread::sleep(POLL_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// How it has ended, if it has, with the last line of its standard error.
+    pub(crate) fn death(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let last = log.lines().rev().find(|line| !line.trim().is_empty());
+        let last =
+            last.map(|line| format!(" ({})", line.trim().chars().take(120).collect::<String>()));
+        Some(format!("it ends with {}{}", describe(status), last.unwrap_or_default()))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends a signal to the process that was started. One that has exited takes none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.pid(), signal);
+    }
+
+    /// Stops all of its processes as Ctrl-Z would, or lets them go on.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        let _ = kill_process_group(self.pid(), signal);
+    }
+
+    /// Its exit status, once it exits by itself, or `None` after `timeout`.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).ok()?;
+        let timeout = timeout.try_into().ok()?;
+        let mut exit = [PollFd::new(&process, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut exit, Some(&timeout))).ok()?;
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// The nanoseconds that all threads of all of its processes have spent on a processor, their
+    /// own and the kernel's for them (`schedstat` in proc(5)).
+    pub(crate) fn processor_time(&self) -> f64 {
+        let tasks = self.processes().into_iter().flat_map(|process| entries(&process.join("task")));
+        let times = tasks.filter_map(|task| {
+            let stat = fs::read_to_string(task.join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<f64>().ok()
+        });
+        times.sum()
+    }
+
+    /// The bytes of memory that all of its processes take. Of what they share with others, each
+    /// takes its part (`Pss` in proc(5)).
+    pub(crate) fn memory(&self) -> f64 {
+        let sizes = self.processes().into_iter().filter_map(|process| {
+            let text = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+        });
+        sizes.sum::<f64>() * 1024.0
+    }
+
+    /// The folders below `/proc` of the processes in its group, which workers stay in.
+    fn processes(&self) -> Vec<PathBuf> {
+        let group = self.pid().to_string();
+        let is_in_group = |process: &PathBuf| {
+            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+            // The name may contain blanks and parentheses.
+            let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            fields.and_then(|fields| fields.split(' ').nth(2)) == Some(&*group)
+        };
+        let own = PathBuf::from(format!("/proc/{group}"));
+        let is_process = |path: &PathBuf| path.file_name().is_some_and(is_number) && *path != own;
+        let others = entries(Path::new("/proc")).into_iter().filter(is_process).filter(is_in_group);
+        [own.clone()].into_iter().chain(others).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // All of them may have exited.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// An exit status, or the signal that ended the process.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("status {code}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+    }
+}
+
+fn is_number(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
