@@ -1,7 +1,7 @@
 //! What bad clients do to a server, and to its other clients. Beside each kind of them, another
 //! client connects and sends a request again and again.
 //!
-//! A server is calm if it stays up, makes the other client wait for no longer than a second, sleeps
+//! A server is calm if it stays up, makes the other client wait for no longer than two seconds, sleeps
 //! while nothing happens, and does not grow without bound.
 
 use std::io::Read;
@@ -16,7 +16,7 @@ use super::report::{Cell, Grade, Part, Table};
 use super::{Contest, Effort, Outcome, machine};
 
 /// Another client waits no longer than this.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The share of a processor that a server takes at most while nothing happens, or next to nothing.
 const BUSY_MAX: f64 = 0.2;
 /// So much memory may be taken by the clients of a case.
@@ -60,8 +60,9 @@ struct Effect {
 
 type Case = (&'static str, fn(&Contestant, &Effort) -> Outcome<Effect>);
 
-/// Why the case of few descriptors is left out for some.
+/// Why a case is left out for some servers.
 const NEEDS_MORE: &str = "does not start with so few";
+const KEEPS_NONE: &str = "keeps no connection";
 
 const CASES: [Case; 6] = [
     ("32 clients that read no response", slow_readers),
@@ -81,7 +82,7 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         });
         let cells = results.into_iter().map(|effects| match effects {
             Ok(effects) => effects[0].cell(),
-            Err(why) if why == NEEDS_MORE => Cell::plain(why),
+            Err(why) if [NEEDS_MORE, KEEPS_NONE].contains(&&*why) => Cell::plain(why),
             Err(why) => Cell::graded(why, false),
         });
         rows.push((name.to_owned(), cells.collect::<Vec<_>>()));
@@ -95,8 +96,8 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         name: "Calm".to_owned(),
         how: format!(
             "One run of each case. The longest that another client waited for a response, at most \
-             {WAIT_MAX:?}; the share of a processor that the server took, at most {:.0} % where \
-             next to nothing happens; the memory that it grew by, at most {:.0} MB.",
+             {WAIT_MAX:?}; the share of a processor that the server took where next to nothing \
+             happens, at most {:.0} %; the memory that it grew by, at most {:.0} MB.",
             BUSY_MAX * 100.0,
             GROWTH_MAX / 1e6
         ),
@@ -112,12 +113,8 @@ impl Effect {
         let Effect { waited, busy, grown, is_quiet, remark } = self;
         let is_good =
             *waited <= WAIT_MAX && *grown <= GROWTH_MAX && (!is_quiet || *busy <= BUSY_MAX);
-        let text = format!(
-            "{} ms, {:.0} %, {:+.1} MB{remark}",
-            waited.as_millis(),
-            busy * 100.0,
-            grown / 1e6
-        );
+        let busy = if *is_quiet { format!("{:.0} %, ", busy * 100.0) } else { String::new() };
+        let text = format!("{} ms, {busy}{:+.1} MB{remark}", waited.as_millis(), grown / 1e6);
         Cell::graded(text, is_good)
     }
 }
@@ -228,6 +225,9 @@ fn idle(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
     };
     let (effect, clients) = with_clients(contestant, &mut server, connect)?;
     let len = clients.len();
+    if len == 0 {
+        return Err(KEEPS_NONE.to_owned());
+    }
     let remark = if len < effort.idle { format!(", {len} of them") } else { String::new() };
     Ok(Effect { remark, ..effect })
 }
@@ -238,14 +238,14 @@ fn connect(address: SocketAddr, most: usize) -> Vec<Client> {
     clients.collect()
 }
 
-/// Opens connections that have had a response, until there are so many, one gets none, or it takes
-/// too much time.
+/// Opens connections that have had a response and stay, until there are so many, one gets none, or
+/// it takes too much time.
 pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> Vec<Client> {
     let connect = |_| {
         let mut client = Client::connect(address).ok()?;
         client.reset_at_close();
-        client.send(request).and_then(|()| client.response(false)).ok()?;
-        Some(client)
+        let response = client.send(request).and_then(|()| client.response(false)).ok()?;
+        (!response.closes).then_some(client)
     };
     let start = Instant::now();
     (0..most).take_while(|_| start.elapsed() < OPENING_TIME).map_while(connect).collect()

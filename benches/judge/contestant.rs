@@ -182,12 +182,18 @@ impl Server {
     }
 
     /// The nanoseconds that all threads of all of its processes have spent on a processor, their
-    /// own and the kernel's for them (`schedstat` in proc(5)).
+    /// own and the kernel's for them (proc(5)): exactly for threads that are there (`schedstat`), by
+    /// the clock's ticks where threads have ended (`stat`), whichever is more.
     pub(crate) fn processor_time(&self) -> f64 {
-        let tasks = self.processes().into_iter().flat_map(|process| entries(&process.join("task")));
-        let times = tasks.filter_map(|task| {
-            let stat = fs::read_to_string(task.join("schedstat")).ok()?;
-            stat.split(' ').next()?.parse::<f64>().ok()
+        let times = self.processes().into_iter().map(|process| {
+            let threads = entries(&process.join("task")).into_iter().filter_map(|task| {
+                let stat = fs::read_to_string(task.join("schedstat")).ok()?;
+                stat.split(' ').next()?.parse::<f64>().ok()
+            });
+            let fields = stat_fields(&process);
+            let ticks = fields.iter().skip(11).take(2).filter_map(|it| it.parse::<f64>().ok());
+            let tick = 1e9 / rustix::param::clock_ticks_per_second() as f64;
+            threads.sum::<f64>().max(ticks.sum::<f64>() * tick)
         });
         times.sum()
     }
@@ -206,12 +212,7 @@ impl Server {
     /// The folders below `/proc` of the processes in its group, which workers stay in.
     fn processes(&self) -> Vec<PathBuf> {
         let group = self.pid().to_string();
-        let is_in_group = |process: &PathBuf| {
-            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
-            // The name may contain blanks and parentheses.
-            let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
-            fields.and_then(|fields| fields.split(' ').nth(2)) == Some(&*group)
-        };
+        let is_in_group = |process: &PathBuf| stat_fields(process).get(2) == Some(&group);
         let own = PathBuf::from(format!("/proc/{group}"));
         let is_process = |path: &PathBuf| path.file_name().is_some_and(is_number) && *path != own;
         let others = entries(Path::new("/proc")).into_iter().filter(is_process).filter(is_in_group);
@@ -234,6 +235,13 @@ pub(crate) fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("status {code}"),
         (None, signal) => format!("signal {}", signal.unwrap_or_default()),
     }
+}
+
+/// The fields of `stat` behind the name, which may contain blanks and parentheses.
+fn stat_fields(process: &Path) -> Vec<String> {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields.split(' ').map(str::to_owned).collect()
 }
 
 fn is_number(name: &std::ffi::OsStr) -> bool {

@@ -118,8 +118,9 @@ impl Report {
     /// Writes the reports below the target folder, and says where they are.
     pub(crate) fn write(&self, name: &str) {
         let target = machine::target();
-        let page = page::page(self);
-        for (kind, text) in [("md", self.markdown()), ("html", page)] {
+        let files = [("md", Some(self.markdown())), ("html", Some(page::page(self)))];
+        let files = files.into_iter().chain([("svg", page::chart(self))]);
+        for (kind, text) in files.filter_map(|(kind, text)| Some((kind, text?))) {
             let path = target.join(format!("{name}.{kind}"));
             match fs::write(&path, text) {
                 Ok(()) => println!("{}", path.display()),

@@ -74,7 +74,11 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     let by_level = |level: Level| {
         let cells = findings.iter().map(|all| {
             let (kept, of, _) = share(all, &trials, |trial| trial.conversation.level == level);
-            Cell::graded(format!("{kept} of {of}"), kept == of || level != Level::Must)
+            let text = format!("{kept} of {of}");
+            match level {
+                Level::Should | Level::May if kept < of => Cell::plain(text),
+                _ => Cell::graded(text, kept == of),
+            }
         });
         (format!("{level:?}").to_uppercase(), cells.collect())
     };

@@ -236,7 +236,7 @@ fn memory(contestant: &Contestant) -> Outcome<Memory> {
     let rest = server.memory();
     let clients = idle_clients(server.main, &contestant.request(), IDLE);
     match clients.len() {
-        0 => Err("it serves no request".to_owned()),
+        0 => Err("keeps no connection".to_owned()),
         len => Ok((rest, (server.memory() - rest) / len as f64)),
     }
 }
