@@ -1,8 +1,8 @@
 //! What bad clients do to a server, and to its other clients. Beside each kind of them, another
 //! client connects and sends a request again and again.
 //!
-//! A server is calm if it stays up, makes the other client wait for no longer than two seconds, sleeps
-//! while nothing happens, and does not grow without bound.
+//! A server is calm if it stays up, makes the other client wait for no longer than two seconds,
+//! sleeps while nothing happens, and does not grow without bound.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, TIMEOUT};
 use super::contestant::{Contestant, Server};
 use super::report::{Cell, Grade, Part, Table};
-use super::{Contest, Effort, Outcome, machine};
+use super::{Contest, Effort, Outcome, Why, machine};
 
 /// Another client waits no longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -21,6 +21,8 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 const BUSY_MAX: f64 = 0.2;
 /// So much memory may be taken by the clients of a case.
 const GROWTH_MAX: f64 = 256e6;
+/// How long a server may work on what the clients have sent so far.
+const WORK_TIME: Duration = Duration::from_millis(500);
 /// How long a case goes on once all clients are there.
 const TIME: Duration = Duration::from_millis(1500);
 /// The pause between two requests of the other client.
@@ -60,10 +62,6 @@ struct Effect {
 
 type Case = (&'static str, fn(&Contestant, &Effort) -> Outcome<Effect>);
 
-/// Why a case is left out for some servers.
-const NEEDS_MORE: &str = "does not start with so few";
-const KEEPS_NONE: &str = "keeps no connection";
-
 const CASES: [Case; 6] = [
     ("32 clients that read no response", slow_readers),
     ("200 clients that send a byte each 100 ms", slow_senders),
@@ -82,8 +80,7 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         });
         let cells = results.into_iter().map(|effects| match effects {
             Ok(effects) => effects[0].cell(),
-            Err(why) if [NEEDS_MORE, KEEPS_NONE].contains(&&*why) => Cell::plain(why),
-            Err(why) => Cell::graded(why, false),
+            Err(why) => Cell::none(&why),
         });
         rows.push((name.to_owned(), cells.collect::<Vec<_>>()));
     }
@@ -138,7 +135,7 @@ fn observe(
     });
     let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
     match server.death() {
-        Some(how) => Err(how),
+        Some(how) => Err(how.into()),
         None => Ok(Effect { waited, busy, is_quiet, ..Effect::default() }),
     }
 }
@@ -170,6 +167,7 @@ fn with_clients<T>(
     ask(server.main, &contestant.request());
     let before = server.memory();
     let clients = connect();
+    thread::sleep(WORK_TIME);
     let effect = observe(contestant, server, true, || thread::sleep(TIME))?;
     let grown = server.memory() - before;
     Ok((Effect { grown, ..effect }, clients))
@@ -226,7 +224,7 @@ fn idle(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
     let (effect, clients) = with_clients(contestant, &mut server, connect)?;
     let len = clients.len();
     if len == 0 {
-        return Err(KEEPS_NONE.to_owned());
+        return Err(Why::LeftOut("keeps no connection"));
     }
     let remark = if len < effort.idle { format!(", {len} of them") } else { String::new() };
     Ok(Effect { remark, ..effect })
@@ -255,9 +253,10 @@ pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> 
 /// are gone.
 fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
     let limit = format!("prlimit --nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}");
-    let mut server = contestant
-        .start_by(&limit)
-        .map_err(|_| contestant.start().err().unwrap_or(NEEDS_MORE.to_owned()))?;
+    let mut server = contestant.start_by(&limit).map_err(|_| {
+        let why = contestant.start().err().map(Why::Fails);
+        why.unwrap_or(Why::LeftOut("does not start with so few"))
+    })?;
     ask(server.main, &contestant.request());
     let memory = server.memory();
     let clients = connect(server.main, TOO_MANY_CLIENTS);
@@ -269,7 +268,7 @@ fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
     let start = Instant::now();
     let served = ask(server.main, &contestant.request());
     if let Some(how) = server.death() {
-        return Err(how);
+        return Err(how.into());
     }
     let waited = served.map_or(TIMEOUT, |()| start.elapsed());
     Ok(Effect { waited, busy, grown, is_quiet: true, remark: String::new() })

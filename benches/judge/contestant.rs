@@ -3,11 +3,13 @@
 //! port, die or hang.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
 
 use super::client::Client;
 use super::machine;
@@ -24,6 +28,28 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often what no event announces is looked for.
 const POLL_PAUSE: Duration = Duration::from_millis(2);
+
+/// The process groups of all servers that are running, for a signal that ends the bench.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Kills all servers and ends this process, once it is told to end. They are in groups of their
+/// own, so Ctrl-C does not reach them.
+pub(crate) fn end_with_all_servers_at_a_signal() {
+    let (mut reader, writer) = UnixStream::pair().expect("a socket pair");
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let writer = writer.try_clone().expect("a descriptor");
+        pipe::register(signal, writer).expect("a handler");
+    }
+    thread::spawn(move || {
+        let _ = reader.read(&mut [0]);
+        let running = RUNNING.lock().expect("no thread panics");
+        for group in running.iter() {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+        machine::clean_up();
+        std::process::exit(130);
+    });
+}
 
 /// How a server is started and spoken to.
 #[derive(Clone)]
@@ -83,6 +109,7 @@ impl Contestant {
         shell.env("PATH", machine::path());
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
         let child = shell.spawn().map_err(|error| format!("sh: {error}"))?;
+        RUNNING.lock().expect("no thread panics").push(Pid::from_child(&child));
         let main = SocketAddr::from((self.host, port));
         let diag = self.has_diagnostics().then_some(SocketAddr::from((self.host, diag)));
         let mut server = Server { child, main, diag, log };
@@ -101,7 +128,10 @@ impl Contestant {
         });
         match status {
             Ok(response) if response.status == 200 => Ok(()),
-            Ok(response) => Err(format!("GET {} gets {}, not 200", self.path, response.status)),
+            Ok(response) => {
+                let (path, status) = (&self.path, response.status);
+                Err(format!("GET {path} gets {status}, not 200; --path names another path"))
+            }
             Err(lost) => Err(format!("GET {} gets no response: {}", self.path, {
                 server.death().unwrap_or_else(|| lost.to_string())
             })),
@@ -152,7 +182,9 @@ impl Server {
         let status = self.child.try_wait().ok().flatten()?;
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
-        let last = log.lines().rev().find(|line| !line.trim().is_empty());
+        // A note on how to get a longer message is none.
+        let is_message = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+        let last = log.lines().rev().find(is_message);
         let last =
             last.map(|line| format!(" ({})", line.trim().chars().take(120).collect::<String>()));
         Some(format!("it ends with {}{}", describe(status), last.unwrap_or_default()))
@@ -224,6 +256,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // All of them may have exited.
         let _ = kill_process_group(self.pid(), Signal::KILL);
+        RUNNING.lock().expect("no thread panics").retain(|group| *group != self.pid());
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.log);
     }

@@ -30,6 +30,7 @@ pub(crate) mod table;
 mod wire;
 
 use std::env;
+use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -94,11 +95,35 @@ pub(crate) struct Contest {
 }
 
 /// The result for a contestant, or why there is none.
-pub(crate) type Outcome<T> = Result<T, String>;
+pub(crate) type Outcome<T> = Result<T, Why>;
+
+/// Why there is no result for a contestant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Why {
+    /// It does not do what it should.
+    Fails(String),
+    /// It does not offer what the measurement takes, which is no fault.
+    LeftOut(&'static str),
+}
+
+impl From<String> for Why {
+    fn from(how: String) -> Why {
+        Why::Fails(how)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Why::Fails(how) => f.write_str(how),
+            Why::LeftOut(what) => f.write_str(what),
+        }
+    }
+}
 
 /// Judges what the command line names, in all parts or in one. Returns 2 for wrong usage.
 pub(crate) fn main(only: Option<&str>) -> ExitCode {
-    let options = match Options::parse(env::args_os()) {
+    let mut options = match Options::parse(env::args_os()) {
         Ok(Some(options)) => options,
         Ok(None) => return ExitCode::SUCCESS,
         Err(message) => {
@@ -106,15 +131,19 @@ pub(crate) fn main(only: Option<&str>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    options.only.extend(only.map(str::to_owned));
     machine::raise_descriptors();
+    contestant::end_with_all_servers_at_a_signal();
     let (contest, absent) = assemble(&options, only);
     if let Some(rule) = &options.explain {
         rules::explain(&contest, rule);
+        print!("{}", report::absences(&absent));
     } else {
-        let report = run(&contest, absent, |name| match only {
-            Some(only) => name == only,
-            None => options.only.is_empty() || options.only.iter().any(|it| it == name),
-        });
+        let is_chosen = |name: &str| match &options.only[..] {
+            [] => true,
+            parts => parts.iter().any(|it| it == name),
+        };
+        let report = run(&contest, absent, is_chosen);
         report.print(env::args().skip(1));
         // A test leaves the report of the last run alone.
         if !options.is_test {

@@ -8,7 +8,7 @@ use lexopt::{Parser, ValueExt};
 use rustix::process::Signal;
 
 use super::contestant::{Contestant, SIGNALS};
-use super::{Outcome, PARTS, installed, rules};
+use super::{PARTS, installed, rules};
 
 const HELP: &str = "\
 cargo bench --bench judge -- [OPTION | CONTESTANT]...
@@ -27,9 +27,11 @@ Without any, onepoll and those of the others that are installed take part.
 -h, --help       this text
 ";
 
+/// A contestant by its name, or why it cannot take part.
+type Named = (String, Result<Contestant, String>);
+
 pub(crate) struct Options {
-    /// By their names, or why one cannot take part.
-    pub contestants: Vec<(String, Outcome<Contestant>)>,
+    pub contestants: Vec<Named>,
     pub is_quick: bool,
     /// `cargo test --benches` only wants to know whether this still works.
     pub is_test: bool,
@@ -105,7 +107,7 @@ impl Options {
     }
 }
 
-fn contestant(word: &str, manner: &Manner) -> Result<(String, Outcome<Contestant>), String> {
+fn contestant(word: &str, manner: &Manner) -> Result<Named, String> {
     let Some((name, command)) = word.split_once('=') else {
         return match installed::find(word) {
             Ok(Some(contestant)) => Ok((word.to_owned(), Ok(contestant))),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Grade, Part, Report, Table};
+use super::report::{Grade, Part, Report, Table, absences};
 
 /// Of the page, and of the chart, which is also a file of its own.
 const COLOURS: &str = "
@@ -42,7 +42,8 @@ pub(crate) fn page(report: &Report) -> String {
         table(&report.verdict(), "Verdict"),
         figure(report)
     );
-    text.extend(report.absences().iter().map(|line| format!("<p>{}</p>\n", escape(line))));
+    let absences = absences(&report.absent);
+    text.extend(absences.lines().map(|line| format!("<p>{}</p>\n", escape(line))));
     for Part { name, how, tables, notes, .. } in &report.parts {
         let (name, how) = (escape(name), escape(how));
         writeln!(text, "<h2>{name}</h2>\n<p>{how}</p>").expect("a string");

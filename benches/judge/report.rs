@@ -5,8 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io::{IsTerminal, stdout};
 
-use super::machine;
-use super::page;
+use super::{Why, machine, page};
 
 /// What a reader has to notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +31,15 @@ impl Cell {
         Cell { text: text.into(), grade: if is_good { Grade::Good } else { Grade::Bad } }
     }
 
-    /// What the contestant does not offer.
+    /// Where there is no result.
+    pub(crate) fn none(why: &Why) -> Cell {
+        match why {
+            Why::Fails(how) => Cell::graded(how, false),
+            Why::LeftOut(what) => Cell::plain(*what),
+        }
+    }
+
+    /// Where nothing was measured.
     pub(crate) fn absent() -> Cell {
         Cell::plain("-")
     }
@@ -104,15 +111,7 @@ impl Report {
         }
         println!("{}. {}\n", command(words), self.machine);
         println!("{}", self.verdict().text(in_colour));
-        for line in self.absences() {
-            println!("{line}\n");
-        }
-    }
-
-    /// Why contestants take no part.
-    pub(crate) fn absences(&self) -> Vec<String> {
-        let absent = self.absent.iter();
-        absent.map(|(name, why)| format!("{name} takes no part: {why}.")).collect()
+        println!("{}", absences(&self.absent));
     }
 
     /// Writes the reports below the target folder, and says where they are.
@@ -132,7 +131,7 @@ impl Report {
     pub(crate) fn markdown(&self) -> String {
         let verdict = self.verdict().markdown();
         let mut text = format!("# Verdict\n\nOn {}.\n\n{verdict}", self.machine);
-        text.extend(self.absences().iter().map(|line| format!("\n{line}\n")));
+        text += &format!("\n{}", absences(&self.absent));
         for Part { name, how, tables, notes, .. } in &self.parts {
             let tables: Vec<String> = tables.iter().map(Table::markdown).collect();
             write!(text, "\n## {name}\n\n{how}\n\n{}", tables.join("\n")).expect("a string");
@@ -141,6 +140,11 @@ impl Report {
         }
         text
     }
+}
+
+/// A line for each contestant that takes no part.
+pub(crate) fn absences(absent: &[(String, String)]) -> String {
+    absent.iter().map(|(name, why)| format!("{name} takes no part: {why}.\n")).collect()
 }
 
 /// The command line that has led to a report.

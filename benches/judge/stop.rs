@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use super::client::{Client, Lost};
 use super::contestant::{Contestant, Server, describe};
 use super::report::{Cell, Grade, Part, Row, Table};
-use super::{Contest, Effort, Outcome, machine};
+use super::{Contest, Effort, Outcome, Why, machine};
 
 /// Clients that send request after request, each on one connection.
 const ASKING: usize = 64;
@@ -99,7 +99,7 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     let lost = totals.iter().map(|total| match total {
         Ok((_, 0)) => Cell::absent(),
         Ok((lost, sent)) => Cell::graded(format!("{lost} of {sent}"), *lost == 0),
-        Err(why) => Cell::graded(why, false),
+        Err(why) => Cell::none(why),
     });
     let of_row = |name: &str| {
         let row = rows.iter().find(|(row, _)| row.starts_with(name));
@@ -149,7 +149,7 @@ fn losses(contest: &Contest) -> (Vec<Row>, Vec<Outcome<Loss>>) {
             });
             cells.push(match &sum {
                 Ok((lost, sent)) => Cell::graded(format!("{lost} of {sent}"), *lost == 0),
-                Err(why) => Cell::graded(why, false),
+                Err(why) => Cell::none(why),
             });
             *total = match (&*total, sum) {
                 (Ok(total), Ok(sum)) => Ok((total.0 + sum.0, total.1 + sum.1)),
@@ -173,7 +173,9 @@ fn waits(contest: &Contest) -> Vec<Row> {
                 .map(|(_, measure)| scope.spawn(move || measure(contestant, stop_limit)))
                 .collect();
             let taken = running.into_iter().map(|it| it.join().expect("it does not panic"));
-            taken.map(|it| it.unwrap_or_else(|why| untimed(why, false))).collect::<Vec<Taken>>()
+            taken
+                .map(|it| it.unwrap_or_else(|why| (Duration::ZERO, Cell::none(&why))))
+                .collect::<Vec<Taken>>()
         })
     };
     let results = contest.rounds("stop: nine at once", rounds, |contestant| {
@@ -218,8 +220,8 @@ fn lost_under_load(
     });
     let (lost, served) = (fate.lost.load(Ordering::SeqCst), fate.served.load(Ordering::SeqCst));
     match death {
-        Some(how) => Err(format!("{how} under load")),
-        None if served == 0 => Err("no request is served".to_owned()),
+        Some(how) => Err(format!("{how} under load").into()),
+        None if served == 0 => Err("no request is served".to_owned().into()),
         None => Ok((lost, lost + served)),
     }
 }
@@ -317,14 +319,14 @@ fn lost_of_a_window(contestant: &Contestant, limit: Duration) -> Outcome<Loss> {
 }
 
 fn connect(address: SocketAddr) -> Outcome<Client> {
-    Client::connect(address).map_err(|lost| lost.to_string())
+    Client::connect(address).map_err(|lost| lost.to_string().into())
 }
 
 /// A connection that has had a response, if the server keeps it.
 fn idle(contestant: &Contestant, server: &Server) -> Outcome<Client> {
     let mut client = connect(server.main)?;
     let response = client.send(&contestant.request()).and_then(|()| client.response(false));
-    response.map(|_| client).map_err(|lost| lost.to_string())
+    response.map(|_| client).map_err(|lost| lost.to_string().into())
 }
 
 /// A connection with half a request, which the server has accepted before it accepts another one.
@@ -448,7 +450,7 @@ fn new_client(contestant: &Contestant, _: Duration) -> Outcome<Taken> {
 /// How long the first listener takes connections if only the second one has something open.
 fn main_accepts_for(contestant: &Contestant, limit: Duration) -> Outcome<Taken> {
     let server = contestant.start()?;
-    let Some(diag) = server.diag else { return Ok((Duration::ZERO, Cell::absent())) };
+    let diag = server.diag.ok_or(Why::LeftOut("-"))?;
     let _half = half(contestant, diag)?;
     let start = Instant::now();
     server.signal(contestant.signal);

@@ -10,7 +10,7 @@ use super::client::{Client, Lost};
 use super::contestant::{Contestant, Server};
 use super::open_loop;
 use super::report::{Cell, Part, Table};
-use super::{Contest, Outcome, machine, median};
+use super::{Contest, Outcome, Why, machine, median};
 
 /// What the client does, and how many idle connections there are beside it.
 struct Case {
@@ -71,9 +71,6 @@ const CASES: [Case; 9] = [
     Case { name: "64 connections beside 9000 idle ones", idle: 9000, is_extra: true, ..BASE },
     Case { name: "64 connections, a constant 20000 requests/s", rate: Some(20_000), ..BASE },
 ];
-
-/// Why a server takes no part where each request has a connection: wrk would keep the connections.
-const KEEPS: &str = "keeps the connection";
 
 /// So many idle connections show what each of them takes.
 const IDLE: usize = 1000;
@@ -167,12 +164,11 @@ fn how(contest: &Contest, has_wrk: bool) -> String {
     )
 }
 
-/// In how many cases requests of a contestant failed. A case that needs what the contestant does
-/// not do is none of them.
+/// In how many cases requests of a contestant failed.
 fn errors(results: &[(&Case, Vec<Outcome<Run>>)], at: usize) -> Cell {
     let fails = |run: &Outcome<Run>| match run {
         Ok(run) => run.errors > 0,
-        Err(why) => why != KEEPS,
+        Err(why) => matches!(why, Why::Fails(_)),
     };
     let count = results.iter().filter(|(_, runs)| fails(&runs[at])).count();
     Cell::graded(count.to_string(), count == 0)
@@ -236,7 +232,7 @@ fn memory(contestant: &Contestant) -> Outcome<Memory> {
     let rest = server.memory();
     let clients = idle_clients(server.main, &contestant.request(), IDLE);
     match clients.len() {
-        0 => Err("keeps no connection".to_owned()),
+        0 => Err(Why::LeftOut("keeps no connection")),
         len => Ok((rest, (server.memory() - rest) / len as f64)),
     }
 }
@@ -245,18 +241,19 @@ fn memory(contestant: &Contestant) -> Outcome<Memory> {
 fn measure(contestant: &Contestant, case: &Case, time: Duration) -> Outcome<Run> {
     let needed = case.connections + case.idle + 100;
     if machine::raise_descriptors() < needed as u64 {
-        return Err(format!("that takes {needed} descriptors, see ulimit -Hn"));
+        return Err(format!("that takes {needed} descriptors, see ulimit -Hn").into());
     }
     let mut server = contestant.start()?;
     if case.heads == Heads::Close && !closes(contestant, &server) {
-        return Err(KEEPS.to_owned());
+        // wrk would keep the connections too.
+        return Err(Why::LeftOut("keeps the connection"));
     }
     let run = match case.rate {
         Some(rate) => measure_at(rate, contestant, &server, case, time),
         None => measure_with_wrk(contestant, &server, case, time),
     };
     // Why there is no result may be that there is no server.
-    run.map_err(|why| server.death().unwrap_or(why))
+    run.map_err(|why| server.death().map_or(why, Why::Fails))
 }
 
 /// Whether a server closes the connection, if a request tells it to.
@@ -276,14 +273,15 @@ fn measure_with_wrk(
 ) -> Outcome<Run> {
     let idle = idle_clients(server.main, &contestant.request(), case.idle);
     if idle.len() < case.idle {
-        return Err(format!("it serves {} of {} idle connections", idle.len(), case.idle));
+        let idle = idle.len();
+        return Err(format!("it serves {idle} of {} idle connections", case.idle).into());
     }
     wrk(contestant, server, case, time / 4)?;
     let before = server.processor_time();
     let mut run = wrk(contestant, server, case, time)?;
     run.cpu = (server.processor_time() - before) / run.requests.max(1.0);
     if run.requests == 0.0 {
-        return Err("no request is served".to_owned());
+        return Err("no request is served".to_owned().into());
     }
     Ok(run)
 }
@@ -307,7 +305,7 @@ fn measure_at(
     let requests = outcome.responses() as f64;
     let quantiles = case.quantiles().iter();
     if requests == 0.0 {
-        return Err("no request is served".to_owned());
+        return Err("no request is served".to_owned().into());
     }
     Ok(Run {
         requests,
@@ -336,7 +334,7 @@ fn wrk(contestant: &Contestant, server: &Server, case: &Case, time: Duration) ->
     let text = String::from_utf8_lossy(&output.stdout);
     read(&text).ok_or_else(|| {
         let last = text.lines().last().unwrap_or("nothing");
-        format!("wrk says: {last}")
+        format!("wrk says: {last}").into()
     })
 }
 

@@ -123,7 +123,10 @@ fn what_does_not_start_or_does_not_serve_is_a_row_that_says_so() {
     let broken = format!("'{}' {{port}}; true", example("broken").display());
     let ours = installed::find("onepoll").expect("it is here").expect("it is known");
     let lost = Contestant { path: "/nowhere".to_owned(), ..ours.clone() };
-    assert_eq!(lost.check().expect_err("not 200"), "GET /nowhere gets 404, not 200");
+    assert_eq!(
+        lost.check().expect_err("not 200"),
+        "GET /nowhere gets 404, not 200; --path names another path"
+    );
     assert_eq!(contestant("broken", &broken).check(), Ok(()));
 
     let contest = Contest { contestants: vec![ours], effort: TEST, case: Some("host".to_owned()) };
