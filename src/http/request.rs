@@ -149,18 +149,25 @@ impl<'a> RequestLine<'a> {
         };
         let target = &after_method[..after_method.len() - rest.len()];
         let (end, rest) = rest.split_first_chunk::<11>()?;
+        let is_new = end == b" HTTP/1.1\r\n";
+        let version = if is_new { Version::Http11 } else { Version::other_than_1_1(end)? };
         if method.is_empty() || target.is_empty() {
             return None;
         }
-        let version = match end {
-            b" HTTP/1.1\r\n" => Version::Http11,
-            b" HTTP/1.0\r\n" => Version::Http10,
-            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9', b'\r', b'\n'] => {
-                Version::Http11
-            }
-            _ => return None,
-        };
         Some(RequestLine { method, target, path, version, rest })
+    }
+}
+
+impl Version {
+    /// The version at the end of a request line that is not HTTP/1.1.
+    #[cold]
+    fn other_than_1_1(end: &[u8; 11]) -> Option<Version> {
+        let minor = end.strip_prefix(b" HTTP/1.")?.strip_suffix(b"\r\n")?;
+        match minor {
+            b"0" => Some(Version::Http10),
+            [b'2'..=b'9'] => Some(Version::Http11),
+            _ => None,
+        }
     }
 }
 
