@@ -214,8 +214,8 @@ impl Server {
     }
 
     /// The nanoseconds that all threads of all of its processes have spent on a processor, their
-    /// own and the kernel's for them (proc(5)): exactly for threads that are there (`schedstat`), by
-    /// the clock's ticks where threads have ended (`stat`), whichever is more.
+    /// own and the kernel's for them (proc(5)): exactly for threads that are there (`schedstat`),
+    /// by the clock's ticks where threads have ended (`stat`), whichever is more.
     pub(crate) fn processor_time(&self) -> f64 {
         let times = self.processes().into_iter().map(|process| {
             let threads = entries(&process.join("task")).into_iter().filter_map(|task| {

@@ -57,6 +57,9 @@ pub(crate) struct Table {
     pub rows: Vec<Row>,
 }
 
+/// A name, and a cell for each contestant.
+pub(crate) type Column = (String, Vec<Cell>);
+
 /// The result of a part. Its columns and scores have one entry for each contestant.
 pub(crate) struct Part {
     pub name: String,
@@ -66,7 +69,7 @@ pub(crate) struct Part {
     /// Lines for the report in Markdown.
     pub notes: Vec<String>,
     /// What the verdict shows of it.
-    pub columns: Vec<(String, Vec<Cell>)>,
+    pub columns: Vec<Column>,
     /// For the chart.
     pub scores: Vec<Option<f64>>,
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Lost};
 use super::contestant::{Contestant, Server};
 use super::reaction::{Fault, Reaction, allowed, fault, has_body};
-use super::report::{Cell, Part, Table};
+use super::report::{Cell, Column, Part, Table};
 use super::table::{Conversation, Level, RULES};
 use super::{Contest, machine};
 
@@ -27,12 +27,19 @@ const AT_ONCE: usize = 32;
 /// How long the conversations of a server that dies are tried again, one by one.
 const AGAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A conversation of the table, for one contestant.
+/// A conversation, and its place in the table.
 struct Trial {
+    /// The index of its rule.
     rule: usize,
     /// Its number among those of the rule, from 1 on.
     number: usize,
     conversation: Conversation,
+}
+
+impl Trial {
+    fn is_at(&self, level: Level) -> bool {
+        self.conversation.level == level
+    }
 }
 
 /// A fault, with the cut and the reaction that show it.
@@ -52,65 +59,65 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 /// Judges all contestants by all rules.
 pub(crate) fn judge(contest: &Contest) -> Part {
+    let cuts = contest.effort.cuts;
     let trials = trials(|rule| contest.has(rule));
     let results = contest.rounds("rules", 1, |contestant| {
-        Ok(machine::on_client_core(|| find_faults(contestant, &trials, contest.effort.cuts)))
+        Ok(machine::on_client_core(|| find_faults(contestant, &trials, cuts)))
     });
     let findings: Vec<Findings> =
         results.into_iter().map(|all| all.into_iter().flatten().flatten().collect()).collect();
-    let by_rule = |rule: usize| {
-        let cells = findings.iter().map(|all| {
-            let (kept, of, must) = share(all, &trials, |trial| trial.rule == rule);
-            Cell::graded(format!("{kept} of {of}"), must == 0)
-        });
-        cells.collect()
-    };
-    let chosen = RULES.iter().enumerate().filter(|(_, rule)| contest.has(rule.name));
-    let rows = chosen.map(|(at, rule)| {
-        let section = rule.says.rsplit_once(" (").map_or("", |(_, section)| section);
-        (format!("{} ({section}", rule.name), by_rule(at))
-    });
-    let table = Table { corner: "rule".to_owned(), columns: contest.names(), rows: rows.collect() };
-    let by_level = |level: Level| {
-        let cells = findings.iter().map(|all| {
-            let (kept, of, _) = share(all, &trials, |trial| trial.conversation.level == level);
-            let text = format!("{kept} of {of}");
-            match level {
-                Level::Should | Level::May if kept < of => Cell::plain(text),
-                _ => Cell::graded(text, kept == of),
-            }
-        });
-        (format!("{level:?}").to_uppercase(), cells.collect())
-    };
-    let desyncs = findings.iter().map(|all| {
-        let is_desync = |it: &&Finding| matches!(it.fault, Fault::Desync(_));
-        let count = all.iter().flatten().filter(is_desync).count();
-        Cell::graded(count.to_string(), count == 0)
-    });
     let must = |all: &Findings| {
-        let (kept, of, _) = share(all, &trials, |trial| trial.conversation.level == Level::Must);
+        let Share { kept, of, .. } = share(all, &trials, |trial| trial.is_at(Level::Must));
         (of > 0).then_some(kept as f64 / of as f64)
     };
+    let mut columns: Vec<Column> = [Level::Must, Level::Should, Level::May]
+        .map(|level| level_column(level, &trials, &findings))
+        .into();
+    let is_desync = |it: &&Finding| matches!(it.fault, Fault::Desync(_));
+    let desyncs = findings.iter().map(|all| all.iter().flatten().filter(is_desync).count());
+    let desyncs = desyncs.map(|count| Cell::graded(count.to_string(), count == 0));
+    columns.push(("desyncs".to_owned(), desyncs.collect()));
     Part {
         name: "Rules".to_owned(),
         how: format!(
-            "Conversations that come to what the RFCs allow, each whole and cut in two at {} \
-             offset(s): {} in {} rules. A cell is marked where a MUST is broken. \
-             `--explain RULE` shows the bytes.",
-            contest.effort.cuts,
+            "Conversations that come to what the RFCs allow, each whole and cut in two in {cuts} \
+             place(s): {} in {} rules. A cell is marked where a MUST is broken. `--explain RULE` \
+             shows the bytes.",
             trials.len(),
             RULES.len()
         ),
         notes: notes(contest, &trials, &findings),
-        columns: vec![
-            by_level(Level::Must),
-            by_level(Level::Should),
-            by_level(Level::May),
-            ("desyncs".to_owned(), desyncs.collect()),
-        ],
+        columns,
         scores: findings.iter().map(must).collect(),
-        tables: vec![table],
+        tables: vec![table(contest, &trials, &findings)],
     }
+}
+
+/// A row for each rule.
+fn table(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Table {
+    let chosen = RULES.iter().enumerate().filter(|(_, rule)| contest.has(rule.name));
+    let rows = chosen.map(|(at, rule)| {
+        let cells = findings.iter().map(|all| {
+            let Share { kept, of, must_broken } = share(all, trials, |trial| trial.rule == at);
+            Cell::graded(format!("{kept} of {of}"), must_broken == 0)
+        });
+        let section = rule.says.rsplit_once(" (").map_or("", |(_, section)| section);
+        (format!("{} ({section}", rule.name), cells.collect())
+    });
+    Table { corner: "rule".to_owned(), columns: contest.names(), rows: rows.collect() }
+}
+
+/// How much of a level each contestant keeps.
+fn level_column(level: Level, trials: &[Trial], findings: &[Findings]) -> Column {
+    let cells = findings.iter().map(|all| {
+        let Share { kept, of, .. } = share(all, trials, |trial| trial.is_at(level));
+        let text = format!("{kept} of {of}");
+        match level {
+            Level::Should | Level::May if kept < of => Cell::plain(text),
+            _ => Cell::graded(text, kept == of),
+        }
+    });
+    (format!("{level:?}").to_uppercase(), cells.collect())
 }
 
 /// All conversations of the rules that are chosen.
@@ -123,17 +130,20 @@ fn trials(is_chosen: impl Fn(&str) -> bool) -> Vec<Trial> {
     trials.collect()
 }
 
-/// How many of the chosen trials have no fault, how many there are, and how many of those with a
-/// fault are a MUST.
-fn share(
-    findings: &Findings,
-    trials: &[Trial],
-    is_chosen: impl Fn(&Trial) -> bool,
-) -> (usize, usize, usize) {
+/// How many of some trials have no fault, how many there are, and how many of those with a fault
+/// break a MUST.
+struct Share {
+    kept: usize,
+    of: usize,
+    must_broken: usize,
+}
+
+fn share(findings: &Findings, trials: &[Trial], is_chosen: impl Fn(&Trial) -> bool) -> Share {
     let chosen = || findings.iter().zip(trials).filter(|(_, trial)| is_chosen(trial));
     let faults = chosen().filter(|(finding, _)| finding.is_some());
-    let must = faults.clone().filter(|(_, trial)| trial.conversation.level == Level::Must).count();
-    (chosen().count() - faults.count(), chosen().count(), must)
+    let must_broken = faults.clone().filter(|(_, trial)| trial.is_at(Level::Must)).count();
+    let of = chosen().count();
+    Share { kept: of - faults.count(), of, must_broken }
 }
 
 /// A line for each fault.
@@ -148,7 +158,7 @@ fn notes(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<Stri
             let came = reaction.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             let cut = cut.map_or(String::new(), |cut| format!(", cut at {cut}"));
             Some(format!(
-                "{name}, {} {number} ({}): `{}`{cut}: {fault}: {came}; allowed: {}",
+                "{name}, {} {number} ({}): `` {} ``{cut}: {fault}: {came}; allowed: {}",
                 RULES[*rule].name,
                 level.to_uppercase(),
                 sends.escape_ascii(),
@@ -269,12 +279,10 @@ fn run_one(
     None
 }
 
-/// `None` for the whole, and the offsets of cuts at even distances, the last one ahead of the last
-/// byte.
+/// `None` for the whole, and so many places to cut it in two.
 fn offsets(len: usize, cuts: usize) -> impl Iterator<Item = Option<usize>> {
-    let even = (1..=cuts).map(move |at| if at == 4 { len.saturating_sub(1) } else { len * at / 4 });
-    let even = even.map(move |at| if cuts == 1 { len / 2 } else { at });
-    [None].into_iter().chain(even.filter(move |at| (1..len).contains(at)).map(Some))
+    let places = [len / 2, len / 4, len * 3 / 4, len.saturating_sub(1)].into_iter().take(cuts);
+    [None].into_iter().chain(places.filter(move |at| (1..len).contains(at)).map(Some))
 }
 
 /// Sends the pieces, and reads until as much has come as should, or nothing more does.

@@ -114,10 +114,11 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     Part {
         name: "Stop".to_owned(),
         how: format!(
-            "In {} stop(s) of each kind, the sums of what was lost under load, and the worst of the \
-             others: the time from the signal to the exit, and in parentheses the exit status or \
-             the signal that ended it. A stop may take {:?}. The verdict has the sum of all that was \
-             lost, and the exits beside an idle connection and half a request. The signals: {}.",
+            "In {} stop(s) of each kind, the sums of what was lost under load, and the worst of \
+             the others: the time from the signal to the exit, and in parentheses the exit status \
+             or the signal that ended it. A stop may take {:?}. The verdict has the sum of all \
+             that was lost, and the exits beside an idle connection and half a request. The \
+             signals: {}.",
             contest.effort.rounds,
             contest.effort.stop_limit,
             signals.collect::<Vec<_>>().join(", ")
