@@ -42,18 +42,39 @@ pub(crate) fn raise_descriptors() -> u64 {
     limits.maximum.unwrap_or(u64::MAX)
 }
 
-/// A file for the time of the run.
+/// A file for the time of the run, in a folder of this process.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("judge-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        remove_old_folders();
+        let name = format!("{FOLDERS}{}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        folder
+    });
     folder.join(name)
+}
+
+/// The names of folders, ahead of the number of the process.
+const FOLDERS: &str = "judge-";
+
+/// Removes the folders of processes that are gone.
+fn remove_old_folders() {
+    let entries = fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(FOLDERS));
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // Another run may be about to remove it.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Removes the files of this run.
 pub(crate) fn clean_up() {
     // What a server still writes there is of no interest.
-    let _ = fs::remove_dir_all(scratch("").as_path());
+    let _ = fs::remove_dir_all(scratch(""));
 }
 
 /// The folder for reports.
