@@ -1,8 +1,8 @@
 //! What bad clients do to a server, and to its other clients. Beside each kind of them, another
 //! client connects and sends a request again and again.
 //!
-//! A server is calm if it stays up, makes the other client wait for no longer than two seconds,
-//! sleeps while nothing happens, and does not grow without bound.
+//! A server is calm if it stays up, makes the other client wait for no longer than
+//! what is prompt, sleeps while nothing happens, and does not grow without bound.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -15,8 +15,6 @@ use super::contestant::{Contestant, Server};
 use super::report::{Cell, Grade, Part, Table};
 use super::{Contest, Effort, Outcome, Why, machine};
 
-/// Another client waits no longer than this.
-const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The share of a processor that a server takes at most while nothing happens, or next to nothing.
 const BUSY_MAX: f64 = 0.2;
 /// So much memory may be taken by the clients of a case.
@@ -79,7 +77,7 @@ pub(crate) fn judge(contest: &Contest) -> Part {
             machine::on_client_core(|| measure(contestant, &contest.effort))
         });
         let cells = results.into_iter().map(|effects| match effects {
-            Ok(effects) => effects[0].cell(),
+            Ok(effects) => effects[0].cell(contest.effort.prompt),
             Err(why) => Cell::none(&why),
         });
         rows.push((name.to_owned(), cells.collect::<Vec<_>>()));
@@ -93,8 +91,9 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         name: "Calm".to_owned(),
         how: format!(
             "One run of each case. The longest that another client waited for a response, at most \
-             {WAIT_MAX:?}; the share of a processor that the server took where next to nothing \
+             {:?}; the share of a processor that the server took where next to nothing \
              happens, at most {:.0} %; the memory that it grew by, at most {:.0} MB.",
+            contest.effort.prompt,
             BUSY_MAX * 100.0,
             GROWTH_MAX / 1e6
         ),
@@ -106,10 +105,10 @@ pub(crate) fn judge(contest: &Contest) -> Part {
 }
 
 impl Effect {
-    fn cell(&self) -> Cell {
+    fn cell(&self, wait_max: Duration) -> Cell {
         let Effect { waited, busy, grown, is_quiet, remark } = self;
         let is_good =
-            *waited <= WAIT_MAX && *grown <= GROWTH_MAX && (!is_quiet || *busy <= BUSY_MAX);
+            *waited <= wait_max && *grown <= GROWTH_MAX && (!is_quiet || *busy <= BUSY_MAX);
         let busy = if *is_quiet { format!("{:.0} %, ", busy * 100.0) } else { String::new() };
         let text = format!("{} ms, {busy}{:+.1} MB{remark}", waited.as_millis(), grown / 1e6);
         Cell::graded(text, is_good)

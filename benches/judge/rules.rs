@@ -14,10 +14,8 @@ use super::contestant::{Contestant, Server};
 use super::reaction::{Fault, Reaction, allowed, fault, has_body};
 use super::report::{Cell, Column, Part, Table};
 use super::table::{Conversation, Level, RULES};
-use super::{Contest, machine};
+use super::{Contest, Effort, machine};
 
-/// How long a server may take to respond, or to close where it has to.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A server that has sent nothing for this time waits for more input.
 const QUIET: Duration = Duration::from_millis(150);
 /// The pause between two pieces, so that the server reads them one by one.
@@ -59,10 +57,10 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 /// Judges all contestants by all rules.
 pub(crate) fn judge(contest: &Contest) -> Part {
-    let cuts = contest.effort.cuts;
+    let effort = &contest.effort;
     let trials = trials(|rule| contest.has(rule));
     let results = contest.rounds("rules", 1, |contestant| {
-        Ok(machine::on_client_core(|| find_faults(contestant, &trials, cuts)))
+        Ok(machine::on_client_core(|| find_faults(contestant, &trials, effort)))
     });
     let findings: Vec<Findings> =
         results.into_iter().map(|all| all.into_iter().flatten().flatten().collect()).collect();
@@ -80,9 +78,10 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     Part {
         name: "Rules".to_owned(),
         how: format!(
-            "Conversations that come to what the RFCs allow, each whole and cut in two in {cuts} \
+            "Conversations that come to what the RFCs allow, each whole and cut in two in {} \
              place(s): {} in {} rules. A cell is marked where a MUST is broken. `--explain RULE` \
              shows the bytes.",
+            effort.cuts,
             trials.len(),
             RULES.len()
         ),
@@ -185,7 +184,7 @@ fn input(conversation: &Conversation, contestant: &Contestant) -> Vec<u8> {
 
 /// Runs all trials at once, and those with a fault once more: what happens once may be the machine.
 /// If the server dies, each of them has a server of its own.
-fn find_faults(contestant: &Contestant, trials: &[Trial], cuts: usize) -> Findings {
+fn find_faults(contestant: &Contestant, trials: &[Trial], effort: &Effort) -> Findings {
     let mut findings: Findings = trials.iter().map(|_| None).collect();
     let mut left: Vec<usize> = (0..trials.len()).collect();
     let mut death = None;
@@ -194,7 +193,7 @@ fn find_faults(contestant: &Contestant, trials: &[Trial], cuts: usize) -> Findin
             Ok(server) => server,
             Err(why) => return dead(trials, &why),
         };
-        let found = run_all(&server, contestant, trials, &left, cuts, at_once);
+        let found = run_all(&server, contestant, trials, &left, effort, at_once);
         for (at, finding) in left.iter().zip(found) {
             findings[*at] = finding;
         }
@@ -209,7 +208,7 @@ fn find_faults(contestant: &Contestant, trials: &[Trial], cuts: usize) -> Findin
         }
         let Ok(running) = server.take().map_or_else(|| contestant.start(), Ok) else { break };
         let mut running: Server = running;
-        findings[at] = run_one(&running, contestant, &trials[at], cuts);
+        findings[at] = run_one(&running, contestant, &trials[at], effort);
         match running.death() {
             Some(how) => {
                 let fault = Fault::Died(how);
@@ -233,7 +232,7 @@ fn run_all(
     contestant: &Contestant,
     trials: &[Trial],
     chosen: &[usize],
-    cuts: usize,
+    effort: &Effort,
     at_once: usize,
 ) -> Findings {
     let next = AtomicUsize::new(0);
@@ -242,7 +241,7 @@ fn run_all(
         for _ in 0..at_once.min(chosen.len()) {
             scope.spawn(|| {
                 while let Some(&at) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let finding = run_one(server, contestant, &trials[at], cuts);
+                    let finding = run_one(server, contestant, &trials[at], effort);
                     let place = chosen.iter().position(|it| *it == at).expect("it is chosen");
                     findings.lock().expect("no thread panics")[place] = finding;
                 }
@@ -257,14 +256,14 @@ fn run_one(
     server: &Server,
     contestant: &Contestant,
     trial: &Trial,
-    cuts: usize,
+    effort: &Effort,
 ) -> Option<Finding> {
     let conversation = &trial.conversation;
     let bytes = input(conversation, contestant);
     let mut whole = None;
-    for cut in offsets(bytes.len(), cuts) {
+    for cut in offsets(bytes.len(), effort.cuts) {
         let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
-        let reaction = converse(server.main, [first, second], conversation);
+        let reaction = converse(server.main, [first, second], conversation, effort.prompt);
         let fault = fault(conversation, &reaction).or_else(|| {
             let kind = reaction.kind();
             let differs = whole.as_ref().is_some_and(|whole| *whole != kind);
@@ -286,7 +285,12 @@ fn offsets(len: usize, cuts: usize) -> impl Iterator<Item = Option<usize>> {
 }
 
 /// Sends the pieces, and reads until as much has come as should, or nothing more does.
-fn converse(address: SocketAddr, pieces: [&[u8]; 2], conversation: &Conversation) -> Reaction {
+fn converse(
+    address: SocketAddr,
+    pieces: [&[u8]; 2],
+    conversation: &Conversation,
+    prompt: Duration,
+) -> Reaction {
     let nothing =
         |end| Reaction { statuses: Vec::new(), interim: 0, end, goes_on: false, bytes: Vec::new() };
     let mut client = match Client::connect(address) {
@@ -305,10 +309,9 @@ fn converse(address: SocketAddr, pieces: [&[u8]; 2], conversation: &Conversation
     let is_head = conversation.sends.starts_with(b"HEAD ");
     let mut statuses = Vec::new();
     let end = loop {
+        // A close may be due behind the last response.
         let is_due = statuses.len() < expected || must_close;
-        let time = if is_due { RESPONSE_TIMEOUT } else { QUIET };
-        // Without a deadline of its own, an open connection would be waited for at a rejection.
-        let time = if statuses.len() >= expected { time.min(RESPONSE_TIMEOUT / 2) } else { time };
+        let time = if is_due { prompt } else { QUIET };
         match client.response_within(time, is_head && statuses.is_empty()) {
             Ok(response) => statuses.push(response.status),
             Err(lost) => break lost,
@@ -350,13 +353,15 @@ pub(crate) fn explain(contest: &Contest, name: &str) {
 /// The same for one conversation: whole, and where a fault shows itself only if it is cut, cut.
 fn explain_trial(contest: &Contest, contestant: &Contestant, server: &Server, trial: &Trial) {
     let Trial { rule, number, conversation } = trial;
-    let finding = run_one(server, contestant, trial, contest.effort.cuts);
+    let finding = run_one(server, contestant, trial, &contest.effort);
     let cut = finding.as_ref().and_then(|finding| finding.cut);
     let bytes = input(conversation, contestant);
     let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
     let verdict = finding.as_ref().map_or("kept".to_owned(), |it| it.fault.to_string());
     let reaction = finding.and_then(|finding| finding.reaction);
-    let reaction = reaction.unwrap_or_else(|| converse(server.main, [&bytes, b""], conversation));
+    let reaction = reaction.unwrap_or_else(|| {
+        converse(server.main, [&bytes, b""], conversation, contest.effort.prompt)
+    });
     let level = format!("{:?}", conversation.level).to_uppercase();
     println!("{} {number}, {level}, {}: {verdict}", RULES[*rule].name, contestant.name);
     println!("  sent:    {}", first.escape_ascii());

@@ -33,8 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const SECOND_SIGNAL: Duration = Duration::from_millis(150);
 /// The pause between the signal and what a client does behind it.
 const BEHIND: Duration = Duration::from_millis(50);
-/// A stop with nothing to wait for takes no longer than this.
-const PROMPT: Duration = Duration::from_secs(2);
 
 /// The requests of all clients in one stop.
 #[derive(Default)]
@@ -50,42 +48,42 @@ struct Fate {
 type Loss = (usize, usize);
 
 /// A stop under load.
-type Load = (&'static str, fn(&Contestant, Duration) -> Outcome<Loss>);
+type Load = (&'static str, fn(&Contestant, &Effort) -> Outcome<Loss>);
 
 const LOADS: [Load; 4] = [
-    ("64 clients that send request after request", |contestant, limit| {
-        lost_under_load(contestant, limit, ASKING, ask_on)
+    ("64 clients that send request after request", |contestant, effort| {
+        lost_under_load(contestant, effort, ASKING, ask_on)
     }),
-    ("8 clients that connect for each request", |contestant, limit| {
-        lost_under_load(contestant, limit, CONNECTING, ask_once)
+    ("8 clients that connect for each request", |contestant, effort| {
+        lost_under_load(contestant, effort, CONNECTING, ask_once)
     }),
     ("200 requests in the queue of a paused process", lost_in_the_queue),
     ("1,000 requests at once, ahead of the signal", lost_of_a_window),
 ];
 
 /// A stop beside what a client does, how long it took where that counts, and what comes of it.
-type Wait = (&'static str, fn(&Contestant, Duration) -> Outcome<Taken>);
+type Wait = (&'static str, fn(&Contestant, &Effort) -> Outcome<Taken>);
 
 type Taken = (Duration, Cell);
 
 const WAITS: [Wait; 9] = [
-    ("no connection: exit", |contestant, limit| {
-        exit(contestant, limit, Expected::Clean, |_, _| Ok(()))
+    ("no connection: exit", |contestant, effort| {
+        exit(contestant, effort, Expected::Clean, |_, _| Ok(()))
     }),
-    ("a silent connection: exit", |contestant, limit| {
-        exit(contestant, limit, Expected::Clean, |_, server| connect(server.main))
+    ("a silent connection: exit", |contestant, effort| {
+        exit(contestant, effort, Expected::Clean, |_, server| connect(server.main))
     }),
-    ("an idle connection: exit", |contestant, limit| {
-        exit(contestant, limit, Expected::Clean, idle)
+    ("an idle connection: exit", |contestant, effort| {
+        exit(contestant, effort, Expected::Clean, idle)
     }),
     ("half a request, and the rest behind the signal", half_that_is_finished),
-    ("half a request for good: exit", |contestant, limit| {
-        exit(contestant, limit, Expected::Bounded, |contestant, server| {
+    ("half a request for good: exit", |contestant, effort| {
+        exit(contestant, effort, Expected::Bounded, |contestant, server| {
             half(contestant, server.main)
         })
     }),
-    ("responses that the client does not read: exit", |contestant, limit| {
-        exit(contestant, limit, Expected::Bounded, unread)
+    ("responses that the client does not read: exit", |contestant, effort| {
+        exit(contestant, effort, Expected::Bounded, unread)
     }),
     ("half a request, and a SIGINT 150 ms later: exit", second_signal),
     ("a new client behind the signal, beside half a request", new_client),
@@ -136,12 +134,12 @@ pub(crate) fn judge(contest: &Contest) -> Part {
 
 /// The rows of the stops under load, and for each contestant the sum of all.
 fn losses(contest: &Contest) -> (Vec<Row>, Vec<Outcome<Loss>>) {
-    let Effort { rounds, stop_limit, .. } = contest.effort;
+    let effort = &contest.effort;
     let mut rows = Vec::new();
     let mut totals: Vec<Outcome<Loss>> = contest.contestants.iter().map(|_| Ok((0, 0))).collect();
     for (name, measure) in LOADS.into_iter().filter(|(name, _)| contest.has(name)) {
-        let results = contest.rounds(&format!("stop: {name}"), rounds, |contestant| {
-            machine::on_client_core(|| measure(contestant, stop_limit))
+        let results = contest.rounds(&format!("stop: {name}"), effort.rounds, |contestant| {
+            machine::on_client_core(|| measure(contestant, effort))
         });
         let mut cells = Vec::new();
         for (result, total) in results.into_iter().zip(&mut totals) {
@@ -166,12 +164,12 @@ fn losses(contest: &Contest) -> (Vec<Row>, Vec<Outcome<Loss>>) {
 /// The rows of the other stops, the worst of all rounds. Most of their time is spent waiting, so
 /// those of a contestant run at once.
 fn waits(contest: &Contest) -> Vec<Row> {
-    let Effort { rounds, stop_limit, .. } = contest.effort;
+    let effort = &contest.effort;
     let chosen = || WAITS.into_iter().filter(|(name, _)| contest.has(name));
     let stop_all = |contestant: &Contestant| {
         thread::scope(|scope| {
             let running: Vec<_> = chosen()
-                .map(|(_, measure)| scope.spawn(move || measure(contestant, stop_limit)))
+                .map(|(_, measure)| scope.spawn(move || measure(contestant, effort)))
                 .collect();
             let taken = running.into_iter().map(|it| it.join().expect("it does not panic"));
             taken
@@ -179,7 +177,7 @@ fn waits(contest: &Contest) -> Vec<Row> {
                 .collect::<Vec<Taken>>()
         })
     };
-    let results = contest.rounds("stop: nine at once", rounds, |contestant| {
+    let results = contest.rounds("stop: nine at once", effort.rounds, |contestant| {
         Ok(machine::on_client_core(|| stop_all(contestant)))
     });
     let row = |(at, (name, _)): (usize, Wait)| {
@@ -196,7 +194,7 @@ fn waits(contest: &Contest) -> Vec<Row> {
 /// Stops a server under load.
 fn lost_under_load(
     contestant: &Contestant,
-    limit: Duration,
+    effort: &Effort,
     clients: usize,
     client: fn(&Fate, SocketAddr, &[u8]),
 ) -> Outcome<Loss> {
@@ -213,7 +211,7 @@ fn lost_under_load(
         let death = server.death();
         fate.signalled.store(true, Ordering::SeqCst);
         server.signal(contestant.signal);
-        server.wait(limit);
+        server.wait(effort.stop_limit);
         fate.over.store(true, Ordering::SeqCst);
         // Clients that still wait for a response get none.
         server.signal_all(Signal::KILL);
@@ -278,7 +276,7 @@ fn ask_once(fate: &Fate, address: SocketAddr, request: &[u8]) {
 }
 
 /// A paused process accepts no connection, but the kernel takes connections and requests for it.
-fn lost_in_the_queue(contestant: &Contestant, limit: Duration) -> Outcome<Loss> {
+fn lost_in_the_queue(contestant: &Contestant, effort: &Effort) -> Outcome<Loss> {
     let mut server = contestant.start()?;
     // In their first ticks, some servers accept connections ahead of any event.
     idle(contestant, &server)?;
@@ -296,7 +294,7 @@ fn lost_in_the_queue(contestant: &Contestant, limit: Duration) -> Outcome<Loss> 
     }
     server.signal(contestant.signal);
     server.signal_all(Signal::CONT);
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + effort.stop_limit;
     let lost = clients.iter_mut().filter_map(|client| {
         let left = deadline.saturating_duration_since(Instant::now());
         client.response_within(left, false).err()
@@ -306,12 +304,12 @@ fn lost_in_the_queue(contestant: &Contestant, limit: Duration) -> Outcome<Loss> 
     Ok((lost, clients.len()))
 }
 
-fn lost_of_a_window(contestant: &Contestant, limit: Duration) -> Outcome<Loss> {
+fn lost_of_a_window(contestant: &Contestant, effort: &Effort) -> Outcome<Loss> {
     let mut server = contestant.start()?;
     let mut client = idle(contestant, &server)?;
     let _ = client.send(&contestant.request().repeat(WINDOW));
     server.signal(contestant.signal);
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + effort.stop_limit;
     let left = || deadline.saturating_duration_since(Instant::now());
     let served = (0..WINDOW).take_while(|_| client.response_within(left(), false).is_ok()).count();
     drop(client);
@@ -361,7 +359,7 @@ enum Expected {
 /// Stops a server beside what `prepare` makes. Shows the time to the exit and the status.
 fn exit<T>(
     contestant: &Contestant,
-    limit: Duration,
+    effort: &Effort,
     expected: Expected,
     prepare: impl FnOnce(&Contestant, &Server) -> Outcome<T>,
 ) -> Outcome<Taken> {
@@ -371,17 +369,18 @@ fn exit<T>(
     let prepared = prepare(contestant, &server);
     let start = Instant::now();
     server.signal(contestant.signal);
-    let cell = exit_cell(&mut server, start, limit, expected);
+    let cell = exit_cell(&mut server, start, effort, expected);
     prepared.map(|_| cell)
 }
 
-fn exit_cell(server: &mut Server, start: Instant, limit: Duration, expected: Expected) -> Taken {
-    let Some(status) = server.wait(limit) else {
+fn exit_cell(server: &mut Server, start: Instant, effort: &Effort, expected: Expected) -> Taken {
+    let Some(status) = server.wait(effort.stop_limit) else {
+        let limit = effort.stop_limit;
         return (limit, Cell::graded(format!("over {limit:?}"), false));
     };
     let took = start.elapsed();
     let is_good = match expected {
-        Expected::Clean => took <= PROMPT && status.code() == Some(0),
+        Expected::Clean => took <= effort.prompt && status.code() == Some(0),
         Expected::Bounded => status.code().is_some(),
         Expected::Any => true,
     };
@@ -399,7 +398,7 @@ fn seconds(time: Duration) -> String {
 }
 
 /// A client that has sent half a request sends the rest behind the signal.
-fn half_that_is_finished(contestant: &Contestant, _: Duration) -> Outcome<Taken> {
+fn half_that_is_finished(contestant: &Contestant, _: &Effort) -> Outcome<Taken> {
     let server = contestant.start()?;
     let mut client = half(contestant, server.main)?;
     server.signal(contestant.signal);
@@ -418,19 +417,19 @@ fn half_that_is_finished(contestant: &Contestant, _: Duration) -> Outcome<Taken>
 }
 
 /// The time from a SIGINT that follows the signal to the exit, with half a request open.
-fn second_signal(contestant: &Contestant, limit: Duration) -> Outcome<Taken> {
+fn second_signal(contestant: &Contestant, effort: &Effort) -> Outcome<Taken> {
     let mut server = contestant.start()?;
     let _half = half(contestant, server.main)?;
     server.signal(contestant.signal);
     thread::sleep(SECOND_SIGNAL);
     let start = Instant::now();
     server.signal(Signal::INT);
-    Ok(exit_cell(&mut server, start, limit, Expected::Any))
+    Ok(exit_cell(&mut server, start, effort, Expected::Any))
 }
 
 /// What a client meets that connects behind the signal, while the stop waits for another one. It is
 /// served or refused; a connection that is accepted and gets no response is lost.
-fn new_client(contestant: &Contestant, _: Duration) -> Outcome<Taken> {
+fn new_client(contestant: &Contestant, _: &Effort) -> Outcome<Taken> {
     let server = contestant.start()?;
     let _half = half(contestant, server.main)?;
     server.signal(contestant.signal);
@@ -449,14 +448,14 @@ fn new_client(contestant: &Contestant, _: Duration) -> Outcome<Taken> {
 }
 
 /// How long the first listener takes connections if only the second one has something open.
-fn main_accepts_for(contestant: &Contestant, limit: Duration) -> Outcome<Taken> {
+fn main_accepts_for(contestant: &Contestant, effort: &Effort) -> Outcome<Taken> {
     let server = contestant.start()?;
     let diag = server.diag.ok_or(Why::LeftOut("-"))?;
     let _half = half(contestant, diag)?;
     let start = Instant::now();
     server.signal(contestant.signal);
     let mut last = Duration::ZERO;
-    while start.elapsed() < limit {
+    while start.elapsed() < effort.stop_limit {
         match Client::connect_within(server.main, CONNECT_TIMEOUT) {
             Ok(client) => client.reset_at_close(),
             Err(_) => break,
