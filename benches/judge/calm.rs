@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, TIMEOUT};
+use super::client::{Client, TIMEOUT, idle_clients};
 use super::contestant::{Contestant, Server};
 use super::report::{Cell, Grade, Part, Table};
 use super::{Contest, Effort, Outcome, Why, machine};
@@ -35,8 +35,6 @@ const FEW_DESCRIPTORS: usize = 100;
 const TOO_MANY_CLIENTS: usize = 200;
 /// A short accept queue is full when a connection takes longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long idle clients are opened.
-const OPENING_TIME: Duration = Duration::from_secs(20);
 /// Where a server takes fewer idle clients, so many of them leave.
 const ROOM: usize = 50;
 /// So much is sent of a head without an end.
@@ -47,8 +45,8 @@ const PIPELINE_TIME: Duration = Duration::from_secs(5);
 /// What a case did to a server and its other clients.
 #[derive(Default)]
 struct Effect {
-    /// The longest that the other client waited for a response.
-    waited: Duration,
+    /// The longest that the other client waited for a response; `None` if one never came.
+    waited: Option<Duration>,
     /// The share of a processor that it took.
     busy: f64,
     /// The bytes of memory that it grew by.
@@ -63,11 +61,16 @@ type Case = (&'static str, fn(&Contestant, &Effort) -> Outcome<Effect>);
 const CASES: [Case; 6] = [
     ("32 clients that read no response", slow_readers),
     ("200 clients that send a byte each 100 ms", slow_senders),
-    ("10,000 idle clients", idle),
+    ("idle clients", idle),
     ("200 clients, and 100 descriptors", few_descriptors),
     ("a head without an end", endless_head),
-    ("a pipeline of a million requests", pipeline),
+    ("a pipeline of requests", pipeline),
 ];
+
+/// The names of all rows.
+pub(crate) fn names() -> Vec<&'static str> {
+    CASES.iter().map(|(name, _)| *name).collect()
+}
 
 /// Judges all contestants.
 pub(crate) fn judge(contest: &Contest) -> Part {
@@ -92,25 +95,31 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         how: format!(
             "One run of each case. The longest that another client waited for a response, at most \
              {:?}; the share of a processor that the server took where next to nothing \
-             happens, at most {:.0} %; the memory that it grew by, at most {:.0} MB.",
+             happens, at most {:.0} %; the memory that it grew by, at most {:.0} MB. There are up \
+             to {} idle clients, and {} requests in the pipeline.",
             contest.effort.prompt,
             BUSY_MAX * 100.0,
-            GROWTH_MAX / 1e6
+            GROWTH_MAX / 1e6,
+            contest.effort.idle,
+            contest.effort.pipeline
         ),
         columns: vec![("calm".to_owned(), calm.collect())],
         scores: Vec::new(),
-        notes: Vec::new(),
         tables: vec![Table { corner: "clients".to_owned(), columns: contest.names(), rows }],
+        ..Part::default()
     }
 }
 
 impl Effect {
     fn cell(&self, wait_max: Duration) -> Cell {
         let Effect { waited, busy, grown, is_quiet, remark } = self;
-        let is_good =
-            *waited <= wait_max && *grown <= GROWTH_MAX && (!is_quiet || *busy <= BUSY_MAX);
+        let is_good = waited.is_some_and(|it| it <= wait_max)
+            && *grown <= GROWTH_MAX
+            && (!is_quiet || *busy <= BUSY_MAX);
         let busy = if *is_quiet { format!("{:.0} %, ", busy * 100.0) } else { String::new() };
-        let text = format!("{} ms, {busy}{:+.1} MB{remark}", waited.as_millis(), grown / 1e6);
+        let waited = waited.map(|it| format!("{} ms", it.as_millis()));
+        let waited = waited.unwrap_or("no response".to_owned());
+        let text = format!("{waited}, {busy}{:+.1} MB{remark}", grown / 1e6);
         Cell::graded(text, is_good)
     }
 }
@@ -139,22 +148,23 @@ fn observe(
     }
 }
 
-/// Connects and sends a request again and again. Returns the longest time to a response.
-fn ask_until(over: &AtomicBool, address: SocketAddr, request: &[u8]) -> Duration {
-    let mut longest = Duration::ZERO;
+/// Connects and sends a request again and again. Returns the longest time to a response, or `None`
+/// if one never comes.
+fn ask_until(over: &AtomicBool, address: SocketAddr, request: &[u8]) -> Option<Duration> {
+    let mut longest = Some(Duration::ZERO);
     while !over.load(Ordering::SeqCst) {
-        let start = Instant::now();
-        longest = longest.max(ask(address, request).map_or(TIMEOUT, |()| start.elapsed()));
+        longest = longest.zip(ask(address, request)).map(|(longest, time)| longest.max(time));
         thread::sleep(PAUSE);
     }
     longest
 }
 
-/// Sends a request on a connection of its own. Returns `None` without a response.
-fn ask(address: SocketAddr, request: &[u8]) -> Option<()> {
+/// Sends a request on a connection of its own. Returns the time to the response, if one comes.
+fn ask(address: SocketAddr, request: &[u8]) -> Option<Duration> {
+    let start = Instant::now();
     let mut client = Client::connect(address).ok()?;
     client.reset_at_close();
-    client.send(request).and_then(|()| client.response(false)).ok().map(|_| ())
+    client.send(request).and_then(|()| client.response(false)).ok().map(|_| start.elapsed())
 }
 
 /// Runs a case whose clients are there first and then do nothing.
@@ -194,10 +204,16 @@ fn slow_senders(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
     ask(server.main, &contestant.request());
     let before = server.memory();
     let mut clients = connect(server.main, SLOW_SENDERS);
-    let head = [&contestant.request()[..], b"X-"].concat();
+    // It begins at once with a part that any server waits behind, and goes on for good.
+    let request = contestant.request();
+    let start = &request[..request.len() - 2];
+    for client in &mut clients {
+        let _ = client.send(start);
+    }
+    let field = b"X-Field: value\r\n";
     let effect = observe(contestant, &mut server, true, || {
         let start = Instant::now();
-        for byte in head.chunks(1).cycle().take_while(|_| start.elapsed() < TIME) {
+        for byte in field.chunks(1).cycle().take_while(|_| start.elapsed() < TIME) {
             for client in &mut clients {
                 let _ = client.send(byte);
             }
@@ -214,7 +230,7 @@ fn idle(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
     let (address, request) = (server.main, contestant.request());
     let connect = || {
         let mut clients = idle_clients(address, &request, most);
-        if clients.len() < effort.idle {
+        if clients.len() < most {
             // The server has reached a limit of its own, and has no room for another client.
             clients.truncate(clients.len().saturating_sub(ROOM));
         }
@@ -235,19 +251,6 @@ fn connect(address: SocketAddr, most: usize) -> Vec<Client> {
     clients.collect()
 }
 
-/// Opens connections that have had a response and stay, until there are so many, one gets none, or
-/// it takes too much time.
-pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> Vec<Client> {
-    let connect = |_| {
-        let mut client = Client::connect(address).ok()?;
-        client.reset_at_close();
-        let response = client.send(request).and_then(|()| client.response(false)).ok()?;
-        (!response.closes).then_some(client)
-    };
-    let start = Instant::now();
-    (0..most).take_while(|_| start.elapsed() < OPENING_TIME).map_while(connect).collect()
-}
-
 /// Beside clients that take all descriptors, no other client can be served. It has to be once they
 /// are gone.
 fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
@@ -264,12 +267,10 @@ fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
     let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
     let grown = server.memory() - memory;
     drop(clients);
-    let start = Instant::now();
-    let served = ask(server.main, &contestant.request());
+    let waited = ask(server.main, &contestant.request());
     if let Some(how) = server.death() {
         return Err(how.into());
     }
-    let waited = served.map_or(TIMEOUT, |()| start.elapsed());
     Ok(Effect { waited, busy, grown, is_quiet: true, remark: String::new() })
 }
 

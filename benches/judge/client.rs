@@ -15,6 +15,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a client sends to a server that takes its input slowly.
 const SENDING_TIME: Duration = Duration::from_secs(5);
 
+/// How long idle clients are opened.
+const OPENING_TIME: Duration = Duration::from_secs(20);
+
 /// Why there is no response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lost {
@@ -28,6 +31,8 @@ pub(crate) enum Lost {
     Silent,
     /// What came is not HTTP/1.
     NotHttp,
+    /// More came than a client takes.
+    TooMuch,
 }
 
 /// A final response.
@@ -46,6 +51,7 @@ impl fmt::Display for Lost {
             Lost::Reset => "the connection is reset",
             Lost::Silent => "nothing comes",
             Lost::NotHttp => "what comes is not HTTP/1",
+            Lost::TooMuch => "a response is longer than 4 MiB",
         })
     }
 }
@@ -72,6 +78,9 @@ pub(crate) struct Client {
     /// The interim responses that have come.
     pub interim: usize,
 }
+
+/// The bytes of one response that a client takes, with its head.
+const RESPONSE_MAX: usize = 4 << 20;
 
 /// The bytes that a report can show.
 const KEPT_MAX: usize = 2048;
@@ -147,7 +156,7 @@ impl Client {
         let deadline = Instant::now() + time;
         loop {
             match parse(&self.received, has_no_body, self.ended.is_some())? {
-                Some((len, response)) if response.status < 200 => {
+                Some((len, response)) if response.status < 200 && response.status != 101 => {
                     self.received.drain(..len);
                     self.interim += 1;
                 }
@@ -196,6 +205,9 @@ impl Client {
             Ok(0) => self.ended = Some(Lost::Closed),
             Ok(len) => {
                 self.received.extend_from_slice(&space[..len]);
+                if self.received.len() > RESPONSE_MAX {
+                    self.ended = Some(Lost::TooMuch);
+                }
                 let room = KEPT_MAX.saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(&space[..len.min(room)]);
             }
@@ -207,6 +219,19 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Opens connections that have had a response and stay, until there are so many, one gets none, or
+/// it takes too much time.
+pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> Vec<Client> {
+    let connect = |_| {
+        let mut client = Client::connect(address).ok()?;
+        client.reset_at_close();
+        let response = client.send(request).and_then(|()| client.response(false)).ok()?;
+        (!response.closes).then_some(client)
+    };
+    let start = Instant::now();
+    (0..most).take_while(|_| start.elapsed() < OPENING_TIME).map_while(connect).collect()
 }
 
 /// The response at the start of `received` and its length, once it is whole. The end of the

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group,
+    pidfd_open, set_child_subreaper, waitpid,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
@@ -97,6 +100,7 @@ impl Contestant {
 
     /// The same, by way of the words of `launcher`.
     pub(crate) fn start_by(&self, launcher: &str) -> Result<Server, String> {
+        set_child_subreaper(Some(getpid())).map_err(|error| error.to_string())?;
         let ports = free_ports(self.host).map_err(|error| format!("{}: {error}", self.host))?;
         let [port, diag] = ports;
         let text = self.command.replace("{port}", &port.to_string());
@@ -108,15 +112,21 @@ impl Contestant {
         shell.args(["-c", &format!("exec taskset -c {core} {launcher} {text}")]);
         shell.env("PATH", machine::path());
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).process_group(0);
+        // A process that is not known yet would be taken for an orphan.
+        let mut running = RUNNING.lock().expect("no thread panics");
         let child = shell.spawn().map_err(|error| format!("sh: {error}"))?;
-        RUNNING.lock().expect("no thread panics").push(Pid::from_child(&child));
+        running.push(Pid::from_child(&child));
+        drop(running);
         let main = SocketAddr::from((self.host, port));
         let diag = self.has_diagnostics().then_some(SocketAddr::from((self.host, diag)));
         let mut server = Server { child, main, diag, log };
         for address in [Some(main), diag].into_iter().flatten() {
             server.wait_until_it_listens(address)?;
         }
-        Ok(server)
+        match server.death() {
+            None => Ok(server),
+            Some(death) => Err(format!("{death}, and listens; it has to stay in the foreground")),
+        }
     }
 
     /// Starts it once and sends it one request. Returns why it cannot take part.
@@ -256,9 +266,32 @@ impl Drop for Server {
     fn drop(&mut self) {
         // All of them may have exited.
         let _ = kill_process_group(self.pid(), Signal::KILL);
-        RUNNING.lock().expect("no thread panics").retain(|group| *group != self.pid());
         let _ = self.child.wait();
+        let mut running = RUNNING.lock().expect("no thread panics");
+        running.retain(|group| *group != self.pid());
+        kill_orphans(&running);
         let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// Kills what servers have left behind in groups of their own. The kernel has made such processes
+/// children of this one, which is their reaper (`PR_SET_CHILD_SUBREAPER`).
+fn kill_orphans(running: &[Pid]) {
+    let own = std::process::id().to_string();
+    let own_group = getpgrp().to_string();
+    let known: Vec<String> = running.iter().map(ToString::to_string).chain([own_group]).collect();
+    for process in entries(Path::new("/proc")) {
+        let pid = process.file_name().filter(|name| is_number(name)).and_then(|name| name.to_str());
+        let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?)) else { continue };
+        // The parent, and the group.
+        let is_orphan = match &stat_fields(&process)[..] {
+            [_, parent, group, ..] => *parent == own && !known.contains(group),
+            _ => false,
+        };
+        if is_orphan {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
     }
 }
 

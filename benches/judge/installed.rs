@@ -1,6 +1,7 @@
 //! The servers that are known by name: our own, and those of Debian's packages, each with one
 //! thread and no access log. A script writes the configuration into a folder and becomes the
-//! server. Each is stopped by the signal that its manual gives for a clean stop.
+//! server. Each is stopped by the signal that its manual gives for a clean stop, and has its own
+//! default for how long that takes.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -101,10 +102,12 @@ pub(crate) fn find(name: &str) -> Result<Option<Contestant>, String> {
     known(format!("sh '{file}' '{}-{{port}}' {{port}}", folder.display()), path, *signal)
 }
 
-/// A single worker without a master process.
+/// A master process, which alone stops cleanly, and one worker. As root it changes to a user that
+/// may not be able to write to the folder, unless it is told to stay.
 const NGINX: &str = r#"mkdir -p "$1" && cd "$1"
+if [ "$(id -u)" = 0 ]; then user='user root;'; fi
 cat >nginx.conf <<END
-master_process off; daemon off; pid nginx.pid; error_log /dev/null crit;
+$user worker_processes 1; daemon off; pid nginx.pid; error_log /dev/null crit;
 events { worker_connections 20000; multi_accept on; }
 http { access_log off; keepalive_requests 1000000000; tcp_nodelay on;
   client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;
@@ -132,12 +135,14 @@ exec h2o -c "$1/h2o.yaml"
 
 /// It responds from a file too.
 const LIGHTTPD: &str = r#"mkdir -p "$1/files" && printf 'Hello world.' >"$1/files/hello"
+most=$(ulimit -n)
+[ "$most" -lt 20000 ] 2>/dev/null || most=20000
 cat >"$1/lighttpd.conf" <<END
 server.document-root = "$1/files"
 server.bind = "127.0.0.1"
 server.port = $2
-server.max-fds = 20000
-server.max-connections = 9990
+server.max-fds = $most
+server.max-connections = $((most - 100))
 server.max-keep-alive-requests = 1000000000
 server.max-keep-alive-idle = 60
 mimetype.assign = ("" => "text/plain")

@@ -1,7 +1,7 @@
 //! Judges servers: any program that listens on a port takes part, ours as one of them.
 //!
 //! A contestant is a command, a path and a signal. Nothing else is asked of it, and whatever it
-//! does is a row: no contestant ends the bench. Each part is a room of its own and returns tables.
+//! does is a row: no contestant ends the bench. Each part is a file of its own and returns tables.
 //!
 //! - `rules`: which conversations of `src/http/rules.rs` come to what the RFCs allow.
 //! - `stop`: what a stop costs the clients.
@@ -50,8 +50,10 @@ pub(crate) struct Effort {
     pub rounds: usize,
     /// In how many places a conversation is cut in two.
     pub cuts: usize,
-    /// How long a run under load takes, behind a quarter of it to warm up.
+    /// How long a run under load takes. A shorter one warms up.
     pub load: Duration,
+    /// Requests a second where the rate is constant.
+    pub rate: u32,
     /// How long may take what can be done at once: a response, or an exit with nothing to wait for.
     pub prompt: Duration,
     /// How long a stop may take.
@@ -69,6 +71,7 @@ const QUICK: Effort = Effort {
     rounds: 1,
     cuts: 1,
     load: Duration::from_secs(1),
+    rate: 20_000,
     prompt: Duration::from_secs(2),
     stop_limit: Duration::from_secs(7),
     idle: 10_000,
@@ -89,6 +92,7 @@ const FULL: Effort = Effort {
 pub(crate) const TEST: Effort = Effort {
     prompt: Duration::from_secs(3),
     stop_limit: Duration::from_secs(20),
+    rate: 1_000,
     idle: 200,
     pipeline: 20_000,
     ..QUICK
@@ -139,7 +143,9 @@ pub(crate) fn main(only: Option<&str>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    options.only.extend(only.map(str::to_owned));
+    if let Some(part) = only {
+        options.only = vec![part.to_owned()];
+    }
     machine::raise_descriptors();
     contestant::end_with_all_servers_at_a_signal();
     let (contest, absent) = assemble(&options, only);

@@ -8,13 +8,14 @@ use lexopt::{Parser, ValueExt};
 use rustix::process::Signal;
 
 use super::contestant::{Contestant, SIGNALS};
-use super::{PARTS, installed, rules};
+use super::{PARTS, calm, installed, rules, stop, wire};
 
 const HELP: &str = "\
 cargo bench --bench judge -- [OPTION | CONTESTANT]...
 
 A contestant is NAME=COMMAND, with {port} where the command takes its port, and {diag} where it
-takes that of a second listener. Or it is the name of a server that is known: NAMES.
+takes that of a second listener. The command is one program, which stays in the foreground, with its
+arguments, for a shell. Or a contestant is the name of a server that is known: NAMES.
 Without any, onepoll and those of the others that are installed take part.
 
 --quick          a minute for each contestant, instead of some
@@ -76,7 +77,7 @@ impl Options {
                 Long("signal") => manner.signal = signal(&text(&mut parser)?)?,
                 Long("host") => manner.host = host(&text(&mut parser)?)?,
                 Long("only") => options.only.push(part(text(&mut parser)?)?),
-                Long("case") => options.case = Some(text(&mut parser)?),
+                Long("case") => options.case = Some(case(text(&mut parser)?)?),
                 Long("explain") => options.explain = Some(rule(text(&mut parser)?)?),
                 Short('h') | Long("help") => {
                     print!("{}", HELP.replace("NAMES", &installed::names()));
@@ -151,6 +152,13 @@ fn part(text: String) -> Result<String, String> {
     let names = PARTS.map(|(name, _)| name);
     let message = || format!("--only {text:?} is none of {}", names.join(", "));
     if names.contains(&&*text) { Ok(text) } else { Err(message()) }
+}
+
+fn case(text: String) -> Result<String, String> {
+    let rows = [rules::names(), stop::names(), wire::names(), calm::names()].concat();
+    let is_there = rows.iter().any(|row| row.contains(&text));
+    let message = || format!("--case {text:?} is in the name of no row: {}", rows.join("; "));
+    if is_there { Ok(text) } else { Err(message()) }
 }
 
 fn rule(text: String) -> Result<String, String> {

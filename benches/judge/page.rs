@@ -44,15 +44,15 @@ pub(crate) fn page(report: &Report) -> String {
     );
     let absences = absences(&report.absent);
     text.extend(absences.lines().map(|line| format!("<p>{}</p>\n", escape(line))));
-    for Part { name, how, tables, notes, .. } in &report.parts {
+    for Part { name, how, tables, remarks, findings, .. } in &report.parts {
         let (name, how) = (escape(name), escape(how));
         writeln!(text, "<h2>{name}</h2>\n<p>{how}</p>").expect("a string");
         text.extend(tables.iter().map(|it| table(it, &format!("{name}: {}", it.corner))));
-        if !notes.is_empty() {
-            writeln!(text, "<details><summary>{} findings</summary><ul>", notes.len())
+        text.extend(remarks.iter().map(|remark| format!("<p>{}</p>\n", escape(remark))));
+        if !findings.is_empty() {
+            writeln!(text, "<details><summary>{} findings</summary><ul>", findings.len())
                 .expect("a string");
-            let notes = notes.iter().map(|note| format!("<li><code>{}</code>\n", escape(note)));
-            text.extend(notes);
+            text.extend(findings.iter().map(|it| format!("<li><code>{}</code>\n", escape(it))));
             text += "</ul></details>\n";
         }
     }

@@ -24,13 +24,17 @@ pub(crate) struct Reaction {
 pub(crate) enum Fault {
     /// The server has lost track of where requests begin and end.
     Desync(&'static str),
+    /// A request behind one that asks for the close (RFC 9112, 9.6).
+    ServedAfterClose,
+    /// The connection is not made.
+    NotConnected(Lost),
     Status,
     /// The connection stays open although it has to end.
     Open,
     Silent,
     /// The connection ends although the server has to wait for more.
     Closed,
-    /// A 100 where none may come.
+    /// A 1xx in HTTP/1.0.
     Interim,
     /// The reaction to a head depends on where the input is cut.
     Cut,
@@ -41,11 +45,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Fault::Desync(what) => write!(f, "desync: {what}"),
+            Fault::ServedAfterClose => f.write_str("a request behind the close is served"),
+            Fault::NotConnected(lost) => lost.fmt(f),
             Fault::Status => f.write_str("wrong status"),
             Fault::Open => f.write_str("the connection stays open"),
             Fault::Closed => f.write_str("the connection is closed"),
             Fault::Silent => f.write_str("no response"),
-            Fault::Interim => f.write_str("an interim response that the client cannot expect"),
+            Fault::Interim => f.write_str("an interim response to HTTP/1.0"),
             Fault::Cut => f.write_str("it depends on where the input is cut"),
             Fault::Died(how) => f.write_str(how),
         }
@@ -74,6 +80,7 @@ impl fmt::Display for Reaction {
             Lost::Reset => "reset",
             Lost::Refused => "refused",
             Lost::NotHttp => "not HTTP/1",
+            Lost::TooMuch => "too much",
         };
         let statuses = if statuses.is_empty() { "nothing".to_owned() } else { statuses.join(" ") };
         write!(f, "{statuses}, {end}")
@@ -81,45 +88,55 @@ impl fmt::Display for Reaction {
 }
 
 /// Whether a server has understood a request, whatever it thinks of it.
-fn is_understood(status: u16) -> bool {
-    // A method may be unknown, a length be asked for, and another host meant (RFC 9110, 15.6.2,
-    // 15.5.12 and 15.5.20).
-    matches!(status, 200..=399 | 401 | 403..=406 | 410 | 411 | 421 | 501)
+pub(crate) fn is_understood(status: u16) -> bool {
+    // What does not depend on the syntax of the head, as an unknown method, another host or the
+    // kind of the content (RFC 9110, 15.5 and 15.6).
+    matches!(status, 200..=399 | 401..=407 | 409..=412 | 415 | 416 | 421..=429 | 451 | 501 | 503)
 }
 
-/// Whether a server has rejected the request. A target that is not valid may be redirected to one
-/// that is (RFC 9112, 3).
-fn is_rejection(status: u16) -> bool {
-    matches!(status, 301 | 400 | 402 | 407..=409 | 411..=499 | 501 | 505)
+/// Whether a server has rejected the request as it has to, where it has to. A target that is not
+/// valid may be redirected to one that is (RFC 9112, 3).
+fn is_rejection(status: u16, level: Level) -> bool {
+    matches!(status, 400 | 411 | 413 | 414 | 417 | 431 | 501 | 505)
+        || level != Level::Must && matches!(status, 301 | 402 | 407..=409 | 411..=499)
 }
 
 /// The first thing that is wrong, if no allowed outcome fits.
 pub(crate) fn fault(conversation: &Conversation, reaction: &Reaction) -> Option<Fault> {
     let Conversation { level, sends, statuses, others } = conversation;
-    let goes_on = reaction.goes_on;
     let mut outcomes = [*statuses].into_iter().chain(others.iter().copied());
-    if outcomes.any(|outcome| fits(outcome, sends, reaction)) {
+    if outcomes.any(|outcome| fits(outcome, conversation, reaction)) {
         return None;
     }
     let words: Vec<&str> = statuses.split(' ').filter(|word| word.len() > 1).collect();
     let is_valid = |at: usize| matches!(words.get(at), Some(&"200" | &"404"));
     let came = &reaction.statuses;
     let understood = |at: usize| came.get(at).is_some_and(|status| is_understood(*status));
-    Some(if reaction.interim > 0 && !may_continue(sends) {
+    let in_doubt = *level == Level::Must && has_body(sends) && !is_valid(0) && understood(0);
+    Some(if reaction.interim > 0 && says(sends, "http/1.0") {
         Fault::Interim
-    } else if came.len() > words.len() && !words.is_empty() {
+    } else if words.is_empty() {
+        match came[..] {
+            [] if reaction.is_closed() => Fault::Closed,
+            [status] if is_understood(status) => {
+                Fault::Desync("a response to a head that is not whole")
+            }
+            [] => Fault::Silent,
+            _ => Fault::Status,
+        }
+    } else if came.len() > words.len() && says(sends, "connection: close") {
+        Fault::ServedAfterClose
+    } else if came.len() > words.len() {
         Fault::Desync("more responses than requests")
-    } else if words.is_empty() && understood(0) {
-        Fault::Desync("a response to a head that is not whole")
     } else if (1..came.len()).any(|at| is_valid(at) && !understood(at)) {
         Fault::Desync("a request behind another one is misread")
-    } else if !is_valid(0) && understood(0) && has_body(sends) && *level == Level::Must && goes_on {
+    } else if in_doubt && reaction.goes_on {
         Fault::Desync("a request whose end is in doubt is served, and one behind it")
     } else if came.len() < words.len() && reaction.end == Lost::Silent {
         Fault::Silent
-    } else if words.is_empty() && came.is_empty() && reaction.is_closed() {
-        Fault::Closed
-    } else if (0..words.len()).all(|at| is_valid(at) && understood(at)) {
+    } else if (0..came.len()).all(|at| is_valid(at) == understood(at))
+        && reaction.end == Lost::Silent
+    {
         Fault::Open
     } else {
         Fault::Status
@@ -128,19 +145,18 @@ pub(crate) fn fault(conversation: &Conversation, reaction: &Reaction) -> Option<
 
 /// Whether the head has a field that tells how long the body is, or one that looks like it.
 pub(crate) fn has_body(sends: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(sends).to_ascii_lowercase();
-    text.contains("content-length") || text.contains("transfer-encoding")
+    says(sends, "content-length") || says(sends, "transfer-encoding")
 }
 
-/// Whether the client can expect an interim response (RFC 9110, 10.1.1).
-fn may_continue(sends: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(sends).to_ascii_lowercase();
-    text.contains("expect: 100-continue") && text.contains("http/1.1")
+/// Whether a conversation holds these words, in any case.
+fn says(sends: &[u8], words: &str) -> bool {
+    String::from_utf8_lossy(sends).to_ascii_lowercase().contains(words)
 }
 
 /// Whether a reaction is one of the allowed outcomes.
-fn fits(outcome: &str, sends: &[u8], reaction: &Reaction) -> bool {
-    if reaction.interim > 0 && !may_continue(sends) {
+fn fits(outcome: &str, conversation: &Conversation, reaction: &Reaction) -> bool {
+    let Conversation { level, sends, .. } = conversation;
+    if reaction.interim > 0 && says(sends, "http/1.0") {
         return false;
     }
     let (statuses, must_close) = match outcome {
@@ -154,23 +170,28 @@ fn fits(outcome: &str, sends: &[u8], reaction: &Reaction) -> bool {
         return false;
     }
     if words.is_empty() {
-        return reaction.is_closed() == must_close;
+        // The client holds the body back until the server says that it wants it.
+        let is_continued = reaction.interim > 0 || !says(sends, "100-continue");
+        return reaction.is_closed() == must_close
+            && (is_continued || must_close || says(sends, "http/1.0"));
     }
     for (at, word) in words.iter().enumerate() {
+        let is_tunnel = at == 0 && sends.starts_with(b"CONNECT ") && came.first() == Some(&200);
         let fits = match (*word, came.get(at)) {
-            ("200" | "404", Some(status)) => is_understood(*status),
+            ("200" | "404", Some(status)) => is_understood(*status) && !is_tunnel,
             // A server may end a connection at any time (RFC 9112, 9.5).
             ("200" | "404", None) => return at > 0 && reaction.is_closed(),
-            (_, Some(status)) => is_rejection(*status),
+            (_, Some(status)) => is_rejection(*status, *level),
             (_, None) => reaction.is_closed(),
         };
         if !fits {
             return false;
         }
     }
-    // Whether a rejection ends the connection is left to the server, if nothing follows.
+    // The end is left to the server behind a rejection, unless the body is in doubt (RFC 9112, 6.3).
     let is_rejected = !matches!(words.last(), Some(&"200" | &"404"));
-    !must_close || is_rejected || reaction.is_closed()
+    let may_stay = is_rejected && !(*level == Level::Must && has_body(sends));
+    !must_close || may_stay || reaction.is_closed()
 }
 
 /// What may come of a conversation, in words.

@@ -61,13 +61,16 @@ pub(crate) struct Table {
 pub(crate) type Column = (String, Vec<Cell>);
 
 /// The result of a part. Its columns and scores have one entry for each contestant.
+#[derive(Default)]
 pub(crate) struct Part {
     pub name: String,
     /// How everything was taken.
     pub how: String,
     pub tables: Vec<Table>,
-    /// Lines for the report in Markdown.
-    pub notes: Vec<String>,
+    /// What a reader has to know beside the tables.
+    pub remarks: Vec<String>,
+    /// A line for each fault that was found, for the written reports.
+    pub findings: Vec<String>,
     /// What the verdict shows of it.
     pub columns: Vec<Column>,
     /// For the chart.
@@ -108,8 +111,9 @@ impl Report {
             for table in &part.tables {
                 println!("{}", table.text(in_colour));
             }
-            if !part.notes.is_empty() {
-                println!("{} findings, in the report.\n", part.notes.len());
+            part.remarks.iter().for_each(|remark| println!("{remark}\n"));
+            if !part.findings.is_empty() {
+                println!("{} findings, in the written reports.\n", part.findings.len());
             }
         }
         println!("{}. {}\n", command(words), self.machine);
@@ -135,10 +139,11 @@ impl Report {
         let verdict = self.verdict().markdown();
         let mut text = format!("# Verdict\n\nOn {}.\n\n{verdict}", self.machine);
         text += &format!("\n{}", absences(&self.absent));
-        for Part { name, how, tables, notes, .. } in &self.parts {
+        for Part { name, how, tables, remarks, findings, .. } in &self.parts {
             let tables: Vec<String> = tables.iter().map(Table::markdown).collect();
             write!(text, "\n## {name}\n\n{how}\n\n{}", tables.join("\n")).expect("a string");
-            text.extend(notes.iter().map(|note| format!("\n- {note}")));
+            text.extend(remarks.iter().map(|remark| format!("\n{remark}\n")));
+            text.extend(findings.iter().map(|finding| format!("\n- {finding}")));
             text += "\n";
         }
         text
@@ -203,14 +208,16 @@ impl Table {
 
     /// What is bad is bold.
     pub(crate) fn markdown(&self) -> String {
-        let columns = self.columns.join(" | ");
+        let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+        let columns: Vec<String> = self.columns.iter().map(|name| escape(name)).collect();
+        let columns = columns.join(" | ");
         let mut text = format!("| {} | {columns} |\n|---|", self.corner);
         text += &"--:|".repeat(self.columns.len());
         for (name, cells) in &self.rows {
-            write!(text, "\n| {name} |").expect("a string");
+            write!(text, "\n| {} |", escape(name)).expect("a string");
             for cell in cells {
                 let mark = if cell.grade == Grade::Bad { "**" } else { "" };
-                write!(text, " {mark}{}{mark} |", cell.text).expect("a string");
+                write!(text, " {mark}{}{mark} |", escape(&cell.text)).expect("a string");
             }
         }
         text + "\n"

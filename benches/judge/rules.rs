@@ -1,6 +1,6 @@
 //! Conformance: every conversation of the rules table, whole and cut in two. Other servers have
-//! other content, so a 404 of ours may be any final response to a request that was understood, and
-//! a 400 any error, or a close without a response. A desync is told apart from a wrong status: the
+//! other content, so a 404 of ours may be any final response that shows that the request was
+//! understood, and a 400 another rejection, or a close without a response. A desync is told apart from a wrong status: the
 //! server and the client no longer agree where a request ends, which allows request smuggling.
 
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Lost};
 use super::contestant::{Contestant, Server};
-use super::reaction::{Fault, Reaction, allowed, fault, has_body};
+use super::reaction::{Fault, Reaction, allowed, fault, is_understood};
 use super::report::{Cell, Column, Part, Table};
 use super::table::{Conversation, Level, RULES};
 use super::{Contest, Effort, machine};
@@ -24,6 +24,8 @@ const PIECE_PAUSE: Duration = Duration::from_millis(10);
 const AT_ONCE: usize = 32;
 /// How long the conversations of a server that dies are tried again, one by one.
 const AGAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// A server that dies of a conversation has ended after this time.
+const DEATH_PAUSE: Duration = Duration::from_millis(20);
 
 /// A conversation, and its place in the table.
 struct Trial {
@@ -83,9 +85,14 @@ pub(crate) fn judge(contest: &Contest) -> Part {
              shows the bytes.",
             effort.cuts,
             trials.len(),
-            RULES.len()
+            RULES.iter().filter(|rule| contest.has(rule.name)).count()
         ),
-        notes: notes(contest, &trials, &findings),
+        remarks: RULES
+            .iter()
+            .filter(|rule| contest.has(rule.name) && !rule.stands.is_empty())
+            .map(|rule| format!("The rule \"{}\" stands: {}.", rule.name, rule.stands))
+            .collect(),
+        findings: lines(contest, &trials, &findings),
         columns,
         scores: findings.iter().map(must).collect(),
         tables: vec![table(contest, &trials, &findings)],
@@ -110,13 +117,16 @@ fn table(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Table {
 fn level_column(level: Level, trials: &[Trial], findings: &[Findings]) -> Column {
     let cells = findings.iter().map(|all| {
         let Share { kept, of, .. } = share(all, trials, |trial| trial.is_at(level));
+        if of == 0 {
+            return Cell::absent();
+        }
         let text = format!("{kept} of {of}");
         match level {
             Level::Should | Level::May if kept < of => Cell::plain(text),
             _ => Cell::graded(text, kept == of),
         }
     });
-    (format!("{level:?}").to_uppercase(), cells.collect())
+    (level.to_string(), cells.collect())
 }
 
 /// All conversations of the rules that are chosen.
@@ -146,12 +156,12 @@ fn share(findings: &Findings, trials: &[Trial], is_chosen: impl Fn(&Trial) -> bo
 }
 
 /// A line for each fault.
-fn notes(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<String> {
+fn lines(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<String> {
     let all = contest.contestants.iter().zip(findings).flat_map(|(contestant, findings)| {
         trials.iter().zip(findings).filter_map(move |(trial, finding)| {
             let finding = finding.as_ref()?;
             let Trial { rule, number, conversation } = trial;
-            let (name, level) = (&contestant.name, format!("{:?}", conversation.level));
+            let (name, level) = (&contestant.name, conversation.level);
             let Finding { cut, fault, reaction } = finding;
             let sends = input(conversation, contestant);
             let came = reaction.as_ref().map_or("nothing".to_owned(), ToString::to_string);
@@ -159,15 +169,13 @@ fn notes(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<Stri
             Some(format!(
                 "{name}, {} {number} ({}): `` {} ``{cut}: {fault}: {came}; allowed: {}",
                 RULES[*rule].name,
-                level.to_uppercase(),
+                level,
                 sends.escape_ascii(),
                 allowed(conversation)
             ))
         })
     });
-    let standing = RULES.iter().filter(|rule| !rule.stands.is_empty());
-    let standing = standing.map(|rule| format!("The rule {} stands: {}.", rule.name, rule.stands));
-    standing.chain(all).collect()
+    all.collect()
 }
 
 /// The bytes of a conversation, with the contestant's path in the place of ours.
@@ -183,11 +191,10 @@ fn input(conversation: &Conversation, contestant: &Contestant) -> Vec<u8> {
 }
 
 /// Runs all trials at once, and those with a fault once more: what happens once may be the machine.
-/// If the server dies, each of them has a server of its own.
 fn find_faults(contestant: &Contestant, trials: &[Trial], effort: &Effort) -> Findings {
     let mut findings: Findings = trials.iter().map(|_| None).collect();
     let mut left: Vec<usize> = (0..trials.len()).collect();
-    let mut death = None;
+    let mut has_died = false;
     for at_once in [AT_ONCE, AT_ONCE / 4] {
         let mut server = match contestant.start() {
             Ok(server) => server,
@@ -198,18 +205,30 @@ fn find_faults(contestant: &Contestant, trials: &[Trial], effort: &Effort) -> Fi
             findings[*at] = finding;
         }
         left.retain(|&at| findings[at].is_some());
-        death = server.death();
+        has_died |= server.death().is_some();
     }
+    if has_died {
+        find_deaths(contestant, trials, effort, &mut findings);
+    }
+    findings
+}
+
+/// Runs the trials one by one, those with a fault first, to learn which of them a server dies of.
+fn find_deaths(
+    contestant: &Contestant,
+    trials: &[Trial],
+    effort: &Effort,
+    findings: &mut Findings,
+) {
     let start = Instant::now();
+    let mut order: Vec<usize> = (0..trials.len()).collect();
+    order.sort_by_key(|&at| findings[at].is_none());
     let mut server = None;
-    for at in left.into_iter().take_while(|_| death.is_some()) {
-        if start.elapsed() > AGAIN_TIMEOUT {
-            break;
-        }
-        let Ok(running) = server.take().map_or_else(|| contestant.start(), Ok) else { break };
-        let mut running: Server = running;
+    for at in order.into_iter().take_while(|_| start.elapsed() < AGAIN_TIMEOUT) {
+        let running: Result<Server, String> = server.take().map_or_else(|| contestant.start(), Ok);
+        let Ok(mut running) = running else { return };
         findings[at] = run_one(&running, contestant, &trials[at], effort);
-        match running.death() {
+        match running.wait(DEATH_PAUSE).and_then(|_| running.death()) {
             Some(how) => {
                 let fault = Fault::Died(how);
                 findings[at] = Some(Finding { cut: None, fault, reaction: None });
@@ -217,7 +236,6 @@ fn find_faults(contestant: &Contestant, trials: &[Trial], effort: &Effort) -> Fi
             None => server = Some(running),
         }
     }
-    findings
 }
 
 /// The findings for a server that does not start.
@@ -237,12 +255,12 @@ fn run_all(
 ) -> Findings {
     let next = AtomicUsize::new(0);
     let findings = Mutex::new(chosen.iter().map(|_| None).collect::<Findings>());
+    let next_place = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < chosen.len());
     thread::scope(|scope| {
         for _ in 0..at_once.min(chosen.len()) {
             scope.spawn(|| {
-                while let Some(&at) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let finding = run_one(server, contestant, &trials[at], effort);
-                    let place = chosen.iter().position(|it| *it == at).expect("it is chosen");
+                while let Some(place) = next_place() {
+                    let finding = run_one(server, contestant, &trials[chosen[place]], effort);
                     findings.lock().expect("no thread panics")[place] = finding;
                 }
             });
@@ -263,13 +281,19 @@ fn run_one(
     let mut whole = None;
     for cut in offsets(bytes.len(), effort.cuts) {
         let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
-        let reaction = converse(server.main, [first, second], conversation, effort.prompt);
+        let reaction = match converse(server.main, [first, second], conversation, effort.prompt) {
+            Ok(reaction) => reaction,
+            Err(lost) => {
+                let fault = Fault::NotConnected(lost);
+                return Some(Finding { cut, fault, reaction: None });
+            }
+        };
         let fault = fault(conversation, &reaction).or_else(|| {
             let kind = reaction.kind();
             let differs = whole.as_ref().is_some_and(|whole| *whole != kind);
             whole.get_or_insert(kind);
-            // A server may respond ahead of a broken body, or read it first.
-            (differs && !has_body(&bytes)).then_some(Fault::Cut)
+            // Of several outcomes, timing may choose.
+            (differs && conversation.others.is_empty()).then_some(Fault::Cut)
         });
         if let Some(fault) = fault {
             return Some(Finding { cut, fault, reaction: Some(reaction) });
@@ -290,13 +314,8 @@ fn converse(
     pieces: [&[u8]; 2],
     conversation: &Conversation,
     prompt: Duration,
-) -> Reaction {
-    let nothing =
-        |end| Reaction { statuses: Vec::new(), interim: 0, end, goes_on: false, bytes: Vec::new() };
-    let mut client = match Client::connect(address) {
-        Ok(client) => client,
-        Err(lost) => return nothing(lost),
-    };
+) -> Result<Reaction, Lost> {
+    let mut client = Client::connect(address)?;
     for (at, piece) in pieces.into_iter().filter(|piece| !piece.is_empty()).enumerate() {
         if at > 0 {
             thread::sleep(PIECE_PAUSE);
@@ -322,10 +341,12 @@ fn converse(
     };
     let (interim, bytes) = (client.interim, client.kept());
     let goes_on = must_close && end == Lost::Silent && statuses.len() == expected && {
-        let sent = client.send(b"GET / HTTP/1.0\r\n\r\n");
-        sent.is_ok() && client.response_within(QUIET, false).is_ok()
+        let response = client
+            .send(b"GET / HTTP/1.0\r\n\r\n")
+            .and_then(|()| client.response_within(QUIET, false));
+        response.is_ok_and(|response| is_understood(response.status))
     };
-    Reaction { statuses, interim, end, goes_on, bytes }
+    Ok(Reaction { statuses, interim, end, goes_on, bytes })
 }
 
 /// Prints what is sent for a rule, what is allowed, and what each contestant does.
@@ -337,7 +358,7 @@ pub(crate) fn explain(contest: &Contest, name: &str) {
         println!("It stands: {}.\n", rule.stands);
     }
     for contestant in &contest.contestants {
-        let server = match contestant.start() {
+        let mut server = match contestant.start() {
             Ok(server) => server,
             Err(why) => {
                 println!("{}: {why}\n", contestant.name);
@@ -345,13 +366,19 @@ pub(crate) fn explain(contest: &Contest, name: &str) {
             }
         };
         for trial in &trials {
-            explain_trial(contest, contestant, &server, trial);
+            if server.death().is_some() {
+                match contestant.start() {
+                    Ok(another) => server = another,
+                    Err(why) => println!("{}: {why}\n", contestant.name),
+                }
+            }
+            explain_trial(contest, contestant, &mut server, trial);
         }
     }
 }
 
 /// The same for one conversation: whole, and where a fault shows itself only if it is cut, cut.
-fn explain_trial(contest: &Contest, contestant: &Contestant, server: &Server, trial: &Trial) {
+fn explain_trial(contest: &Contest, contestant: &Contestant, server: &mut Server, trial: &Trial) {
     let Trial { rule, number, conversation } = trial;
     let finding = run_one(server, contestant, trial, &contest.effort);
     let cut = finding.as_ref().and_then(|finding| finding.cut);
@@ -359,18 +386,27 @@ fn explain_trial(contest: &Contest, contestant: &Contestant, server: &Server, tr
     let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
     let verdict = finding.as_ref().map_or("kept".to_owned(), |it| it.fault.to_string());
     let reaction = finding.and_then(|finding| finding.reaction);
-    let reaction = reaction.unwrap_or_else(|| {
-        converse(server.main, [&bytes, b""], conversation, contest.effort.prompt)
-    });
-    let level = format!("{:?}", conversation.level).to_uppercase();
-    println!("{} {number}, {level}, {}: {verdict}", RULES[*rule].name, contestant.name);
+    let reaction = reaction.map_or_else(
+        || converse(server.main, [&bytes, b""], conversation, contest.effort.prompt),
+        Ok,
+    );
+    let (rule, level) = (RULES[*rule].name, conversation.level);
+    println!("{rule} {number}, {level}, {}: {verdict}", contestant.name);
     println!("  sent:    {}", first.escape_ascii());
     if cut.is_some() {
         println!("           {}", second.escape_ascii());
     }
-    println!("  came:    {reaction}");
-    if !reaction.bytes.is_empty() {
-        println!("           {}", reaction.bytes.escape_ascii());
+    match reaction {
+        Ok(reaction) => {
+            println!("  came:    {reaction}");
+            if !reaction.bytes.is_empty() {
+                println!("           {}", reaction.bytes.escape_ascii());
+            }
+        }
+        Err(lost) => println!("  came:    {lost}"),
+    }
+    if let Some(how) = server.death() {
+        println!("  then:    {how}");
     }
     println!("  allowed: {}\n", allowed(conversation));
 }

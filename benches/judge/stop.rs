@@ -90,6 +90,11 @@ const WAITS: [Wait; 9] = [
     ("half a request on diagnostics: main accepts for", main_accepts_for),
 ];
 
+/// The names of all rows.
+pub(crate) fn names() -> Vec<&'static str> {
+    LOADS.iter().map(|(name, _)| *name).chain(WAITS.iter().map(|(name, _)| *name)).collect()
+}
+
 /// Judges all contestants.
 pub(crate) fn judge(contest: &Contest) -> Part {
     let (mut rows, totals) = losses(contest);
@@ -127,8 +132,8 @@ pub(crate) fn judge(contest: &Contest) -> Part {
             ("exit, half".to_owned(), of_row("half a request for good")),
         ],
         scores: totals.iter().map(share).collect(),
-        notes: Vec::new(),
         tables: vec![Table { corner: "stop".to_owned(), columns: contest.names(), rows }],
+        ..Part::default()
     }
 }
 
@@ -177,7 +182,7 @@ fn waits(contest: &Contest) -> Vec<Row> {
                 .collect::<Vec<Taken>>()
         })
     };
-    let results = contest.rounds("stop: nine at once", effort.rounds, |contestant| {
+    let results = contest.rounds("stop: the others, at once", effort.rounds, |contestant| {
         Ok(machine::on_client_core(|| stop_all(contestant)))
     });
     let row = |(at, (name, _)): (usize, Wait)| {
@@ -450,7 +455,7 @@ fn new_client(contestant: &Contestant, _: &Effort) -> Outcome<Taken> {
 /// How long the first listener takes connections if only the second one has something open.
 fn main_accepts_for(contestant: &Contestant, effort: &Effort) -> Outcome<Taken> {
     let server = contestant.start()?;
-    let diag = server.diag.ok_or(Why::LeftOut("-"))?;
+    let diag = server.diag.ok_or(Why::LeftOut("has no second listener"))?;
     let _half = half(contestant, diag)?;
     let start = Instant::now();
     server.signal(contestant.signal);

@@ -5,12 +5,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::calm::idle_clients;
-use super::client::{Client, Lost};
+use super::client::{Client, Lost, idle_clients};
 use super::contestant::{Contestant, Server};
 use super::open_loop;
 use super::report::{Cell, Part, Table};
-use super::{Contest, Outcome, Why, machine, median};
+use super::{Contest, Effort, Outcome, Why, machine, median};
 
 /// What the client does, and how many idle connections there are beside it.
 struct Case {
@@ -20,9 +19,9 @@ struct Case {
     /// Requests at once.
     depth: usize,
     idle: usize,
-    /// Requests a second, from a client that sends them when they are due. Without it, wrk sends
-    /// the next request once it has the response.
-    rate: Option<u32>,
+    /// Whether the client sends requests when they are due, at the rate of the effort. Otherwise
+    /// wrk sends the next request once it has the response.
+    has_rate: bool,
     /// Whether it is left out unless all cases are asked for.
     is_extra: bool,
 }
@@ -44,7 +43,7 @@ const BASE: Case = Case {
     heads: Heads::Small,
     depth: 1,
     idle: 0,
-    rate: None,
+    has_rate: false,
     is_extra: false,
 };
 
@@ -69,9 +68,11 @@ const CASES: [Case; 9] = [
         ..BASE
     },
     Case { name: "64 connections beside 9000 idle ones", idle: 9000, is_extra: true, ..BASE },
-    Case { name: "64 connections, a constant 20000 requests/s", rate: Some(20_000), ..BASE },
+    Case { name: "64 connections, a constant rate", has_rate: true, ..BASE },
 ];
 
+/// The row of what a server takes at rest.
+const MEMORY: &str = "memory";
 /// So many idle connections show what each of them takes.
 const IDLE: usize = 1000;
 
@@ -94,11 +95,17 @@ pub(crate) struct Run {
 impl Case {
     /// The quantiles of the latencies: their names, and how many of a thousand requests they hold.
     fn quantiles(&self) -> &'static [(&'static str, usize)] {
-        match self.rate {
-            Some(_) => &[("p50", 500), ("p99", 990), ("p99.9", 999), ("max", 1000)],
-            None => &[("p50", 500), ("p99", 990)],
+        if self.has_rate {
+            &[("p50", 500), ("p99", 990), ("p99.9", 999), ("max", 1000)]
+        } else {
+            &[("p50", 500), ("p99", 990)]
         }
     }
+}
+
+/// The names of all rows.
+pub(crate) fn names() -> Vec<&'static str> {
+    CASES.iter().map(|case| case.name).chain([MEMORY]).collect()
 }
 
 /// Judges all contestants.
@@ -108,17 +115,17 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     let chosen = |case: &&Case| {
         contest.has(case.name)
             && (effort.all_cases || contest.case.is_some() || !case.is_extra)
-            && (has_wrk || case.rate.is_some())
+            && (has_wrk || case.has_rate)
     };
     let mut results: Vec<(&Case, Vec<Outcome<Run>>)> = Vec::new();
     for case in CASES.iter().filter(chosen) {
         let runs = contest.rounds(&format!("wire: {}", case.name), effort.rounds, |contestant| {
-            measure(contestant, case, effort.load)
+            measure(contestant, case, effort)
         });
         let runs = runs.into_iter().map(|runs| runs.map(|runs| medians(&runs)));
         results.push((case, runs.collect()));
     }
-    let memory = contest.has("memory").then(|| {
+    let memory = contest.has(MEMORY).then(|| {
         let taken = contest.rounds("wire: memory", effort.rounds, memory);
         let medians = taken.into_iter().map(|taken| {
             let of = |taken: &[Memory], value: fn(&Memory) -> f64| median(taken.iter().map(value));
@@ -146,21 +153,22 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         ("errors".to_owned(), (0..names.len()).map(|at| errors(&results, at)).collect()),
     ];
     let scores = (0..names.len()).map(|at| Some(1e9 / base(at)?.cpu)).collect();
-    let (name, notes, how) = ("Wire".to_owned(), Vec::new(), how(contest, has_wrk));
-    Part { name, how, tables, notes, columns, scores }
+    let (name, how) = ("Wire".to_owned(), how(contest, has_wrk));
+    Part { name, how, tables, columns, scores, ..Part::default() }
 }
 
 fn how(contest: &Contest, has_wrk: bool) -> String {
     let client = if has_wrk {
-        "The client is wrk, and at a constant rate one of this bench."
+        "The client is wrk, and at a constant rate"
     } else {
-        "wrk is not here (apt-get install wrk), so only the case at a constant rate is measured."
+        "wrk is not here (apt-get install wrk). The client is"
     };
+    let Effort { rounds, load, rate, .. } = contest.effort;
     format!(
-        "Medians of {} round(s) of {:?}, each behind a quarter of that. {client} The processor \
-         time is that of all threads of the server. Memory is beside {IDLE} idle connections. The \
-         verdict shows the case {}.",
-        contest.effort.rounds, contest.effort.load, BASE.name
+        "Medians of {rounds} round(s) of {load:?}, each after a shorter one. {client} one of this \
+         bench, which sends {rate} requests/s. The processor time is that of all threads of the \
+         server. Memory is beside {IDLE} idle connections. The verdict shows the case {}.",
+        BASE.name
     )
 }
 
@@ -209,7 +217,7 @@ fn memory_table(names: &[String], memory: &[Outcome<Memory>]) -> Table {
         Err(why) => (format!("{name} ({why})"), vec![Cell::absent(), Cell::absent()]),
     });
     let columns = ["MB at rest", "bytes for each idle connection"].map(String::from).into();
-    Table { corner: "memory".to_owned(), columns, rows: rows.collect() }
+    Table { corner: MEMORY.to_owned(), columns, rows: rows.collect() }
 }
 
 fn medians(runs: &[Run]) -> Run {
@@ -238,7 +246,7 @@ fn memory(contestant: &Contestant) -> Outcome<Memory> {
 }
 
 /// Runs the client of a case against a server of its own.
-fn measure(contestant: &Contestant, case: &Case, time: Duration) -> Outcome<Run> {
+fn measure(contestant: &Contestant, case: &Case, effort: &Effort) -> Outcome<Run> {
     let needed = case.connections + case.idle + 100;
     if machine::raise_descriptors() < needed as u64 {
         return Err(format!("that takes {needed} descriptors, see ulimit -Hn").into());
@@ -248,9 +256,10 @@ fn measure(contestant: &Contestant, case: &Case, time: Duration) -> Outcome<Run>
         // wrk would keep the connections too.
         return Err(Why::LeftOut("keeps the connection"));
     }
-    let run = match case.rate {
-        Some(rate) => measure_at(rate, contestant, &server, case, time),
-        None => measure_with_wrk(contestant, &server, case, time),
+    let run = if case.has_rate {
+        measure_at_a_rate(contestant, &server, case, effort)
+    } else {
+        measure_with_wrk(contestant, &server, case, effort.load)
     };
     // Why there is no result may be that there is no server.
     run.map_err(|why| server.death().map_or(why, Why::Fails))
@@ -287,19 +296,19 @@ fn measure_with_wrk(
 }
 
 /// Sends requests at a constant rate.
-fn measure_at(
-    rate: u32,
+fn measure_at_a_rate(
     contestant: &Contestant,
     server: &Server,
     case: &Case,
-    time: Duration,
+    effort: &Effort,
 ) -> Outcome<Run> {
+    let Effort { rate, load, .. } = *effort;
     let (outcome, cpu) = machine::on_client_core(|| {
         let request = contestant.request();
         let mut client = open_loop::Client::connect(server.main, request, case.connections)?;
-        client.run(rate, time / 4)?;
+        client.run(rate, load / 4)?;
         let before = server.processor_time();
-        let outcome = client.run(rate, time)?;
+        let outcome = client.run(rate, load)?;
         Ok::<_, String>((outcome, server.processor_time() - before))
     })?;
     let requests = outcome.responses() as f64;
