@@ -63,11 +63,16 @@ impl Reaction {
         matches!(self.end, Lost::Closed | Lost::Reset)
     }
 
-    /// What does not depend on where the input is cut: which requests were understood. A reset may
-    /// destroy the response to a rejected request.
-    pub(crate) fn kind(&self) -> Vec<bool> {
-        let kind: Vec<bool> = self.statuses.iter().map(|status| is_understood(*status)).collect();
-        if kind.is_empty() && self.is_closed() { vec![false] } else { kind }
+    /// Which requests were understood. A reset may destroy the response to a rejected one.
+    fn understood(&self) -> Vec<bool> {
+        let all: Vec<bool> = self.statuses.iter().map(|status| is_understood(*status)).collect();
+        if all.is_empty() && self.is_closed() { vec![false] } else { all }
+    }
+
+    /// Whether another reaction to the same bytes understands a request that this one does not, or
+    /// the other way round. Either may end the connection sooner.
+    pub(crate) fn contradicts(&self, other: &Reaction) -> bool {
+        self.understood().into_iter().zip(other.understood()).any(|(one, other)| one != other)
     }
 }
 
@@ -113,7 +118,7 @@ pub(crate) fn fault(conversation: &Conversation, reaction: &Reaction) -> Option<
     let came = &reaction.statuses;
     let understood = |at: usize| came.get(at).is_some_and(|status| is_understood(*status));
     let in_doubt = *level == Level::Must && has_body(sends) && !is_valid(0) && understood(0);
-    Some(if reaction.interim > 0 && says(sends, "http/1.0") {
+    Some(if reaction.interim > 0 && is_old(sends) {
         Fault::Interim
     } else if words.is_empty() {
         match came[..] {
@@ -153,10 +158,15 @@ fn says(sends: &[u8], words: &str) -> bool {
     String::from_utf8_lossy(sends).to_ascii_lowercase().contains(words)
 }
 
+/// Whether the first request is HTTP/1.0.
+fn is_old(sends: &[u8]) -> bool {
+    sends.split(|byte| *byte == b'\n').next().is_some_and(|line| says(line, "http/1.0"))
+}
+
 /// Whether a reaction is one of the allowed outcomes.
 fn fits(outcome: &str, conversation: &Conversation, reaction: &Reaction) -> bool {
     let Conversation { level, sends, .. } = conversation;
-    if reaction.interim > 0 && says(sends, "http/1.0") {
+    if reaction.interim > 0 && is_old(sends) {
         return false;
     }
     let (statuses, must_close) = match outcome {
@@ -172,8 +182,7 @@ fn fits(outcome: &str, conversation: &Conversation, reaction: &Reaction) -> bool
     if words.is_empty() {
         // The client holds the body back until the server says that it wants it.
         let is_continued = reaction.interim > 0 || !says(sends, "100-continue");
-        return reaction.is_closed() == must_close
-            && (is_continued || must_close || says(sends, "http/1.0"));
+        return reaction.is_closed() == must_close && (is_continued || must_close || is_old(sends));
     }
     for (at, word) in words.iter().enumerate() {
         let is_tunnel = at == 0 && sends.starts_with(b"CONNECT ") && came.first() == Some(&200);

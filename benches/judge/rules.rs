@@ -278,7 +278,7 @@ fn run_one(
 ) -> Option<Finding> {
     let conversation = &trial.conversation;
     let bytes = input(conversation, contestant);
-    let mut whole = None;
+    let mut whole: Option<Reaction> = None;
     for cut in offsets(bytes.len(), effort.cuts) {
         let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
         let reaction = match converse(server.main, [first, second], conversation, effort.prompt) {
@@ -289,11 +289,10 @@ fn run_one(
             }
         };
         let fault = fault(conversation, &reaction).or_else(|| {
-            let kind = reaction.kind();
-            let differs = whole.as_ref().is_some_and(|whole| *whole != kind);
-            whole.get_or_insert(kind);
             // Of several outcomes, timing may choose.
-            (differs && conversation.others.is_empty()).then_some(Fault::Cut)
+            let has_one = conversation.others.is_empty();
+            let whole = whole.get_or_insert_with(|| reaction.clone());
+            (has_one && reaction.contradicts(whole)).then_some(Fault::Cut)
         });
         if let Some(fault) = fault {
             return Some(Finding { cut, fault, reaction: Some(reaction) });

@@ -156,7 +156,12 @@ pub(crate) const RULES: &[Rule] = &[
             (b"HTTP/1.1x\r\nHost: a\r\n\r\n", "400 x"),
             (b"SMTP/1.1\r\nHost: a\r\n\r\n", "400 x"),
         ],
-        may: &[(b"HTTP/9.9\r\nHost: a\r\n\r\n", "505 x|404"),(b"HTTP/3.0\r\n\r\n", "505 x|404 x|404"),(b"HTTP/2.0\r\nHost: a\r\n\r\n", "505 x|404"),(b"HTTP/0.9\r\n\r\n", "505 x|404 x|404"),],
+        may: &[
+            (b"HTTP/9.9\r\nHost: a\r\n\r\n", "505 x|404"),
+            (b"HTTP/3.0\r\n\r\n", "505 x|404 x|404"),
+            (b"HTTP/2.0\r\nHost: a\r\n\r\n", "505 x|404"),
+            (b"HTTP/0.9\r\n\r\n", "505 x|404 x|404"),
+        ],
         ..RULE
     },
     Rule {
@@ -224,7 +229,11 @@ pub(crate) const RULES: &[Rule] = &[
             (b"GET /caf\xc3\xa9 HTTP/1.0\r\n\r\n", "400 x"),
             (b"GET /\xc0\xaf HTTP/1.0\r\n\r\n", "400 x"),
         ],
-        may: &[(b"GET a:80 HTTP/1.0\r\n\r\n", "400 x|404 x"),(b"GET * HTTP/1.0\r\n\r\n", "400 x|404 x"),(b"GET ftp://a/hello HTTP/1.0\r\n\r\n", "400 x|200 x")],
+        may: &[
+            (b"GET a:80 HTTP/1.0\r\n\r\n", "400 x|404 x"),
+            (b"GET * HTTP/1.0\r\n\r\n", "400 x|404 x"),
+            (b"GET ftp://a/hello HTTP/1.0\r\n\r\n", "400 x|200 x"),
+        ],
         ..RULE
     },
     Rule {
@@ -245,8 +254,11 @@ pub(crate) const RULES: &[Rule] = &[
             (b"a\tb HTTP/1.0\r\n\r\n", "400 x"),
             (b"a\0b HTTP/1.0\r\n\r\n", "400 x"),
             (b"a\x7fb HTTP/1.0\r\n\r\n", "400 x"),
-            ],
-        may: &[(b"a=%4 HTTP/1.0\r\n\r\n", "400 x|200 x"),(b"a=% HTTP/1.0\r\n\r\n", "400 x|200 x"),(b"q=\xff\xfe HTTP/3.0\r\n\r\n", "505 x|200 x|200|400 x"),
+        ],
+        may: &[
+            (b"a=%4 HTTP/1.0\r\n\r\n", "400 x|200 x"),
+            (b"a=% HTTP/1.0\r\n\r\n", "400 x|200 x"),
+            (b"q=\xff\xfe HTTP/3.0\r\n\r\n", "505 x|200 x|200|400 x"),
             (b"ids[]=1 HTTP/1.0\r\n\r\n", "200 x|400 x"),
             (b"{a|b}^\\` HTTP/1.0\r\n\r\n", "200 x|400 x"),
             (b"q=\xc3\xbc HTTP/1.0\r\n\r\n", "200 x|400 x"),
@@ -298,8 +310,8 @@ pub(crate) const RULES: &[Rule] = &[
         name: "absolute target",
         says: "an absolute target does without Host's value, not without Host (RFC 9112, 3.2.2)",
         start: b"GET http://b/ HTTP/1.1\r\n",
-        must: &[(b"Host: a\r\n\r\n", "404"),(b"Host: b\r\n\r\n", "404"), (b"\r\n", "400 x"), ],
-        may: &[(b"Host: a b\r\n\r\n", "400 x|404"),],
+        must: &[(b"Host: a\r\n\r\n", "404"), (b"Host: b\r\n\r\n", "404"), (b"\r\n", "400 x")],
+        may: &[(b"Host: a b\r\n\r\n", "400 x|404")],
         ..RULE
     },
     Rule {
@@ -317,7 +329,8 @@ pub(crate) const RULES: &[Rule] = &[
         name: "field",
         says: "a field is a token, a colon and a value without controls (RFC 9112, 5)",
         start: b"GET / HTTP/1.1\r\nHost: a\r\n",
-        must: &[(b"X: \0\r\n\r\n", "400 x|404"),
+        must: &[
+            (b"X: \0\r\n\r\n", "400 x|404"),
             (b"!#$%&'*+-.^_`|~0aZ:\r\n\r\n", "404"),
             (b"X : b\r\n\r\n", "400 x"),
             (b"X\t: b\r\n\r\n", "400 x"),
@@ -359,13 +372,15 @@ pub(crate) const RULES: &[Rule] = &[
         start: b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:",
         must: &[
             (
- b" 28\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
- "404 404 x",
-),
+                b" 28\r\n\r\n\
+                  GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
             (
- b"\t0028 \r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
- "404 404 x",
-),
+                b"\t0028 \r\n\r\n\
+                  GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                "404 404 x",
+            ),
             (b" 0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b" 4\r\n\r\nGET", "|404"),
             (b" 18446744073709551615\r\n\r\nx", "|404|400 x"),
@@ -390,11 +405,13 @@ pub(crate) const RULES: &[Rule] = &[
         start: b"",
         must: &[
             (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n\
+                  GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
                 "404 404 x|400 x",
             ),
             (
-                b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+                b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n\
+                  GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
                 "404 404 x|400 x",
             ),
             (b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nGE", "|404"),
@@ -408,7 +425,8 @@ pub(crate) const RULES: &[Rule] = &[
         stands: "RFC 9110, 5.6.1.2, has recipients ignore empty elements of a list, and onepoll \
                  rejects them here, as a proxy may see no chunked coding in such a list",
         start: b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:",
-        must: &[(b"\r\n\r\n", "400 x"),
+        must: &[
+            (b"\r\n\r\n", "400 x"),
             (b" chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "404 404 x"),
             (b"\tCHUNKED \r\n\r\n0\r\n\r\n", "404"),
             (b" chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400 x|404 x"),
@@ -428,10 +446,12 @@ pub(crate) const RULES: &[Rule] = &[
             (b" gzip\r\nTransfer-Encoding: chunked\r\n\r\n", "501 x||404"),
             (b" chunked;q=1\r\n\r\n", "400 x|404 x"),
         ],
-        may: &[(b" chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "400 x||404 x"),(b" chunked, chunked\r\n\r\n", "400 x||404 x"),
+        may: &[
+            (b" chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "400 x||404 x"),
+            (b" chunked, chunked\r\n\r\n", "400 x||404 x"),
             (b" chunked,\r\n\r\n", "400 x||404 x"),
             (b" ,chunked\r\n\r\n", "400 x||404 x"),
-            ],
+        ],
     },
     Rule {
         name: "two lengths",
@@ -464,7 +484,13 @@ pub(crate) const RULES: &[Rule] = &[
             (b"3\r\nab\r\n0\r\n\r\n", "400 x|404 x"),
             (b"10000000000000000\r\n", "400 x||404 x"),
         ],
-        should: &[(b"\r\n", "400 x|404 x"),(b"-1\r\n", "400 x|404 x"),(b"0x3\r\nabc\r\n", "400 x|404 x"),(b" 0\r\n\r\n", "400 x|404 x"), (b"0\n\n", "400 x|404 x")],
+        should: &[
+            (b"\r\n", "400 x|404 x"),
+            (b"-1\r\n", "400 x|404 x"),
+            (b"0x3\r\nabc\r\n", "400 x|404 x"),
+            (b" 0\r\n\r\n", "400 x|404 x"),
+            (b"0\n\n", "400 x|404 x"),
+        ],
         may: &[(b"0 \r\n\r\n", "400 x|404")],
         ..RULE
     },
@@ -521,7 +547,7 @@ pub(crate) const RULES: &[Rule] = &[
                 "404 404 x",
             ),
             (b"Expect: 100-continue\r\n\r\n", "404"),
-(b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", "|404|404 x"),
+            (b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", "|404|404 x"),
         ],
         may: &[
             (b"Expect:\r\n\r\n", "404|417 x"),

@@ -89,6 +89,7 @@ fn a_desync_is_told_apart_from_a_wrong_status() {
         ("PRI", "400 x|", "nothing, open", None),
         ("HTTP/1.1 Expect: 100-continue", "404", "404, open*", None),
         ("HTTP/1.0 Expect: 100-continue", "404", "404, open*", Some(Fault::Interim)),
+        ("HTTP/1.1 Expect: 100-continue\nGET / HTTP/1.0", "404", "404, open*", None),
     ] {
         let fault = fault(&conversation(sends, outcomes), &reaction(came));
         assert_eq!(fault, expected, "{sends:?} may come to {outcomes:?}, came to {came}");
@@ -104,5 +105,19 @@ fn what_is_allowed_is_said_in_words() {
         ("|x|?", "to wait for more; or a close; or another protocol"),
     ] {
         assert_eq!(allowed(&conversation("", outcomes)), words, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn where_the_input_is_cut_must_not_decide_what_is_understood() {
+    for (whole, cut, contradicts) in [
+        ("404 404, closed", "404 404, closed", false),
+        ("404 404, closed", "404, closed", false),
+        ("404 404, closed", "404 400, closed", true),
+        ("404, open", "400, closed", true),
+        ("400, closed", "nothing, reset", false),
+        ("404, open", "nothing, closed", true),
+    ] {
+        assert_eq!(reaction(whole).contradicts(&reaction(cut)), contradicts, "{whole}; {cut}");
     }
 }
