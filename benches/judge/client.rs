@@ -155,7 +155,7 @@ impl Client {
     ) -> Result<Response, Lost> {
         let deadline = Instant::now() + time;
         loop {
-            match parse(&self.received, has_no_body, self.ended.is_some())? {
+            match parse(&self.received, has_no_body, self.ended == Some(Lost::Closed))? {
                 Some((len, response)) if response.status < 200 && response.status != 101 => {
                     self.received.drain(..len);
                     self.interim += 1;

@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod client;
 #[allow(dead_code)]
 #[path = "../../benches/judge/mod.rs"]
 mod judge;
@@ -78,6 +79,15 @@ fn a_server_that_guesses_where_a_body_ends_is_caught_by_the_rules() {
     let findings = &report.parts[0].findings;
     let desync = findings.iter().find(|it| it.contains("desync"));
     assert!(desync.is_some_and(|it| it.starts_with("broken, two lengths")), "{findings:?}");
+}
+
+#[test]
+fn a_server_that_dies_of_a_byte_is_caught() {
+    let report = judge("rules", "other protocols");
+    let findings = &report.parts[0].findings;
+    let deaths: Vec<_> = findings.iter().filter(|it| it.contains("ends with status 9")).collect();
+    let [death] = deaths[..] else { panic!("{findings:#?}") };
+    assert!(death.contains("`` \\x80 ``"), "{death}");
 }
 
 #[test]
