@@ -51,7 +51,7 @@ impl fmt::Display for Lost {
             Lost::Reset => "the connection is reset",
             Lost::Silent => "nothing comes",
             Lost::NotHttp => "what comes is not HTTP/1",
-            Lost::TooMuch => "a response is longer than 4 MiB",
+            Lost::TooMuch => "a response is above 4 MiB, or its head above 64 KiB",
         })
     }
 }
@@ -79,8 +79,9 @@ pub(crate) struct Client {
     pub interim: usize,
 }
 
-/// The bytes of one response that a client takes, with its head.
+/// The bytes of one response that a client takes, and of its head.
 const RESPONSE_MAX: usize = 4 << 20;
+const HEAD_MAX: usize = 64 << 10;
 
 /// The bytes that a report can show.
 const KEPT_MAX: usize = 2048;
@@ -245,6 +246,7 @@ pub(crate) fn parse(
     let mut response = httparse::Response::new(&mut fields);
     let head = match response.parse(received) {
         Ok(Status::Complete(head)) => head,
+        Ok(Status::Partial) if received.len() > HEAD_MAX => return Err(Lost::TooMuch),
         Ok(Status::Partial) => return Ok(None),
         Err(_) => return Err(Lost::NotHttp),
     };

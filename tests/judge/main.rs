@@ -17,7 +17,7 @@ use std::time::Duration;
 use judge::contestant::Contestant;
 use judge::options::Options;
 use judge::report::{Cell, Grade, Report};
-use judge::{Contest, TEST, installed, open_loop};
+use judge::{Contest, Effort, TEST, installed, open_loop};
 use rustix::process::Signal;
 
 /// A program of this project that `cargo test` has built, but `cargo test --test judge` has not.
@@ -83,7 +83,11 @@ fn a_server_that_guesses_where_a_body_ends_is_caught_by_the_rules() {
 
 #[test]
 fn a_server_that_dies_of_a_byte_is_caught() {
-    let report = judge("rules", "other protocols");
+    let command = format!("'{}' {{port}}", example("broken").display());
+    let contestants = vec![contestant("broken", &command)];
+    let effort = Effort { prompt: Duration::from_secs(1), ..TEST };
+    let contest = Contest { contestants, effort, case: Some("other protocols".to_owned()) };
+    let report = judge::run(&contest, Vec::new(), |name| name == "rules");
     let findings = &report.parts[0].findings;
     let deaths: Vec<_> = findings.iter().filter(|it| it.contains("ends with status 9")).collect();
     let [death] = deaths[..] else { panic!("{findings:#?}") };
