@@ -20,11 +20,11 @@ const BUSY_MAX: f64 = 0.2;
 /// So much memory may be taken by the clients of a case.
 const GROWTH_MAX: f64 = 256e6;
 /// How long a server may work on what the clients have sent so far.
-const WORK_TIME: Duration = Duration::from_millis(500);
+const WORK_TIME: Duration = Duration::from_secs(10);
 /// How long a case goes on once all clients are there.
 const TIME: Duration = Duration::from_millis(1500);
 /// The pause between two requests of the other client.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 const SLOW_READERS: usize = 32;
 const SLOW_SENDERS: usize = 200;
@@ -88,7 +88,10 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     let calm = (0..contest.contestants.len()).map(|at| {
         let count = |grade| rows.iter().filter(|(_, cells)| cells[at].grade == grade).count();
         let (good, bad) = (count(Grade::Good), count(Grade::Bad));
-        Cell::graded(format!("{good} of {}", good + bad), bad == 0)
+        match good + bad {
+            0 => Cell::absent(),
+            all => Cell::graded(format!("{good} of {all}"), bad == 0),
+        }
     });
     Part {
         name: "Calm".to_owned(),
@@ -176,10 +179,24 @@ fn with_clients<T>(
     ask(server.main, &contestant.request());
     let before = server.memory();
     let clients = connect();
-    thread::sleep(WORK_TIME);
+    wait_until_it_sleeps(server);
     let effect = observe(contestant, server, true, || thread::sleep(TIME))?;
     let grown = server.memory() - before;
     Ok((Effect { grown, ..effect }, clients))
+}
+
+/// Waits until a server has done what the clients have asked for so far, or for the time that it
+/// has for that.
+fn wait_until_it_sleeps(server: &Server) {
+    let start = Instant::now();
+    while start.elapsed() < WORK_TIME {
+        let (before, since) = (server.processor_time(), Instant::now());
+        thread::sleep(Duration::from_millis(250));
+        let busy = (server.processor_time() - before) / since.elapsed().as_nanos() as f64;
+        if busy < BUSY_MAX / 2.0 {
+            return;
+        }
+    }
 }
 
 fn slow_readers(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
@@ -254,6 +271,9 @@ fn connect(address: SocketAddr, most: usize) -> Vec<Client> {
 /// Beside clients that take all descriptors, no other client can be served. It has to be once they
 /// are gone.
 fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
+    if !machine::has("prlimit") {
+        return Err(Why::LeftOut("needs prlimit"));
+    }
     let limit = format!("prlimit --nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}");
     let mut server = contestant.start_by(&limit).map_err(|_| {
         let why = contestant.start().err().map(Why::Fails);

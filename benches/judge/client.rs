@@ -80,7 +80,7 @@ pub(crate) struct Client {
 }
 
 /// The bytes of one response that a client takes, and of its head.
-const RESPONSE_MAX: usize = 4 << 20;
+pub(crate) const RESPONSE_MAX: usize = 4 << 20;
 const HEAD_MAX: usize = 64 << 10;
 
 /// The bytes that a report can show.

@@ -3,14 +3,14 @@
 //! port, die or hang.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group,
     pidfd_open, set_child_subreaper, waitpid,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::client::Client;
@@ -32,6 +32,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often what no event announces is looked for.
 const POLL_PAUSE: Duration = Duration::from_millis(2);
 
+/// The ports that servers get.
+const FIRST_PORT: u32 = 10_000;
+const PORTS: u32 = 20_000;
+
 /// The process groups of all servers that are running, for a signal that ends the bench.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
@@ -39,7 +43,7 @@ static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 /// own, so Ctrl-C does not reach them.
 pub(crate) fn end_with_all_servers_at_a_signal() {
     let (mut reader, writer) = UnixStream::pair().expect("a socket pair");
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
         let writer = writer.try_clone().expect("a descriptor");
         pipe::register(signal, writer).expect("a handler");
     }
@@ -101,8 +105,8 @@ impl Contestant {
     /// The same, by way of the words of `launcher`.
     pub(crate) fn start_by(&self, launcher: &str) -> Result<Server, String> {
         set_child_subreaper(Some(getpid())).map_err(|error| error.to_string())?;
-        let ports = free_ports(self.host).map_err(|error| format!("{}: {error}", self.host))?;
-        let [port, diag] = ports;
+        let free_port = || free_port(self.host).map_err(|error| format!("{}: {error}", self.host));
+        let [port, diag] = [free_port()?, free_port()?];
         let text = self.command.replace("{port}", &port.to_string());
         let text = text.replace("{diag}", &diag.to_string());
         let log = machine::scratch(&format!("server-{}.log", number()));
@@ -149,16 +153,36 @@ impl Contestant {
     }
 }
 
+/// The last bytes of a file.
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, mut bytes) = (File::open(path)?, Vec::new());
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(4096)))?;
+    file.take(4096).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A number that no other caller has.
 fn number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Two ports that are free just now.
-fn free_ports(host: IpAddr) -> io::Result<[u16; 2]> {
-    let listeners = [TcpListener::bind((host, 0))?, TcpListener::bind((host, 0))?];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+/// A port that is free and that no other server of this run gets. It is below those that the kernel
+/// gives to clients (`ip_local_port_range` in ip(7)).
+fn free_port(host: IpAddr) -> io::Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS {
+        // Another run begins at another one.
+        let number = std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST_PORT + number % PORTS).expect("it is below");
+        match TcpListener::bind((host, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ErrorKind::AddrInUse.into())
 }
 
 /// A contestant that is running. It is killed with all of its processes when it is dropped.
@@ -190,8 +214,9 @@ impl Server {
     /// How it has ended, if it has, with the last line of its standard error.
     pub(crate) fn death(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
+        let log = end_of(&self.log).unwrap_or_default();
+        // What a terminal would take for a command is not shown.
+        let log = String::from_utf8_lossy(&log).replace(|c: char| c.is_control() && c != '\n', "");
         // A note on how to get a longer message is none.
         let is_message = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
         let last = log.lines().rev().find(is_message);
@@ -277,18 +302,24 @@ impl Drop for Server {
 /// Kills what servers have left behind in groups of their own. The kernel has made such processes
 /// children of this one, which is their reaper (`PR_SET_CHILD_SUBREAPER`).
 fn kill_orphans(running: &[Pid]) {
-    let own = std::process::id().to_string();
     let own_group = getpgrp().to_string();
     let known: Vec<String> = running.iter().map(ToString::to_string).chain([own_group]).collect();
-    for process in entries(Path::new("/proc")) {
-        let pid = process.file_name().filter(|name| is_number(name)).and_then(|name| name.to_str());
-        let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?)) else { continue };
-        // The parent, and the group.
-        let is_orphan = match &stat_fields(&process)[..] {
-            [_, parent, group, ..] => *parent == own && !known.contains(group),
-            _ => false,
-        };
-        if is_orphan {
+    let own = std::process::id().to_string();
+    let orphan = |process: PathBuf| match &stat_fields(&process)[..] {
+        [_, parent, group, ..] if *parent == own && !known.contains(group) => {
+            let pid = process.file_name()?.to_str()?.parse().ok()?;
+            Pid::from_raw(pid)
+        }
+        _ => None,
+    };
+    // The children of an orphan are orphans once it is gone.
+    loop {
+        let orphans: Vec<Pid> =
+            entries(Path::new("/proc")).into_iter().filter_map(orphan).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans {
             let _ = kill_process(pid, Signal::KILL);
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }

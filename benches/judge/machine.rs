@@ -10,6 +10,18 @@ use std::thread;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+/// What the bench needs of the machine, or why it cannot run.
+pub(crate) fn check() -> Result<(), String> {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let probe = Path::new(folder).join(format!("probe-{}", std::process::id()));
+    fs::write(&probe, "").map_err(|error| format!("{folder} takes no files: {error}"))?;
+    let _ = fs::remove_file(probe);
+    match ["taskset", "timeout"].into_iter().find(|program| !has(program)) {
+        Some(program) => Err(format!("{program} is not here; util-linux and coreutils have it")),
+        None => Ok(()),
+    }
+}
+
 /// A core for the server and another one for the clients, of those that this process might use
 /// at first. On a machine with a single one, both are the same.
 pub(crate) fn cores() -> [usize; 2] {

@@ -31,7 +31,7 @@ mod wire;
 
 use std::env;
 use std::fmt;
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ impl fmt::Display for Why {
     }
 }
 
-/// Judges what the command line names, in all parts or in one. Returns 2 for wrong usage.
+/// Judges what the command line names, in all parts or in one. Returns 2 for wrong usage, and 1 if
+/// no contestant can take part.
 pub(crate) fn main(only: Option<&str>) -> ExitCode {
     let mut options = match Options::parse(env::args_os()) {
         Ok(Some(options)) => options,
@@ -145,6 +146,10 @@ pub(crate) fn main(only: Option<&str>) -> ExitCode {
     };
     if let Some(part) = only {
         options.only = vec![part.to_owned()];
+    }
+    if let Err(why) = machine::check() {
+        eprintln!("{why}");
+        return ExitCode::FAILURE;
     }
     machine::raise_descriptors();
     contestant::end_with_all_servers_at_a_signal();
@@ -158,14 +163,14 @@ pub(crate) fn main(only: Option<&str>) -> ExitCode {
             parts => parts.iter().any(|it| it == name),
         };
         let report = run(&contest, absent, is_chosen);
-        report.print(env::args().skip(1));
         // A test leaves the report of the last run alone.
-        if !options.is_test {
-            report.write(only.unwrap_or("judge"));
-        }
+        let written =
+            if options.is_test { String::new() } else { report.write(only.unwrap_or("judge")) };
+        report.print(env::args().skip(1));
+        let _ = stdout().write_all(written.as_bytes());
     }
     machine::clean_up();
-    ExitCode::SUCCESS
+    if contest.contestants.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The contestants that can take part, and why the others cannot.

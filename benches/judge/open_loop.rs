@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::client;
 
 /// Requests that have no response after this time, counted from the end of a run, are errors.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The room for what one read takes.
 const INPUT: usize = 16 * 1024;
@@ -45,6 +45,8 @@ pub(crate) struct Outcome {
     /// From the instant at which a request was due to its response, the shortest first.
     latencies: Vec<Duration>,
     pub(crate) errors: u64,
+    /// Requests that were due and found no idle connection: the server is slower than the rate.
+    pub(crate) unsent: u32,
     /// Until the last response came.
     time: Duration,
 }
@@ -86,9 +88,9 @@ impl Client {
             }
             now = Instant::now();
         }
-        errors += u64::from(count - sent) + self.abandon()?;
+        errors += self.abandon()?;
         latencies.sort_unstable();
-        Ok(Outcome { latencies, errors, time: now - start })
+        Ok(Outcome { latencies, errors, unsent: count - sent, time: now - start })
     }
 
     /// Sends a request on an idle connection. Returns whether the connection took it.
@@ -167,6 +169,9 @@ impl Connection {
                 Ok(len) => {
                     self.received.extend_from_slice(&space[..len]);
                     // Fewer bytes than there is room for were all of them (epoll(7)).
+                    if self.received.len() > client::RESPONSE_MAX {
+                        return Err(ErrorKind::InvalidData.into());
+                    }
                     if len == space.len() {
                         continue;
                     }

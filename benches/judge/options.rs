@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 /// What holds for the commands that follow.
-struct Manner {
+struct Settings {
     host: IpAddr,
     path: String,
     signal: Signal,
@@ -60,7 +60,7 @@ impl Options {
             case: None,
             explain: None,
         };
-        let mut manner = Manner {
+        let mut settings = Settings {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             path: "/".to_owned(),
             signal: Signal::TERM,
@@ -73,9 +73,9 @@ impl Options {
             match argument {
                 Long("bench") => options.is_test = false,
                 Long("quick") => options.is_quick = true,
-                Long("path") => manner.path = path(&text(&mut parser)?)?,
-                Long("signal") => manner.signal = signal(&text(&mut parser)?)?,
-                Long("host") => manner.host = host(&text(&mut parser)?)?,
+                Long("path") => settings.path = path(&text(&mut parser)?)?,
+                Long("signal") => settings.signal = signal(&text(&mut parser)?)?,
+                Long("host") => settings.host = host(&text(&mut parser)?)?,
                 Long("only") => options.only.push(part(text(&mut parser)?)?),
                 Long("case") => options.case = Some(case(text(&mut parser)?)?),
                 Long("explain") => options.explain = Some(rule(text(&mut parser)?)?),
@@ -85,7 +85,7 @@ impl Options {
                 }
                 Value(word) => {
                     let word = word.string().map_err(|error| error.to_string())?;
-                    let contestant = contestant(&word, &manner)?;
+                    let contestant = contestant(&word, &settings)?;
                     if options.contestants.iter().any(|(name, _)| *name == contestant.0) {
                         return Err(format!("two contestants have the name {:?}", contestant.0));
                     }
@@ -108,7 +108,7 @@ impl Options {
     }
 }
 
-fn contestant(word: &str, manner: &Manner) -> Result<Named, String> {
+fn contestant(word: &str, settings: &Settings) -> Result<Named, String> {
     let Some((name, command)) = word.split_once('=') else {
         return match installed::find(word) {
             Ok(Some(contestant)) => Ok((word.to_owned(), Ok(contestant))),
@@ -124,7 +124,10 @@ fn contestant(word: &str, manner: &Manner) -> Result<Named, String> {
             "{word:?} is no contestant, which is NAME=COMMAND with {{port}} in it"
         ));
     }
-    let Manner { host, path, signal } = manner;
+    if name.contains(char::is_control) {
+        return Err(format!("the name {name:?} holds more than visible characters"));
+    }
+    let Settings { host, path, signal } = settings;
     let (name, command, path) = (name.to_owned(), command.to_owned(), path.clone());
     Ok((name.clone(), Ok(Contestant { name, command, host: *host, path, signal: *signal })))
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write as _, stdout};
 
 use super::{Why, machine, page};
 
@@ -103,36 +103,41 @@ impl Report {
         }
     }
 
-    /// Prints all tables, in colour on a terminal.
+    /// Writes all tables to standard output, in colour on a terminal. A reader that has had enough
+    /// ends nothing.
     pub(crate) fn print(&self, words: impl Iterator<Item = String>) {
         let in_colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        for part in &self.parts {
-            println!("{}. {}\n", part.name, part.how);
-            for table in &part.tables {
-                println!("{}", table.text(in_colour));
-            }
-            part.remarks.iter().for_each(|remark| println!("{remark}\n"));
-            if !part.findings.is_empty() {
-                println!("{} findings, in the written reports.\n", part.findings.len());
+        let mut text = String::new();
+        for Part { name, how, tables, remarks, findings, .. } in &self.parts {
+            text += &format!("{name}. {how}\n\n");
+            text.extend(tables.iter().map(|table| table.text(in_colour) + "\n"));
+            text.extend(remarks.iter().map(|remark| format!("{remark}\n\n")));
+            if !findings.is_empty() {
+                text += &format!("{} findings, in the written reports.\n\n", findings.len());
             }
         }
-        println!("{}. {}\n", command(words), self.machine);
-        println!("{}", self.verdict().text(in_colour));
-        println!("{}", absences(&self.absent));
+        text += &format!("{}. {}\n\n", command(words), self.machine);
+        text += &format!("{}\n{}", self.verdict().text(in_colour), absences(&self.absent));
+        let _ = stdout().write_all(text.as_bytes());
     }
 
-    /// Writes the reports below the target folder, and says where they are.
-    pub(crate) fn write(&self, name: &str) {
-        let target = machine::target();
+    /// Writes the reports below the target folder. Returns a line for each.
+    pub(crate) fn write(&self, name: &str) -> String {
         let files = [("md", Some(self.markdown())), ("html", Some(page::page(self)))];
         let files = files.into_iter().chain([("svg", page::chart(self))]);
-        for (kind, text) in files.filter_map(|(kind, text)| Some((kind, text?))) {
-            let path = target.join(format!("{name}.{kind}"));
-            match fs::write(&path, text) {
-                Ok(()) => println!("{}", path.display()),
-                Err(error) => println!("{}: {error}", path.display()),
+        let lines = files.map(|(kind, text)| {
+            let path = machine::target().join(format!("{name}.{kind}"));
+            match text.map(|text| fs::write(&path, text)) {
+                Some(Ok(())) => format!("{}\n", path.display()),
+                Some(Err(error)) => format!("{}: {error}\n", path.display()),
+                None => {
+                    // Of another run.
+                    let _ = fs::remove_file(path);
+                    String::new()
+                }
             }
-        }
+        });
+        lines.collect()
     }
 
     pub(crate) fn markdown(&self) -> String {

@@ -22,7 +22,10 @@ const QUIET: Duration = Duration::from_millis(150);
 const PIECE_PAUSE: Duration = Duration::from_millis(10);
 /// So many conversations run at once: most of their time is a wait.
 const AT_ONCE: usize = 32;
-/// How long the conversations of a server that dies are tried again, one by one.
+/// How long the conversations take at most. A server that is not silent needs a few seconds.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long those with a fault, and then those of a server that dies are tried
+/// again.
 const AGAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// A server that dies of a conversation has ended after this time.
 const DEATH_PAUSE: Duration = Duration::from_millis(20);
@@ -192,17 +195,19 @@ fn input(conversation: &Conversation, contestant: &Contestant) -> Vec<u8> {
 
 /// Runs all trials at once, and those with a fault once more: what happens once may be the machine.
 fn find_faults(contestant: &Contestant, trials: &[Trial], effort: &Effort) -> Findings {
-    let mut findings: Findings = trials.iter().map(|_| None).collect();
+    // What the time does not suffice for is a fault of a server that is silent.
+    let silent = || Finding { cut: None, fault: Fault::Silent, reaction: None };
+    let mut findings: Findings = trials.iter().map(|_| Some(silent())).collect();
     let mut left: Vec<usize> = (0..trials.len()).collect();
     let mut has_died = false;
-    for at_once in [AT_ONCE, AT_ONCE / 4] {
+    for (at_once, time) in [(AT_ONCE, FIRST_TIMEOUT), (AT_ONCE / 4, AGAIN_TIMEOUT)] {
         let mut server = match contestant.start() {
             Ok(server) => server,
             Err(why) => return dead(trials, &why),
         };
-        let found = run_all(&server, contestant, trials, &left, effort, at_once);
-        for (at, finding) in left.iter().zip(found) {
-            findings[*at] = finding;
+        let run_one = |at: usize| run_one(&server, contestant, &trials[at], effort);
+        for (at, finding) in run_all(&left, at_once, Instant::now() + time, run_one) {
+            findings[at] = finding;
         }
         left.retain(|&at| findings[at].is_some());
         has_died |= server.death().is_some();
@@ -244,29 +249,28 @@ fn dead(trials: &[Trial], why: &str) -> Findings {
     trials.iter().map(|_| Some(finding())).collect()
 }
 
-/// Runs the trials that are chosen, so many at once.
+/// Runs the trials at these places, so many at once, until the deadline.
 fn run_all(
-    server: &Server,
-    contestant: &Contestant,
-    trials: &[Trial],
-    chosen: &[usize],
-    effort: &Effort,
+    places: &[usize],
     at_once: usize,
-) -> Findings {
+    deadline: Instant,
+    run_one: impl Fn(usize) -> Option<Finding> + Sync,
+) -> Vec<(usize, Option<Finding>)> {
     let next = AtomicUsize::new(0);
-    let findings = Mutex::new(chosen.iter().map(|_| None).collect::<Findings>());
-    let next_place = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < chosen.len());
+    let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..at_once.min(chosen.len()) {
+        for _ in 0..at_once.min(places.len()) {
             scope.spawn(|| {
-                while let Some(place) = next_place() {
-                    let finding = run_one(server, contestant, &trials[chosen[place]], effort);
-                    findings.lock().expect("no thread panics")[place] = finding;
+                while let Some(&at) = places.get(next.fetch_add(1, Ordering::Relaxed))
+                    && Instant::now() < deadline
+                {
+                    let finding = run_one(at);
+                    found.lock().expect("no thread panics").push((at, finding));
                 }
             });
         }
     });
-    findings.into_inner().expect("no thread panics")
+    found.into_inner().expect("no thread panics")
 }
 
 /// Runs a conversation whole and cut.

@@ -4,6 +4,7 @@
 //! refused has sent none. A stop that takes longer than the limit is ended.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -316,10 +317,18 @@ fn lost_of_a_window(contestant: &Contestant, effort: &Effort) -> Outcome<Loss> {
     server.signal(contestant.signal);
     let deadline = Instant::now() + effort.stop_limit;
     let left = || deadline.saturating_duration_since(Instant::now());
-    let served = (0..WINDOW).take_while(|_| client.response_within(left(), false).is_ok()).count();
+    let (mut served, mut is_closed) = (0, false);
+    while served < WINDOW && !is_closed {
+        let Ok(response) = client.response_within(left(), false) else { break };
+        served += 1;
+        is_closed = response.closes;
+    }
     drop(client);
     server.wait(left());
-    Ok((WINDOW - served, WINDOW))
+    // Behind a response that says so, no request has been processed: the client knows it and sends
+    // them again (RFC 9112, 9.6).
+    let lost = if is_closed { 0 } else { WINDOW - served };
+    Ok((lost, served + lost))
 }
 
 fn connect(address: SocketAddr) -> Outcome<Client> {
@@ -357,8 +366,8 @@ enum Expected {
     Clean,
     /// Within the limit, and by itself.
     Bounded,
-    /// Within the limit.
-    Any,
+    /// Within the limit, and not because of the first signal.
+    AtTheSecond(Signal),
 }
 
 /// Stops a server beside what `prepare` makes. Shows the time to the exit and the status.
@@ -387,7 +396,7 @@ fn exit_cell(server: &mut Server, start: Instant, effort: &Effort, expected: Exp
     let is_good = match expected {
         Expected::Clean => took <= effort.prompt && status.code() == Some(0),
         Expected::Bounded => status.code().is_some(),
-        Expected::Any => true,
+        Expected::AtTheSecond(first) => status.signal() != Some(first.as_raw()),
     };
     let status = describe(status).replace("status ", "");
     (took, Cell::graded(format!("{} ({status})", seconds(took)), is_good))
@@ -429,7 +438,8 @@ fn second_signal(contestant: &Contestant, effort: &Effort) -> Outcome<Taken> {
     thread::sleep(SECOND_SIGNAL);
     let start = Instant::now();
     server.signal(Signal::INT);
-    Ok(exit_cell(&mut server, start, effort, Expected::Any))
+    let expected = Expected::AtTheSecond(contestant.signal);
+    Ok(exit_cell(&mut server, start, effort, expected))
 }
 
 /// What a client meets that connects behind the signal, while the stop waits for another one. It is

@@ -71,6 +71,8 @@ const CASES: [Case; 9] = [
     Case { name: "64 connections, a constant rate", has_rate: true, ..BASE },
 ];
 
+/// The seconds beside its run after which wrk is ended.
+const WRK_GRACE: u64 = 5;
 /// The row of what a server takes at rest.
 const MEMORY: &str = "memory";
 /// So many idle connections show what each of them takes.
@@ -90,6 +92,8 @@ pub(crate) struct Run {
     pub latencies: Vec<f64>,
     /// Requests that failed, or lines in which wrk reports errors.
     pub errors: u64,
+    /// Whether the server is slower than the rate.
+    pub is_slower: bool,
 }
 
 impl Case {
@@ -152,7 +156,8 @@ pub(crate) fn judge(contest: &Contest) -> Part {
         column("bytes/idle", &|at| Some(format!("{:.0}", memory.as_ref()?[at].as_ref().ok()?.1))),
         ("errors".to_owned(), (0..names.len()).map(|at| errors(&results, at)).collect()),
     ];
-    let scores = (0..names.len()).map(|at| Some(1e9 / base(at)?.cpu)).collect();
+    let scores =
+        (0..names.len()).map(|at| Some(1e9 / base(at).filter(|run| run.cpu > 0.0)?.cpu)).collect();
     let (name, how) = ("Wire".to_owned(), how(contest, has_wrk));
     Part { name, how, tables, columns, scores, ..Part::default() }
 }
@@ -194,12 +199,16 @@ fn table(case: &Case, names: &[String], medians: &[Outcome<Run>]) -> Table {
     columns.push(format!("to {}", names[0]));
     columns.extend(case.quantiles().iter().map(|(name, _)| format!("{name} µs")));
     let rows = names.iter().zip(medians).map(|(name, run)| match run {
-        Ok(Run { rate, cpu, latencies, errors, .. }) => {
+        Ok(Run { rate, cpu, latencies, errors, is_slower, .. }) => {
             let ratio = if first.is_nan() { "-".to_owned() } else { format!("{:.2}", cpu / first) };
             let mut cells: Vec<Cell> =
                 [format!("{rate:.0}"), format!("{cpu:.0}"), ratio].map(Cell::plain).into();
             cells.extend(latencies.iter().map(|&time| Cell::plain(micros_or_unknown(time))));
-            let name = if *errors > 0 { format!("{name} (with errors)") } else { name.clone() };
+            let name = match (*errors > 0, *is_slower) {
+                (true, _) => format!("{name} (with errors)"),
+                (false, true) => format!("{name} (slower than the rate)"),
+                (false, false) => name.clone(),
+            };
             (name, cells)
         }
         Err(why) => (format!("{name} ({why})"), columns.iter().map(|_| Cell::absent()).collect()),
@@ -230,6 +239,7 @@ fn medians(runs: &[Run]) -> Run {
         cpu: of(|run| run.cpu),
         latencies: latencies.collect(),
         errors: runs.iter().map(|run| run.errors).sum(),
+        is_slower: runs.iter().any(|run| run.is_slower),
     }
 }
 
@@ -252,7 +262,8 @@ fn measure(contestant: &Contestant, case: &Case, effort: &Effort) -> Outcome<Run
         return Err(format!("that takes {needed} descriptors, see ulimit -Hn").into());
     }
     let mut server = contestant.start()?;
-    if case.heads == Heads::Close && !closes(contestant, &server) {
+    let closes = || closes(contestant, &server).map_err(|lost| lost.to_string());
+    if case.heads == Heads::Close && !closes()? {
         // wrk would keep the connections too.
         return Err(Why::LeftOut("keeps the connection"));
     }
@@ -266,12 +277,13 @@ fn measure(contestant: &Contestant, case: &Case, effort: &Effort) -> Outcome<Run
 }
 
 /// Whether a server closes the connection, if a request tells it to.
-fn closes(contestant: &Contestant, server: &Server) -> bool {
+fn closes(contestant: &Contestant, server: &Server) -> Result<bool, Lost> {
     let request = contestant.request();
     let close = [&request[..request.len() - 2], b"Connection: close\r\n\r\n"].concat();
-    let Ok(mut client) = Client::connect(server.main) else { return false };
-    let response = client.send(&close).and_then(|()| client.response(false));
-    response.is_ok() && client.end_within(Duration::from_secs(1)) != Lost::Silent
+    let mut client = Client::connect(server.main)?;
+    client.send(&close)?;
+    client.response(false)?;
+    Ok(client.end_within(Duration::from_secs(1)) != Lost::Silent)
 }
 
 fn measure_with_wrk(
@@ -322,6 +334,7 @@ fn measure_at_a_rate(
         cpu: cpu / requests,
         latencies: quantiles.map(|&(_, of_a_thousand)| outcome.quantile(of_a_thousand)).collect(),
         errors: outcome.errors,
+        is_slower: outcome.unsent > 0,
     })
 }
 
@@ -335,14 +348,17 @@ fn wrk(contestant: &Contestant, server: &Server, case: &Case, time: Duration) ->
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/judge/requests.lua");
     let mut command = Command::new("taskset");
     let [_, core] = machine::cores();
-    command.args(["-c", &core.to_string(), "wrk", "-t1", "--latency", "-s", script]);
+    // wrk waits for ever where the accept queue is full.
+    let limit = (seconds + WRK_GRACE).to_string();
+    command.args(["-c", &core.to_string(), "timeout", &limit]);
+    command.args(["wrk", "-t1", "--latency", "-s", script]);
     command.args([format!("-c{}", case.connections), format!("-d{seconds}")]);
     command.arg(format!("http://{}{}", server.main, contestant.path));
     command.args(["--", heads, &case.depth.to_string()]);
     let output = command.output().map_err(|error| format!("wrk: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     read(&text).ok_or_else(|| {
-        let last = text.lines().last().unwrap_or("nothing");
+        let last = text.lines().last().unwrap_or("nothing, as it cannot connect");
         format!("wrk says: {last}").into()
     })
 }
@@ -363,6 +379,7 @@ fn read(text: &str) -> Option<Run> {
         cpu: 0.0,
         latencies: vec![behind("50%").and_then(micros)?, behind("99%").and_then(micros)?],
         errors: errors.count() as u64,
+        is_slower: false,
     })
 }
 
