@@ -217,8 +217,11 @@ impl Server {
         let log = end_of(&self.log).unwrap_or_default();
         // What a terminal would take for a command is not shown.
         let log = String::from_utf8_lossy(&log).replace(|c: char| c.is_control() && c != '\n', "");
-        // A note on how to get a longer message is none.
-        let is_message = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+        // A backtrace, or a note on how to get one, is no message.
+        let is_message = |line: &&str| {
+            !line.trim().is_empty()
+                && !["note: ", "stack backtrace", " "].iter().any(|start| line.starts_with(start))
+        };
         let last = log.lines().rev().find(is_message);
         let last =
             last.map(|line| format!(" ({})", line.trim().chars().take(120).collect::<String>()));

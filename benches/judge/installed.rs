@@ -133,7 +133,7 @@ END
 exec h2o -c "$1/h2o.yaml"
 "#;
 
-/// It responds from a file too.
+/// It responds from a file too, and wants two descriptors for each connection.
 const LIGHTTPD: &str = r#"mkdir -p "$1/files" && printf 'Hello world.' >"$1/files/hello"
 most=$(ulimit -n)
 [ "$most" -lt 20000 ] 2>/dev/null || most=20000
@@ -142,7 +142,7 @@ server.document-root = "$1/files"
 server.bind = "127.0.0.1"
 server.port = $2
 server.max-fds = $most
-server.max-connections = $((most - 100))
+server.max-connections = $((most / 2 - 50))
 server.max-keep-alive-requests = 1000000000
 server.max-keep-alive-idle = 60
 mimetype.assign = ("" => "text/plain")

@@ -197,7 +197,7 @@ fn fits(outcome: &str, conversation: &Conversation, reaction: &Reaction) -> bool
             return false;
         }
     }
-    // The end is left to the server behind a rejection, unless the body is in doubt (RFC 9112, 6.3).
+    // Behind a rejection the server may stay, unless the body is in doubt (RFC 9112, 6.3).
     let is_rejected = !matches!(words.last(), Some(&"200" | &"404"));
     let may_stay = is_rejected && !(*level == Level::Must && has_body(sends));
     !must_close || may_stay || reaction.is_closed()

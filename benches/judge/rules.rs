@@ -1,7 +1,8 @@
 //! Conformance: every conversation of the rules table, whole and cut in two. Other servers have
 //! other content, so a 404 of ours may be any final response that shows that the request was
-//! understood, and a 400 another rejection, or a close without a response. A desync is told apart from a wrong status: the
-//! server and the client no longer agree where a request ends, which allows request smuggling.
+//! understood, and a 400 another rejection, or a close without a response. A desync is told apart
+//! from a wrong status: the server and the client no longer agree where a request ends, which
+//! allows request smuggling.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;

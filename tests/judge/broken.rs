@@ -1,5 +1,5 @@
 //! A server with faults for each part of the bench: it responds to whatever it reads, to some
-//! requests with 500, it dies of a byte, has no clean stop, and cannot bear that descriptors run out.
+//! requests with 500, it dies of a byte and without descriptors, and it has no clean stop.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
