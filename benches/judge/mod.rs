@@ -47,7 +47,9 @@ const PARTS: [Judge; 4] =
 
 /// How thorough a run is.
 pub(crate) struct Effort {
+    /// Rounds of stops, and rounds of load.
     pub rounds: usize,
+    pub load_rounds: usize,
     /// In how many places a conversation is cut in two.
     pub cuts: usize,
     /// How long a run under load takes. A shorter one warms up.
@@ -69,6 +71,7 @@ pub(crate) struct Effort {
 /// A minute for each contestant.
 const QUICK: Effort = Effort {
     rounds: 1,
+    load_rounds: 3,
     cuts: 1,
     load: Duration::from_secs(1),
     rate: 20_000,
@@ -82,6 +85,7 @@ const QUICK: Effort = Effort {
 /// Some minutes for each contestant.
 const FULL: Effort = Effort {
     rounds: 5,
+    load_rounds: 5,
     cuts: 4,
     load: Duration::from_secs(2),
     stop_limit: Duration::from_secs(12),
@@ -92,6 +96,7 @@ const FULL: Effort = Effort {
 pub(crate) const TEST: Effort = Effort {
     prompt: Duration::from_secs(3),
     stop_limit: Duration::from_secs(20),
+    load_rounds: 1,
     rate: 1_000,
     idle: 200,
     pipeline: 20_000,

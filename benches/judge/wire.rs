@@ -123,14 +123,15 @@ pub(crate) fn judge(contest: &Contest) -> Part {
     };
     let mut results: Vec<(&Case, Vec<Outcome<Run>>)> = Vec::new();
     for case in CASES.iter().filter(chosen) {
-        let runs = contest.rounds(&format!("wire: {}", case.name), effort.rounds, |contestant| {
-            measure(contestant, case, effort)
-        });
+        let runs =
+            contest.rounds(&format!("wire: {}", case.name), effort.load_rounds, |contestant| {
+                measure(contestant, case, effort)
+            });
         let runs = runs.into_iter().map(|runs| runs.map(|runs| medians(&runs)));
         results.push((case, runs.collect()));
     }
     let memory = contest.has(MEMORY).then(|| {
-        let taken = contest.rounds("wire: memory", effort.rounds, memory);
+        let taken = contest.rounds("wire: memory", effort.load_rounds, memory);
         let medians = taken.into_iter().map(|taken| {
             let of = |taken: &[Memory], value: fn(&Memory) -> f64| median(taken.iter().map(value));
             taken.map(|taken| (of(&taken, |it| it.0), of(&taken, |it| it.1)))
@@ -168,9 +169,9 @@ fn how(contest: &Contest, has_wrk: bool) -> String {
     } else {
         "wrk is not here (apt-get install wrk). The client is"
     };
-    let Effort { rounds, load, rate, .. } = contest.effort;
+    let Effort { load_rounds, load, rate, .. } = contest.effort;
     format!(
-        "Medians of {rounds} round(s) of {load:?}, each after a shorter one. {client} one of this \
+        "Medians of {load_rounds} round(s) of {load:?}, each after a shorter one. {client} one of this \
          bench, which sends {rate} requests/s. The processor time is that of all threads of the \
          server. Memory is beside {IDLE} idle connections. The verdict shows the case {}.",
         BASE.name
