@@ -171,9 +171,9 @@ fn how(contest: &Contest, has_wrk: bool) -> String {
     };
     let Effort { load_rounds, load, rate, .. } = contest.effort;
     format!(
-        "Medians of {load_rounds} round(s) of {load:?}, each after a shorter one. {client} one of this \
-         bench, which sends {rate} requests/s. The processor time is that of all threads of the \
-         server. Memory is beside {IDLE} idle connections. The verdict shows the case {}.",
+        "Medians of {load_rounds} round(s) of {load:?}, each after a shorter one. {client} one of \
+         this bench, which sends {rate} requests/s. The processor time is that of all threads of \
+         the server. Memory is beside {IDLE} idle connections. The verdict shows the case {}.",
         BASE.name
     )
 }
