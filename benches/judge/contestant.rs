@@ -10,7 +10,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ impl Contestant {
         let [port, diag] = [free_port()?, free_port()?];
         let text = self.command.replace("{port}", &port.to_string());
         let text = text.replace("{diag}", &diag.to_string());
-        let log = machine::scratch(&format!("server-{}.log", number()));
+        let log = machine::scratch(&format!("server-{port}.log"));
         let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut shell = Command::new("sh");
         let [core, _] = machine::cores();
@@ -160,12 +160,6 @@ fn end_of(path: &Path) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(len.saturating_sub(4096)))?;
     file.take(4096).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// A number that no other caller has.
-fn number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A port that is free and that no other server of this run gets. It is below those that the kernel

@@ -87,12 +87,12 @@ fn table(table: &Table, name: &str) -> String {
 }
 
 /// The size of the chart, and the room for the names of its axes.
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 780.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 60.0;
 const BELOW: f64 = 50.0;
 /// The room for the names at marks on the right.
-const RIGHT: f64 = 130.0;
+const RIGHT: f64 = 190.0;
 
 fn figure(report: &Report) -> String {
     chart(report).map_or_else(String::new, |chart| {
