@@ -1,8 +1,8 @@
 //! What bad clients do to a server, and to its other clients. Beside each kind of them, another
 //! client connects and sends a request again and again.
 //!
-//! A server is calm if it stays up, makes the other client wait for no longer than
-//! what is prompt, sleeps while nothing happens, and does not grow without bound.
+//! A server is calm if it stays up, serves the other client promptly, sleeps while nothing happens,
+//! and does not grow without bound.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -127,6 +127,38 @@ impl Effect {
     }
 }
 
+/// What a server had taken at an instant.
+struct Usage {
+    at: Instant,
+    processor: f64,
+    memory: f64,
+}
+
+impl Usage {
+    fn of(server: &Server) -> Usage {
+        let (at, processor) = (Instant::now(), server.processor_time());
+        Usage { at, processor, memory: server.memory() }
+    }
+
+    /// The share of a processor that the server has taken since.
+    fn busy(&self, server: &Server) -> f64 {
+        (server.processor_time() - self.processor) / self.at.elapsed().as_nanos() as f64
+    }
+
+    /// The bytes of memory that it has grown by since.
+    fn grown(&self, server: &Server) -> f64 {
+        server.memory() - self.memory
+    }
+}
+
+/// Starts a server that has served a request, which takes memory that each client needs.
+fn start(contestant: &Contestant) -> Outcome<(Server, Usage)> {
+    let server = contestant.start()?;
+    ask(server.main, &contestant.request());
+    let usage = Usage::of(&server);
+    Ok((server, usage))
+}
+
 /// Measures a server while `act` runs, beside another client.
 fn observe(
     contestant: &Contestant,
@@ -136,15 +168,14 @@ fn observe(
 ) -> Outcome<Effect> {
     let over = AtomicBool::new(false);
     let (address, request) = (server.main, contestant.request());
-    let before = server.processor_time();
-    let start = Instant::now();
+    let before = Usage::of(server);
     let waited = thread::scope(|scope| {
         let other = scope.spawn(|| ask_until(&over, address, &request));
         act();
         over.store(true, Ordering::SeqCst);
         other.join().expect("the client does not panic")
     });
-    let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
+    let busy = before.busy(server);
     match server.death() {
         Some(how) => Err(how.into()),
         None => Ok(Effect { waited, busy, is_quiet, ..Effect::default() }),
@@ -170,19 +201,10 @@ fn ask(address: SocketAddr, request: &[u8]) -> Option<Duration> {
     client.send(request).and_then(|()| client.response(false)).ok().map(|_| start.elapsed())
 }
 
-/// Runs a case whose clients are there first and then do nothing.
-fn with_clients<T>(
-    contestant: &Contestant,
-    server: &mut Server,
-    connect: impl FnOnce() -> T,
-) -> Outcome<(Effect, T)> {
-    ask(server.main, &contestant.request());
-    let before = server.memory();
-    let clients = connect();
+/// Measures a server whose clients are there and do nothing.
+fn observe_quiet(contestant: &Contestant, server: &mut Server) -> Outcome<Effect> {
     wait_until_it_sleeps(server);
-    let effect = observe(contestant, server, true, || thread::sleep(TIME))?;
-    let grown = server.memory() - before;
-    Ok((Effect { grown, ..effect }, clients))
+    observe(contestant, server, true, || thread::sleep(TIME))
 }
 
 /// Waits until a server has done what the clients have asked for so far, or for the time that it
@@ -190,36 +212,32 @@ fn with_clients<T>(
 fn wait_until_it_sleeps(server: &Server) {
     let start = Instant::now();
     while start.elapsed() < WORK_TIME {
-        let (before, since) = (server.processor_time(), Instant::now());
+        let before = Usage::of(server);
         thread::sleep(Duration::from_millis(250));
-        let busy = (server.processor_time() - before) / since.elapsed().as_nanos() as f64;
-        if busy < BUSY_MAX / 2.0 {
+        if before.busy(server) < BUSY_MAX / 2.0 {
             return;
         }
     }
 }
 
 fn slow_readers(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
-    let mut server = contestant.start()?;
+    let (mut server, before) = start(contestant)?;
     let (address, batch) = (server.main, contestant.request().repeat(1000));
     let connect = || {
         let mut client = Client::connect_with_little_room(address).ok()?;
         client.send_until_blocked(&batch, 4 << 20);
         Some(client)
     };
-    let connect_all = || {
-        thread::scope(|scope| {
-            let all: Vec<_> = (0..SLOW_READERS).map(|_| scope.spawn(connect)).collect();
-            all.into_iter().map(|it| it.join().expect("it does not panic")).collect::<Vec<_>>()
-        })
-    };
-    Ok(with_clients(contestant, &mut server, connect_all)?.0)
+    let _clients: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> = (0..SLOW_READERS).map(|_| scope.spawn(connect)).collect();
+        all.into_iter().map(|it| it.join().expect("it does not panic")).collect()
+    });
+    let effect = observe_quiet(contestant, &mut server)?;
+    Ok(Effect { grown: before.grown(&server), ..effect })
 }
 
 fn slow_senders(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
-    let mut server = contestant.start()?;
-    ask(server.main, &contestant.request());
-    let before = server.memory();
+    let (mut server, before) = start(contestant)?;
     let mut clients = connect(server.main, SLOW_SENDERS);
     // It begins at once with a part that any server waits behind, and goes on for good.
     let request = contestant.request();
@@ -237,29 +255,22 @@ fn slow_senders(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
             thread::sleep(BYTE_PAUSE);
         }
     })?;
-    Ok(Effect { grown: server.memory() - before, ..effect })
+    Ok(Effect { grown: before.grown(&server), ..effect })
 }
 
 fn idle(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
     let most = machine::raise_descriptors().saturating_sub(100);
     let most = usize::try_from(most).map_or(effort.idle, |most| most.min(effort.idle));
-    let mut server = contestant.start()?;
-    let (address, request) = (server.main, contestant.request());
-    let connect = || {
-        let mut clients = idle_clients(address, &request, most);
-        if clients.len() < most {
-            // The server has reached a limit of its own, and has no room for another client.
-            clients.truncate(clients.len().saturating_sub(ROOM));
-        }
-        clients
-    };
-    let (effect, clients) = with_clients(contestant, &mut server, connect)?;
-    let len = clients.len();
-    if len == 0 {
-        return Err(Why::LeftOut("keeps no connection"));
+    let (mut server, before) = start(contestant)?;
+    let mut clients = idle_clients(server.main, &contestant.request(), most)?;
+    if clients.len() < most {
+        // The server has reached a limit of its own, and has no room for another client.
+        clients.truncate(clients.len().saturating_sub(ROOM));
     }
+    let effect = observe_quiet(contestant, &mut server)?;
+    let len = clients.len();
     let remark = if len < effort.idle { format!(", {len} of them") } else { String::new() };
-    Ok(Effect { remark, ..effect })
+    Ok(Effect { grown: before.grown(&server), remark, ..effect })
 }
 
 /// Connects clients that send nothing yet, until there are so many or one is not accepted.
@@ -280,12 +291,11 @@ fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
         why.unwrap_or(Why::LeftOut("does not start with so few"))
     })?;
     ask(server.main, &contestant.request());
-    let memory = server.memory();
+    let first = Usage::of(&server);
     let clients = connect(server.main, TOO_MANY_CLIENTS);
-    let (before, start) = (server.processor_time(), Instant::now());
+    let before = Usage::of(&server);
     thread::sleep(TIME);
-    let busy = (server.processor_time() - before) / start.elapsed().as_nanos() as f64;
-    let grown = server.memory() - memory;
+    let (busy, grown) = (before.busy(&server), first.grown(&server));
     drop(clients);
     let waited = ask(server.main, &contestant.request());
     if let Some(how) = server.death() {
@@ -295,9 +305,7 @@ fn few_descriptors(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
 }
 
 fn endless_head(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
-    let mut server = contestant.start()?;
-    ask(server.main, &contestant.request());
-    let before = server.memory();
+    let (mut server, before) = start(contestant)?;
     let field = [&b"X-Field: "[..], &[b'x'; 500], b"\r\n"].concat();
     let request = contestant.request();
     let start = &request[..request.len() - 2];
@@ -310,13 +318,11 @@ fn endless_head(contestant: &Contestant, _: &Effort) -> Outcome<Effect> {
     })?;
     let remark =
         if taken < HEAD_MAX { String::new() } else { format!(", all of {} MiB", HEAD_MAX >> 20) };
-    Ok(Effect { grown: server.memory() - before, remark, ..effect })
+    Ok(Effect { grown: before.grown(&server), remark, ..effect })
 }
 
 fn pipeline(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
-    let mut server = contestant.start()?;
-    ask(server.main, &contestant.request());
-    let before = server.memory();
+    let (mut server, before) = start(contestant)?;
     let client = Client::connect(server.main).map_err(|lost| lost.to_string())?;
     client.reset_at_close();
     let batch = contestant.request().repeat(1000);
@@ -335,7 +341,7 @@ fn pipeline(contestant: &Contestant, effort: &Effort) -> Outcome<Effect> {
             let _ = client.stream.shutdown(std::net::Shutdown::Write);
         });
     })?;
-    Ok(Effect { grown: server.memory() - before, ..effect })
+    Ok(Effect { grown: before.grown(&server), ..effect })
 }
 
 /// Reads and drops what comes until the end, or until nothing comes behind the deadline.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use httparse::Status;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::{Outcome, Why};
+
 /// How long a response may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -222,17 +224,29 @@ impl Client {
     }
 }
 
-/// Opens connections that have had a response and stay, until there are so many, one gets none, or
-/// it takes too much time.
-pub(crate) fn idle_clients(address: SocketAddr, request: &[u8], most: usize) -> Vec<Client> {
-    let connect = |_| {
-        let mut client = Client::connect(address).ok()?;
+/// Opens connections that have had a response and stay, until there are so many, the server takes
+/// no more, or it takes too much time. An error says why there is none.
+pub(crate) fn idle_clients(
+    address: SocketAddr,
+    request: &[u8],
+    most: usize,
+) -> Outcome<Vec<Client>> {
+    let connect = || {
+        let mut client = Client::connect(address)?;
         client.reset_at_close();
-        let response = client.send(request).and_then(|()| client.response(false)).ok()?;
-        (!response.closes).then_some(client)
+        client.send(request)?;
+        client.response(false).map(|response| (client, response.closes))
     };
-    let start = Instant::now();
-    (0..most).take_while(|_| start.elapsed() < OPENING_TIME).map_while(connect).collect()
+    let (mut clients, start) = (Vec::new(), Instant::now());
+    while clients.len() < most && start.elapsed() < OPENING_TIME {
+        match connect() {
+            Ok((client, false)) => clients.push(client),
+            Ok(_) if clients.is_empty() => return Err(Why::LeftOut("keeps no connection")),
+            Err(lost) if clients.is_empty() => return Err(lost.to_string().into()),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(clients)
 }
 
 /// The response at the start of `received` and its length, once it is whole. The end of the

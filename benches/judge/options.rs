@@ -18,7 +18,7 @@ takes that of a second listener. The command is one program, which stays in the 
 arguments, for a shell. Or a contestant is the name of a server that is known: NAMES.
 Without any, onepoll and those of the others that are installed take part.
 
---quick          a minute for each contestant, instead of some
+--quick          about a minute for each contestant, instead of some
 --path PATH      of the commands behind it: a path that gets 200 (default: /)
 --signal NAME    of the commands behind it: what asks for a clean stop (default: TERM)
 --host ADDR      of the commands behind it: where they listen (default: 127.0.0.1)

@@ -96,7 +96,7 @@ pub(crate) fn judge(contest: &Contest) -> Part {
             .filter(|rule| contest.has(rule.name) && !rule.stands.is_empty())
             .map(|rule| format!("The rule \"{}\" stands: {}.", rule.name, rule.stands))
             .collect(),
-        findings: lines(contest, &trials, &findings),
+        findings: describe_findings(contest, &trials, &findings),
         columns,
         scores: findings.iter().map(must).collect(),
         tables: vec![table(contest, &trials, &findings)],
@@ -160,7 +160,7 @@ fn share(findings: &Findings, trials: &[Trial], is_chosen: impl Fn(&Trial) -> bo
 }
 
 /// A line for each fault.
-fn lines(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<String> {
+fn describe_findings(contest: &Contest, trials: &[Trial], findings: &[Findings]) -> Vec<String> {
     let all = contest.contestants.iter().zip(findings).flat_map(|(contestant, findings)| {
         trials.iter().zip(findings).filter_map(move |(trial, finding)| {
             let finding = finding.as_ref()?;

@@ -247,13 +247,10 @@ fn medians(runs: &[Run]) -> Run {
 /// The memory at rest, once a request has been served, and what each idle connection adds to it.
 fn memory(contestant: &Contestant) -> Outcome<Memory> {
     let server = contestant.start()?;
-    drop(idle_clients(server.main, &contestant.request(), 1));
+    drop(idle_clients(server.main, &contestant.request(), 1)?);
     let rest = server.memory();
-    let clients = idle_clients(server.main, &contestant.request(), IDLE);
-    match clients.len() {
-        0 => Err(Why::LeftOut("keeps no connection")),
-        len => Ok((rest, (server.memory() - rest) / len as f64)),
-    }
+    let clients = idle_clients(server.main, &contestant.request(), IDLE)?;
+    Ok((rest, (server.memory() - rest) / clients.len() as f64))
 }
 
 /// Runs the client of a case against a server of its own.
@@ -293,7 +290,7 @@ fn measure_with_wrk(
     case: &Case,
     time: Duration,
 ) -> Outcome<Run> {
-    let idle = idle_clients(server.main, &contestant.request(), case.idle);
+    let idle = idle_clients(server.main, &contestant.request(), case.idle)?;
     if idle.len() < case.idle {
         let idle = idle.len();
         return Err(format!("it serves {idle} of {} idle connections", case.idle).into());

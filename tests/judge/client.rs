@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-use crate::judge::client::{Client, Lost, Response, parse};
+use crate::judge::Why;
+use crate::judge::client::{Client, Lost, Response, idle_clients, parse};
 
-/// What a client gets that sends nothing to a server which sends `parts` and closes.
-fn response_to(parts: &[&[u8]]) -> Result<Response, Lost> {
+/// Runs a client beside a server that sends `parts` to it and closes.
+fn with_server<T>(parts: &[&[u8]], client: impl FnOnce(SocketAddr) -> T) -> T {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address: SocketAddr = listener.local_addr().expect("an address");
+    let address = listener.local_addr().expect("an address");
     thread::scope(|scope| {
         scope.spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
@@ -18,8 +19,26 @@ fn response_to(parts: &[&[u8]]) -> Result<Response, Lost> {
                 let _ = stream.write_all(part);
             }
         });
+        client(address)
+    })
+}
+
+/// What a client gets that sends nothing.
+fn response_to(parts: &[&[u8]]) -> Result<Response, Lost> {
+    with_server(parts, |address| {
         Client::connect(address).and_then(|mut client| client.response(false))
     })
+}
+
+#[test]
+fn a_server_that_keeps_no_connection_is_told_from_a_silent_one() {
+    let idle = |parts: &[&[u8]]| {
+        with_server(parts, |address| idle_clients(address, b"", 1).map(|clients| clients.len()))
+    };
+    assert_eq!(idle(&[b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]), Ok(1));
+    let closes: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(idle(&[closes]), Err(Why::LeftOut("keeps no connection")));
+    assert_eq!(idle(&[]), Err(Why::Fails("the connection is closed".to_owned())));
 }
 
 #[test]
