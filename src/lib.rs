@@ -5,19 +5,20 @@
 //! The chapters are in the order of reading. Each file begins with what it owns, what it does not
 //! know, and the invariant that it keeps.
 //!
-//! 1. [`event_loop`]: the tick, the connections and the shutdown.
-//! 2. [`http`]: the protocol, a function from bytes to bytes.
-//! 3. [`observe`]: what the loop tells, counted, recorded and shown on pages.
-//! 4. [`log`]: a log that never blocks the loop.
-//! 5. [`services`]: what the two listeners serve.
-//! 6. [`cli`]: the command line, the environment and the probe.
-//! 7. [`systemd`]: inherited sockets, and word of readiness.
-//! 8. [`platform`]: what the systems do differently.
-//! 9. [`readiness`]: one loop on epoll and on kqueue, event by event.
-//! 10. [`simulation`]: lives of the loop from a seed, and how to make a loop simulatable.
-//! 11. [`limits`]: every number, with its reason.
-//! 12. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
-//! 13. [`comparison`]: what differs from the Go program that this one was ported from.
+//! 1. [`book`]: from a server that blocks to this one, in steps that run.
+//! 2. [`event_loop`]: the tick, the connections and the shutdown.
+//! 3. [`http`]: the protocol, a function from bytes to bytes.
+//! 4. [`observe`]: what the loop tells, counted, recorded and shown on pages.
+//! 5. [`log`]: a log that never blocks the loop.
+//! 6. [`services`]: what the two listeners serve.
+//! 7. [`cli`]: the command line, the environment and the probe.
+//! 8. [`systemd`]: inherited sockets, and word of readiness.
+//! 9. [`platform`]: what the systems do differently.
+//! 10. [`readiness`]: one loop on epoll and on kqueue, event by event.
+//! 11. [`simulation`]: lives of the loop from a seed, and how to make a loop simulatable.
+//! 12. [`limits`]: every number, with its reason.
+//! 13. [`operations`]: containers, Kubernetes, systemd, load balancers, all cores.
+//! 14. [`comparison`]: what differs from the Go program that this one was ported from.
 //!
 //! # Try it
 //!
@@ -30,6 +31,7 @@
 //!
 //! A test runs every box.
 
+pub mod book;
 pub mod cli;
 #[doc = include_str!("comparison.md")]
 pub mod comparison {}
