@@ -74,7 +74,8 @@ type Table<O> = Connections<Scripted, O>;
 fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
+    let block = Duration::ZERO;
+    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0, block };
     match words[..] {
         ["none", count] => measure((), count.parse().expect("a number")),
         ["observe", count] => measure(Observe::new("1", hooks), count.parse().expect("a number")),

@@ -72,6 +72,9 @@ fn serve(options: &Options) -> u8 {
 
 /// Binds both listeners, or takes those that are inherited, and serves until a shutdown is over.
 fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<Outcome> {
+    if !options.block.is_zero() {
+        allow_block(options, inherited.iter().any(Option::is_some))?;
+    }
     let bind = |service, candidates: &[_]| Listener::bind(service, candidates, options.reuse_port);
     let [diag, main] = inherited;
     let diag = diag.map_or_else(|| bind(Service::Diag, &options.diag.candidates()), Ok)?;
@@ -96,10 +99,9 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
     };
     let [diag_routes, main_routes] = services::routes(&options.content)?;
     let listeners = vec![(diag, diag_routes), (main, main_routes)];
-    let observer = Observe::new(
-        VERSION,
-        Hooks { before_wait, stopping: systemd::notify_stopping, dropped: onepoll::log::dropped },
-    );
+    let (stopping, dropped) = (systemd::notify_stopping, onepoll::log::dropped);
+    let hooks = Hooks { before_wait, stopping, dropped, block: options.block };
+    let observer = Observe::new(VERSION, hooks);
     let mut server = Server::new(&config, listeners, observer)?;
     output.print_ready_line(VERSION, main_address, diag_address);
     systemd::notify_ready();
@@ -107,6 +109,23 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
     // No connection is left that a wait for standard error could delay.
     output.flush_before_exit();
     Ok(server.sum_up())
+}
+
+/// Warns that the loop will block, which a supervisor that passes sockets cannot want.
+fn allow_block(options: &Options, is_supervised: bool) -> io::Result<()> {
+    let block = format!("--block {:?}", options.block);
+    if is_supervised {
+        let why = "it is for demonstrations, and is refused with inherited sockets";
+        return Err(io::Error::other(format!("Cannot serve with {block}: {why}")));
+    }
+    let warning = "the loop sleeps for so long before each response of main, and ALL clients wait";
+    let warning = format!("{block} is a DEMONSTRATION: {warning}");
+    match log_enabled!(target: "onepoll", Level::Warn) {
+        true => warn!(target: "onepoll", "{warning}"),
+        // It says so even if there is no log.
+        false => drop(print(&mut io::stderr(), &format!("onepoll: {warning}\n"), 0)),
+    }
+    Ok(())
 }
 
 /// The log of a tick goes out before the next one waits. What standard error does not take is

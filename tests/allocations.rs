@@ -60,7 +60,8 @@ fn accepting_and_serving_allocate_nothing() {
         let listener = Listener::bind(Service::Main, &loopback, false).expect("a free port");
         let address = listener.address();
         let [_, routes] = services::routes(&Content::default()).expect("there is memory");
-        let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
+        let block = std::time::Duration::ZERO;
+        let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0, block };
         let observer = Observe::new("1", hooks);
         let listeners = vec![(listener, routes)];
         let mut server = Server::new(&Config::default(), listeners, observer).expect("it listens");

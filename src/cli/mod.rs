@@ -21,6 +21,11 @@
 //! of a second or two may close a slow reader that never pauses, and a client that stops reading is
 //! closed after up to twice the time.
 //!
+//! `--block` is a demonstration of what a handler that blocks does to a loop: the loop sleeps for
+//! so long before each response of main, and all clients of both services wait. `--delay` waits as
+//! long with a timer, and no other client waits. The server warns of it at start, on standard error
+//! also where nothing is logged, and refuses it with inherited sockets.
+//!
 //! `--spin` is for a machine with a processor to spare. For so long after an event the loop polls
 //! without sleeping, so a request that comes meanwhile does not wait until a processor wakes up. A
 //! busy loop hardly sleeps and gains nothing. `/loop` and the live page show the share of the time
@@ -312,6 +317,7 @@ mod tests {
                 body_size: Some(7),
                 delay: Duration::from_millis(3),
             },
+            block: Duration::from_millis(6),
             timeouts: Timeouts {
                 idle: Duration::from_secs(90),
                 header: Duration::from_secs(1),
@@ -340,6 +346,7 @@ mod tests {
             "Hi",
             "7",
             "3ms",
+            "6ms",
             "90s",
             "1s",
             "2s",
@@ -376,7 +383,7 @@ mod tests {
     #[test]
     fn what_is_not_accepted_is_quoted_with_what_is() {
         let flags = "expected --listen, --diag, --reuse-port, --max-connections, --path, --body, \
-                     --body-size, --delay, \
+                     --body-size, --delay, --block, \
                      --idle-timeout, --header-timeout, --body-timeout, --write-timeout, \
                      --spin, --drain, --idle-grace, --lame-duck, \
                      --log, --probe, --help or --version";

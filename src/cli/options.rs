@@ -32,6 +32,8 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// How long a connection waits for its peer, by state.
     pub timeouts: Timeouts,
+    /// How long the loop sleeps before each response of main, as a demonstration.
+    pub block: Duration,
     /// How long the loop polls without sleeping after an event.
     pub spin: Duration,
     /// How long each stage of a shutdown takes.
@@ -52,6 +54,7 @@ impl Default for Options {
             content: Content::default(),
             max_connections: None,
             timeouts: Timeouts::default(),
+            block: Duration::ZERO,
             spin: SPIN,
             log: LevelFilter::Info,
             warning: None,
@@ -105,7 +108,7 @@ const SWITCHES: &str = "true, false, yes, no, on, off, 1 or 0";
 pub const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// All settings, in the order of the help text.
-pub static SETTINGS: [Setting; 17] = [
+pub static SETTINGS: [Setting; 18] = [
     Setting {
         flag: "listen",
         value: "ADDR",
@@ -189,6 +192,15 @@ pub static SETTINGS: [Setting; 17] = [
         accepted: DURATIONS,
         set: |options, text| duration(text).map(|time| options.content.delay = time),
         get: |options| shown(options.content.delay),
+    },
+    Setting {
+        flag: "block",
+        value: "DURATION",
+        variable: "ONEPOLL_BLOCK",
+        help: "demonstration: block the loop before a response",
+        accepted: DURATIONS,
+        set: |options, text| duration(text).map(|time| options.block = time),
+        get: |options| shown(options.block),
     },
     Setting {
         flag: "idle-timeout",

@@ -79,6 +79,7 @@
 //! clients.
 
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -129,6 +130,9 @@ pub struct Hooks {
     pub stopping: fn(),
     /// How many log lines have been dropped.
     pub dropped: fn() -> u64,
+    /// How long the loop sleeps before each response of main (`--block`), which shows what a
+    /// handler that blocks does to all other clients.
+    pub block: Duration,
 }
 
 /// The observer.
@@ -147,6 +151,8 @@ pub struct Observe {
     services: [Counters; Service::ALL.len()],
     /// Timeouts that have passed, by what the connection waited for.
     timeouts: [u64; StateName::ALL.len()],
+    /// Requests are logged, or block the loop.
+    watches_requests: bool,
     /// Responses are logged.
     requests: Option<RequestLog>,
 }
@@ -177,6 +183,7 @@ impl Observe {
         version: &'static str,
         hooks: Hooks,
     ) -> Observe {
+        let logs_requests = log::log_enabled!(log::Level::Info);
         let logs_responses = log::log_enabled!(target: "main", log::Level::Debug);
         Observe {
             version,
@@ -190,6 +197,7 @@ impl Observe {
             statistics: Statistics::new(now, since_1970),
             services: [Counters::default(); Service::ALL.len()],
             timeouts: [0; StateName::ALL.len()],
+            watches_requests: logs_requests || !hooks.block.is_zero(),
             requests: logs_responses.then(RequestLog::default),
         }
     }
@@ -227,9 +235,13 @@ impl Observe {
         });
     }
 
+    /// A request for a route has come.
     #[cold]
-    fn log_request(&self, head: &Head) {
+    fn watch_request(&self, head: &Head) {
         info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
+        if self.service == Service::Main {
+            thread::sleep(self.hooks.block);
+        }
     }
 
     /// The page that says whether the server is ready.
@@ -368,8 +380,8 @@ impl Observer for Observe {
 impl Handler for Observe {
     #[inline]
     fn on_request(&mut self, head: &Head, has_route: bool) {
-        if has_route && log::log_enabled!(log::Level::Info) {
-            self.log_request(head);
+        if has_route && self.watches_requests {
+            self.watch_request(head);
         }
         if let Some(requests) = &mut self.requests {
             requests.begin(self.running, head, self.now);

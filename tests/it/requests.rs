@@ -167,6 +167,20 @@ fn a_body_may_have_any_size() {
 }
 
 #[test]
+fn a_response_that_blocks_the_loop_delays_all_other_clients() {
+    let block = Duration::from_millis(100);
+    for log in ["warn", "off"] {
+        let mut server = Process::start(&["--block", "100ms", "--log", log]);
+        server.wait_for_log("--block 100ms is a DEMONSTRATION: the loop sleeps");
+        let start = Instant::now();
+        let mut peers: Vec<Peer> = (0..5).map(|_| server.connect()).collect();
+        peers.iter_mut().for_each(|peer| peer.send(HELLO));
+        peers.iter_mut().for_each(|peer| assert_eq!(status(&peer.response()), 200));
+        assert!(start.elapsed() >= 5 * block, "each waits for all that are ahead of it");
+    }
+}
+
+#[test]
 fn a_delayed_response_delays_no_other_client() {
     let not_found = HELLO.replace("/hello", "/other");
     let server = Process::start(&["--delay", "10m", "--log", "warn"]);

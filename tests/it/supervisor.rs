@@ -148,6 +148,17 @@ fn refuse(names: Option<&str>, count: usize, sockets: [&OwnedFd; 2], complaint: 
 }
 
 #[test]
+fn a_demonstration_is_refused_with_inherited_sockets() {
+    let (one, other) = (listening().0, listening().0);
+    let mut command = inherit(None, 2, [one, other]);
+    let output = command.args(["--block", "10ms"]).output().expect("it can be run");
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    let complaint = "Cannot serve with --block 10ms: it is for demonstrations, and is refused";
+    assert!(line.contains(complaint), "{line}");
+}
+
+#[test]
 fn sockets_that_do_not_fit_are_named_and_end_with_status_1() {
     let (one, other) = (listening().0, listening().0);
     let both = [&one, &other];

@@ -32,7 +32,8 @@ impl Observed {
 
 /// The observer of the program, in this world.
 pub fn observe(world: &World) -> Rc<RefCell<Observe>> {
-    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
+    let block = Duration::ZERO;
+    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0, block };
     let date = Duration::from_nanos(world.date_offset + world.now);
     Rc::new(RefCell::new(Observe::since(instant(world.now), date, "1", hooks)))
 }
