@@ -14,8 +14,8 @@ use super::kernel::Readiness;
 use super::script::{self, Act, Scripted};
 use super::signals::Signal;
 use super::*;
-use crate::http::Route;
-use crate::limits::{ACCEPT_PAUSE, DRAIN, HANDSHAKE_TIME};
+use crate::http::{Handler, Route};
+use crate::limits::{ACCEPT_PAUSE, DRAIN, HANDSHAKE_TIME, INPUT, READS_PER_RUN};
 
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const MAIN: Token = Token(LISTENERS + Service::Main as usize);
@@ -127,14 +127,26 @@ impl ListeningSocket for Shared {
     }
 }
 
+/// An observer that notes which connections run, by slot.
+#[derive(Default)]
+struct Runs(Vec<usize>);
+
+impl Handler for Runs {}
+
+impl Observer for Runs {
+    fn run_begins(&mut self, slot: usize) {
+        self.0.push(slot);
+    }
+}
+
 /// A server of main alone, and its world.
-fn server() -> (Server<(), Played>, Shared) {
+fn server() -> (Server<Runs, Played>, Shared) {
     let world = Shared::default();
     let kernel = Played { world: world.clone(), now: Instant::FIRST + Duration::from_secs(1) };
     let listener = Listener::new(Service::Main, world.clone(), ([127, 0, 0, 1], 80).into());
     let routes = Routes::new(vec![Route::new("/hello", "Hello world.")]);
     let config = Config::default();
-    let server = Server::on(kernel, &config, vec![(listener, routes)], 100, ());
+    let server = Server::on(kernel, &config, vec![(listener, routes)], 100, Runs::default());
     (server.expect("it listens"), world)
 }
 
@@ -146,7 +158,7 @@ fn client(text: &[u8]) -> (Scripted, Rc<RefCell<script::Script>>) {
     (Scripted(Rc::clone(&kernel)), kernel)
 }
 
-fn tick(server: &mut Server<(), Played>, events: &[(Token, Readiness)]) {
+fn tick(server: &mut Server<Runs, Played>, events: &[(Token, Readiness)]) {
     server.kernel.world.0.borrow_mut().waits.push_back(events.to_vec());
     server.tick(&mut Vec::new()).expect("no error of the poll");
 }
@@ -225,4 +237,35 @@ fn a_client_that_has_gone_is_not_among_the_aborted() {
     }
     assert!(!world.0.borrow().accepts.is_empty(), "the deadline has ended it");
     assert_eq!(server.sum_up(), Outcome::Drained);
+}
+
+#[test]
+fn events_go_ahead_of_what_runs_again_and_that_goes_ahead_of_new_connections() {
+    let (mut server, world) = server();
+    let ((first, greedy), (second, quick), (third, _)) = (client(b""), client(b""), client(b""));
+    world.0.borrow_mut().accepts.extend([Ok(first), Ok(second)]);
+    tick(&mut server, &[(MAIN, READABLE)]);
+    // More than the budget of a run.
+    let batch = HELLO.repeat(INPUT * READS_PER_RUN * 2 / HELLO.len());
+    greedy.borrow_mut().reads.push_back(Act::Give(batch));
+    tick(&mut server, &[(Token(0), READABLE)]);
+    quick.borrow_mut().reads.push_back(Act::Give(HELLO.to_vec()));
+    world.0.borrow_mut().accepts.push_back(Ok(third));
+    server.connections.observer().0.clear();
+    // The event of the greedy client gives it no second run in the same tick.
+    tick(&mut server, &[(MAIN, READABLE), (Token(0), READABLE), (Token(1), READABLE)]);
+    assert_eq!(server.connections.observer().0, [1, 0, 2]);
+}
+
+#[test]
+fn the_responses_of_the_tick_of_a_signal_announce_the_close() {
+    let (mut server, world) = server();
+    let (stream, kernel) = client(b"");
+    world.0.borrow_mut().accepts.push_back(Ok(stream));
+    tick(&mut server, &[(MAIN, READABLE)]);
+    kernel.borrow_mut().reads.push_back(Act::Give(HELLO.to_vec()));
+    world.0.borrow_mut().signals.push_back(Signal::Terminate);
+    tick(&mut server, &[(Token(0), READABLE), (SIGNALS, READABLE)]);
+    let sent = String::from_utf8_lossy(&kernel.borrow().sent).into_owned();
+    assert!(sent.contains("Connection: close\r\n"), "{sent}");
 }
