@@ -1,2 +1,32 @@
 //! The book: from a server that blocks to this one, for a reader who knows Rust and has never seen
-//! epoll(7).
+//! epoll(7). Everything in it can be run. It takes about three hours.
+//!
+//! 1. Seven steps, each a program of its own. Each page has a command that breaks the step before:
+//!    [`step_1`] accept and respond, [`step_2`] one poll for many clients, [`step_3`] edges,
+//!    [`step_4`] output that the kernel does not take, [`step_5`] timeouts, [`step_6`] budgets,
+//!    [`step_7`] the graceful stop.
+//! 2. The chapters, in the order of the source. [`event_loop`](crate::event_loop): what a tick is.
+//!    [`order`]: why its steps stand in this order. [`readiness`](crate::readiness): epoll(7) and
+//!    kqueue(2), event by event. [`state`](crate::event_loop::state): the table of states.
+//!    [`timers`](crate::event_loop::timers): nothing has to be sorted. [`http`](crate::http): the
+//!    protocol as a function. [`shutdown`](crate::event_loop::shutdown): the stop.
+//!    [`simulation`](crate::simulation): lives of the loop from a seed.
+
+macro_rules! step {
+    ($name:ident, $page:literal, $program:literal, $language:literal) => {
+        #[doc = include_str!($page)]
+        #[doc = concat!("```", $language, "\n", include_str!($program), "```")]
+        pub mod $name {}
+    };
+}
+
+step!(step_1, "step_1.md", "../../tests/book/steps/step_1.rs", "rust,ignore");
+step!(step_2, "step_2.md", "../../tests/book/steps/step_2.diff", "diff");
+step!(step_3, "step_3.md", "../../tests/book/steps/step_3.diff", "diff");
+step!(step_4, "step_4.md", "../../tests/book/steps/step_4.diff", "diff");
+step!(step_5, "step_5.md", "../../tests/book/steps/step_5.diff", "diff");
+step!(step_6, "step_6.md", "../../tests/book/steps/step_6.diff", "diff");
+step!(step_7, "step_7.md", "../../tests/book/steps/step_7.diff", "diff");
+
+#[doc = include_str!("order.md")]
+pub mod order {}

@@ -18,7 +18,10 @@ const README_LINES_MAX: usize = 400;
 /// Which folders and files of the crate each of them may name: arrows run downward only.
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
-    ("book", &["event_loop", "http", "limits", "observe", "services"]),
+    (
+        "book",
+        &["event_loop", "http", "limits", "log", "observe", "platform", "readiness", "simulation"],
+    ),
     ("main", &["cli", "event_loop", "limits", "log", "observe", "platform", "services", "systemd"]),
     ("cli", &["event_loop", "http", "limits", "services"]),
     ("systemd", &["event_loop", "limits", "platform"]),

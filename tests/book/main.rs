@@ -1,0 +1,4 @@
+//! The book: what it says is run.
+
+mod boxes;
+mod steps;
