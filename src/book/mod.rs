@@ -11,6 +11,7 @@
 //!    [`timers`](crate::event_loop::timers): nothing has to be sorted. [`http`](crate::http): the
 //!    protocol as a function. [`shutdown`](crate::event_loop::shutdown): the stop.
 //!    [`simulation`](crate::simulation): lives of the loop from a seed.
+//! 3. [`calls`]: strace beside the source, for a request, a batch, a slow reader and a SIGTERM.
 
 macro_rules! step {
     ($name:ident, $page:literal, $program:literal, $language:literal) => {
@@ -30,3 +31,6 @@ step!(step_7, "step_7.md", "../../tests/book/steps/step_7.diff", "diff");
 
 #[doc = include_str!("order.md")]
 pub mod order {}
+
+#[doc = include_str!("calls.md")]
+pub mod calls {}

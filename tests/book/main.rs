@@ -1,4 +1,5 @@
 //! The book: what it says is run.
 
 mod boxes;
+mod calls;
 mod steps;
