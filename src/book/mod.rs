@@ -12,6 +12,8 @@
 //!    protocol as a function. [`shutdown`](crate::event_loop::shutdown): the stop.
 //!    [`simulation`](crate::simulation): lives of the loop from a seed.
 //! 3. [`calls`]: strace beside the source, for a request, a batch, a slow reader and a SIGTERM.
+//! 4. [`load_generator`]: whether wrk, ab and oha say what the server knows.
+//! 5. [`others`]: the same ideas in redis, nginx, libuv, hyper, lwan and HAProxy.
 
 macro_rules! step {
     ($name:ident, $page:literal, $program:literal, $language:literal) => {
@@ -34,3 +36,11 @@ pub mod order {}
 
 #[doc = include_str!("calls.md")]
 pub mod calls {}
+
+#[allow(clippy::doc_markdown)] // It names products.
+#[doc = include_str!("others.md")]
+pub mod others {}
+
+#[allow(clippy::doc_markdown)]
+#[doc = include_str!("load_generator.md")]
+pub mod load_generator {}
