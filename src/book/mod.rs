@@ -14,6 +14,22 @@
 //! 3. [`calls`]: strace beside the source, for a request, a batch, a slow reader and a SIGTERM.
 //! 4. [`load_generator`]: whether wrk, ab and oha say what the server knows.
 //! 5. [`others`]: the same ideas in redis, nginx, libuv, hyper, lwan and HAProxy.
+//!
+//! # Try it
+//!
+//! The rule of all loops: never block. `--block` sleeps in the loop where `--delay` waits with a
+//! timer. Open `http://localhost:8081/` for both: the ring, the p99 and the dots show the
+//! difference. Diagnostics, which blocks nothing, waits as well:
+//!
+//! ```sh
+//! onepoll --log warn --block 100ms & server=$!
+//! wrk -t1 -c8 -d6s http://localhost:8080/hello & sleep 0.5
+//! for i in 1 2 3 4 5; do
+//!     curl -s -o ready.txt -w '%{time_total}\n' http://localhost:8081/ready
+//! done | sort -rn | head -1 | tee time.txt
+//! awk '{ print ($1 > 0.1 ? "ready waits" : "ready is quick") }' time.txt # look for: ready waits
+//! kill $server; wait %1
+//! ```
 
 macro_rules! step {
     ($name:ident, $page:literal, $program:literal, $language:literal) => {
