@@ -2,4 +2,9 @@
 
 mod boxes;
 mod calls;
+mod exercises;
+#[path = "../simulation/mutant.rs"]
+#[allow(dead_code)] // The test of all mutations uses the rest.
+mod mutant;
+mod page;
 mod steps;

@@ -14,20 +14,26 @@ mod kernel;
 mod life;
 mod link;
 mod memory;
+#[allow(dead_code)] // The exercises of the book use the rest.
+mod mutant;
 mod observer;
+#[path = "../book/page.rs"]
+#[allow(dead_code)] // The tests of the book use the rest.
+mod page;
 mod plan;
 mod random;
 mod requests;
 mod time;
 mod world;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, fs, process};
 
 use crate::counts::{COVERS_ALL, Counts};
 use crate::life::{Lives, report};
+use crate::mutant::{Mutant, Mutation, root};
+use crate::page::exercises;
 use crate::plan::{Faults, Plan};
 
 /// Seeds of lives that have failed, and what was wrong with the server.
@@ -112,108 +118,20 @@ fn everything_happens_in_ten_thousand_lives() {
     assert_eq!(counts.missing(), [""; 0], "these have to happen, too");
 }
 
-/// A copy of the source with a mutation: a fault of the kind that has sunk servers, in one line or
-/// two. The simulation proves nothing that it cannot see, so it has to find each of them in ten
-/// thousand lives, or in the life of the seed that the patch names.
-struct Mutant {
-    folder: PathBuf,
-}
-
-impl Mutant {
-    /// Applies a patch.
-    fn new(patch: &Path) -> Mutant {
-        let folder = env::temp_dir().join(format!("onepoll-mutant-{}", process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        for name in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
-            copy(&root().join(name), &folder.join(name));
-        }
-        let (file, text) = mutated(patch);
-        fs::write(folder.join(file), text).expect("it is written");
-        Mutant { folder }
-    }
-
-    /// Lives so many lives. It is built without what makes a build slow.
-    fn live(&self, seed: &str, lives: u64) -> Output {
-        let cargo = || {
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.current_dir(&self.folder);
-            cargo.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants"));
-            cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
-            cargo.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-            cargo
-        };
-        let options = ["--release", "--quiet", "--locked", "--example", "simulate"];
-        let built = cargo().arg("build").args(options).output().expect("cargo runs");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let mut run = cargo();
-        run.arg("run").args(options).args(["--", "--seed", seed, "--lives", &lives.to_string()]);
-        run.output().expect("it runs")
-    }
-}
-
-impl Drop for Mutant {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    if !from.is_dir() {
-        fs::copy(from, to).expect("a copy");
-        return;
-    }
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let name = entry.expect("an entry").file_name();
-        // The fuzz targets are built beside their sources.
-        if name != "target" {
-            copy(&from.join(&name), &to.join(&name));
-        }
-    }
-}
-
-/// All patches, in their order.
-fn mutations() -> Vec<PathBuf> {
-    let folder = fs::read_dir(root().join("tests/simulation/mutations")).expect("a folder");
-    let mut patches: Vec<PathBuf> = folder.map(|it| it.expect("an entry").path()).collect();
-    patches.sort();
-    assert!(patches.len() > 20);
-    patches
-}
-
-/// The file that a patch changes, and its text with the change. The first line of a patch says what
-/// is wrong, and it has one hunk.
-fn mutated(patch: &Path) -> (String, String) {
-    let text = fs::read_to_string(patch).expect("text");
-    let file = text.lines().find_map(|line| line.strip_prefix("--- a/")).expect("a file");
-    let hunk = text.lines().skip_while(|line| !line.starts_with("@@")).skip(1);
-    let side = |other: char| -> String {
-        let lines = hunk.clone().filter(|line| !line.starts_with(other));
-        lines.map(|line| format!("{}\n", &line[1..])).collect()
-    };
-    let (before, after) = (side('+'), side('-'));
-    let source = fs::read_to_string(root().join(file)).expect("text");
-    let fits = source.matches(&before).count() == 1;
-    assert!(fits, "{} does not fit: it has to be made anew", patch.display());
-    (file.to_owned(), source.replace(&before, &after))
-}
-
 #[test]
 fn every_mutation_fits_the_source() {
-    for patch in mutations() {
-        let (file, text) = mutated(&patch);
-        assert_ne!(fs::read_to_string(root().join(file)).expect("text"), text);
+    for mutation in Mutation::all() {
+        let source = fs::read_to_string(root().join(&mutation.file)).expect("text");
+        let mutated = mutation.text().unwrap_or_else(|error| panic!("make it anew: {error}"));
+        assert_ne!(source, mutated);
     }
 }
 
 #[test]
 fn the_texts_know_how_many_mutations_there_are() {
     let text = |name| fs::read_to_string(root().join(name)).expect("text");
-    let count = mutations().len();
+    let count = Mutation::all().len();
+    assert!(count > 20);
     assert!(text("README.md").contains(&format!("Of {count} faults of one line")));
     assert!(text("src/simulation.md").contains(&format!("has {count} patches")));
 }
@@ -233,19 +151,38 @@ fn the_commands_of_the_chapter_run() {
     }
 }
 
+/// What the simulation prints of a mutation, which has to fail.
+///
+/// The simulation proves nothing that it cannot see, so it has to find each mutation in ten
+/// thousand lives, or in the life of the seed that the patch names.
+fn found(mutation: &Mutation) -> String {
+    let lives = if mutation.seed.is_some() { 1 } else { COVERS_ALL };
+    let seed = mutation.seed.as_deref().unwrap_or("1");
+    let mutant = Mutant::new(mutation).expect("a copy");
+    mutant.build().unwrap_or_else(|error| panic!("{}: {error}", mutation.name));
+    let output = mutant.live(seed, lives).expect("it runs");
+    let (name, text) = (&mutation.name, String::from_utf8_lossy(&output.stdout).into_owned());
+    println!("{name}: {}", text.lines().find(|it| it.contains("fails")).unwrap_or_default());
+    assert!(!output.status.success(), "{name} is not found");
+    assert!(text.contains("seed ") && text.contains(" fails: "), "{name}: {text}");
+    let is_shrunk = text.contains("It does so with ");
+    assert!(is_shrunk || text.contains("panics"), "{name}: {text}");
+    text
+}
+
 #[test]
 #[ignore = "builds the source once for each mutation"]
-fn every_mutation_is_found() {
-    for patch in mutations() {
-        let says = fs::read_to_string(&patch).expect("text");
-        let seed = says.lines().find_map(|line| line.strip_prefix("Seed: "));
-        let lives = if seed.is_some() { 1 } else { COVERS_ALL };
-        let output = Mutant::new(&patch).live(seed.unwrap_or("1"), lives);
-        let (name, text) = (patch.display(), String::from_utf8_lossy(&output.stdout));
-        println!("{name}: {}", text.lines().find(|it| it.contains("fails")).unwrap_or_default());
-        assert!(!output.status.success(), "{name} is not found");
-        assert!(text.contains("seed ") && text.contains(" fails: "), "{name}: {text}");
-        let is_shrunk = text.contains("It does so with ");
-        assert!(is_shrunk || text.contains("panics"), "{name}: {text}");
+fn every_mutation_is_found_as_the_exercises_say() {
+    let (exercises, mut wrong) = (exercises(), Vec::new());
+    for mutation in Mutation::all() {
+        let text = found(&mutation);
+        for exercise in exercises.iter().filter(|it| it.mutation == mutation.name) {
+            let seed = format!("seed {} fails: ", exercise.seed);
+            let line = text.lines().find(|it| it.contains(" fails: ")).unwrap_or_default();
+            if !line.starts_with(&seed) || !line.contains(&exercise.complaint) {
+                wrong.push(format!("{}: {line}", mutation.name));
+            }
+        }
     }
+    assert!(wrong.is_empty(), "the exercises say something else:\n{}", wrong.join("\n"));
 }

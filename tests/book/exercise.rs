@@ -1,0 +1,198 @@
+//! The exercises of the book, one at a time.
+//!
+//! ```sh
+//! cargo run --example exercise      # which there are
+//! cargo run --example exercise -- 4 # the question, what happens, and then the solution
+//! ```
+
+#![allow(unreachable_pub)] // There is one crate, and modules are what is private.
+
+#[path = "../simulation/mutant.rs"]
+#[allow(dead_code)] // The test of all mutations uses the rest.
+mod mutant;
+#[allow(dead_code)] // The tests use the rest.
+mod page;
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+use std::{env, fs};
+
+use crate::mutant::{Mutant, Mutation, target};
+use crate::page::{Exercise, exercises};
+
+/// As many lives as a mutation is given to be found.
+const LIVES: u64 = 10_000;
+/// How many of the latest calls are shown, and how many clients.
+const CALLS_SHOWN: usize = 25;
+const CLIENTS_SHOWN: usize = 3;
+const COLUMNS: usize = 100;
+
+/// Why there is no solution.
+enum Failure {
+    /// The arguments are wrong.
+    Usage(String),
+    /// The mutation was not built, or not found.
+    Exercise(String),
+    /// Nothing more can be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Failure {
+        Failure::Exercise(what)
+    }
+}
+
+fn main() -> ExitCode {
+    let (what, status) = match run() {
+        Ok(()) => return ExitCode::SUCCESS,
+        // A pager that has ended has seen enough.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Output(error)) => (error.to_string(), 1),
+        Err(Failure::Exercise(what)) => (what, 1),
+        Err(Failure::Usage(what)) => (what, 2),
+    };
+    eprintln!("exercise: {what}");
+    ExitCode::from(status)
+}
+
+fn run() -> Result<(), Failure> {
+    let exercises = exercises();
+    let arguments = env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
+    let accepted = format!("it takes one number from 1 to {}", exercises.len());
+    match &arguments[..] {
+        [] => Ok(list(&exercises)?),
+        [help] if help == "--help" || help == "-h" => Ok(list(&exercises)?),
+        [number] => {
+            let known = exercises.iter().find(|it| it.number.to_string() == *number);
+            let none = || Failure::Usage(format!("{number:?} is no exercise: {accepted}"));
+            practise(known.ok_or_else(none)?, exercises.len())
+        }
+        [_, more, ..] => Err(Failure::Usage(format!("{more:?} is too much: {accepted}"))),
+    }
+}
+
+fn list(exercises: &[Exercise]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "Each exercise changes the source by a line or two. What happens, and to whom?\n"
+    )?;
+    for exercise in exercises {
+        writeln!(out, "  {:>2}  {}", exercise.number, exercise.title)?;
+    }
+    writeln!(out, "\nThis begins with the first one: cargo run --example exercise -- 1")
+}
+
+/// One exercise, from its question to its solution.
+fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let mutation = Mutation::named(&exercise.mutation)?;
+    let Exercise { number, title, .. } = exercise;
+    writeln!(out, "Exercise {number} of {count}: {title}\n")?;
+    writeln!(out, "In {}:\n\n{}", mutation.file, mutation.changed)?;
+    writeln!(out, "{}\n", plain(&exercise.question))?;
+    writeln!(out, "A copy of the source with this change is built now, for the first time in a")?;
+    writeln!(out, "minute, then in seconds. It lives up to 10,000 lives, until one fails.\n")?;
+    out.flush()?;
+    let started = Instant::now();
+    let all = happened(&mutation)?;
+    let seconds = started.elapsed().as_secs_f64();
+    writeln!(out, "This has happened, after {seconds:.1} seconds:\n\n{}", shown(&all))?;
+    let file = target().join("mutants").join(format!("{}.txt", exercise.mutation));
+    if let Err(error) = fs::write(&file, &all) {
+        return Err(format!("{} cannot be written: {error}", file.display()).into());
+    }
+    writeln!(out, "All of it is in {}\n", file.display())?;
+    if io::stdin().is_terminal() {
+        write!(out, "Enter shows the solution. ")?;
+        out.flush()?;
+        io::stdin().read_line(&mut String::new())?;
+        writeln!(out)?;
+    }
+    writeln!(out, "Solution\n\n{}", plain(&exercise.solution))?;
+    if *number < count {
+        writeln!(out, "\nThe next one: cargo run --example exercise -- {}", number + 1)?;
+    }
+    Ok(())
+}
+
+/// What the simulation prints of a life that the mutation makes fail.
+fn happened(mutation: &Mutation) -> Result<String, String> {
+    let mutant = Mutant::new(mutation)?;
+    mutant.build()?;
+    let output =
+        mutant.live("1", LIVES).map_err(|error| format!("cargo cannot be run: {error}"))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (all, errors) = (text(&output.stdout), text(&output.stderr));
+    if all.contains(" fails: ") {
+        return Ok(all + &errors);
+    }
+    Err(format!("no life of {LIVES} fails with {}:\n{all}{errors}", mutation.name))
+}
+
+/// A report, as far as it can be read on a screen: what is wrong, the world, the latest calls and
+/// the trace of the connection.
+fn shown(all: &str) -> String {
+    let (mut shown, mut clients) = (Vec::new(), 0);
+    let is_call = |line: &&str| line.starts_with("  ") && line.contains(" ms  ");
+    let calls = all.lines().take_while(|it| !it.starts_with("Connection ")).filter(is_call).count();
+    let mut call = 0;
+    for line in all.lines() {
+        if line.starts_with("Client {") {
+            clients += 1;
+            if clients == CLIENTS_SHOWN + 1 {
+                shown.push("Client ...".to_owned());
+            }
+            if clients > CLIENTS_SHOWN {
+                continue;
+            }
+        }
+        if call < calls && is_call(&line) {
+            call += 1;
+            if call + CALLS_SHOWN <= calls {
+                continue;
+            }
+        }
+        shown.extend(wrapped(line));
+    }
+    shown.join("\n") + "\n"
+}
+
+/// A line in parts that fit on a screen. It is divided behind commas.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for word in line.split_inclusive(", ") {
+        let part = parts.last_mut().expect("there is one");
+        if part.len() + word.len() > COLUMNS && !part.trim().is_empty() {
+            parts.push(format!("    {word}"));
+        } else {
+            part.push_str(word);
+        }
+    }
+    parts.iter().map(|part| part.trim_end().to_owned()).collect()
+}
+
+/// A text of the page for a terminal: a link is its name.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once("](") {
+        let (_, after) = link.split_once(')').expect("the end of a link");
+        let (ahead, name) = before.rsplit_once('[').expect("the beginning of a link");
+        plain += ahead;
+        plain += name;
+        rest = after;
+    }
+    plain + rest
+}
