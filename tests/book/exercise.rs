@@ -102,13 +102,13 @@ fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
     writeln!(out, "Exercise {number} of {count}: {title}\n")?;
     writeln!(out, "In {}:\n\n{}", mutation.file, mutation.changed)?;
     writeln!(out, "{}\n", plain(&exercise.question))?;
-    writeln!(out, "A copy of the source with this change is built now, for the first time in a")?;
-    writeln!(out, "minute, then in seconds. It lives up to 10,000 lives, until one fails.\n")?;
+    writeln!(out, "A copy of the source is built with this change, and lives up to 10,000 lives.")?;
+    writeln!(out, "That takes seconds, and half a minute the first time.\n")?;
     out.flush()?;
     let started = Instant::now();
     let all = happened(&mutation)?;
     let seconds = started.elapsed().as_secs_f64();
-    writeln!(out, "This has happened, after {seconds:.1} seconds:\n\n{}", shown(&all))?;
+    writeln!(out, "This has happened, after {seconds:.1} s:\n\n{}", shown(&all))?;
     let file = target().join("mutants").join(format!("{}.txt", exercise.mutation));
     if let Err(error) = fs::write(&file, &all) {
         return Err(format!("{} cannot be written: {error}", file.display()).into());
@@ -144,29 +144,29 @@ fn happened(mutation: &Mutation) -> Result<String, String> {
 /// A report, as far as it can be read on a screen: what is wrong, the world, the latest calls and
 /// the trace of the connection.
 fn shown(all: &str) -> String {
-    let (mut shown, mut clients) = (Vec::new(), 0);
+    let begins = all.find("\nConnection ").unwrap_or(all.len());
+    let (report, trace) = all.split_at(begins);
+    let is_client = |line: &&str| line.starts_with("Client {");
     let is_call = |line: &&str| line.starts_with("  ") && line.contains(" ms  ");
-    let calls = all.lines().take_while(|it| !it.starts_with("Connection ")).filter(is_call).count();
-    let mut call = 0;
-    for line in all.lines() {
-        if line.starts_with("Client {") {
-            clients += 1;
-            if clients == CLIENTS_SHOWN + 1 {
-                shown.push("Client ...".to_owned());
-            }
-            if clients > CLIENTS_SHOWN {
-                continue;
-            }
-        }
-        if call < calls && is_call(&line) {
-            call += 1;
-            if call + CALLS_SHOWN <= calls {
-                continue;
-            }
-        }
-        shown.extend(wrapped(line));
+    let clients: Vec<&str> = report.lines().filter(is_client).collect();
+    let calls: Vec<&str> = report.lines().filter(is_call).collect();
+    let rest = report.lines().filter(|line| !is_client(line) && !is_call(line));
+    let world = rest.chain(clients.iter().copied().take(CLIENTS_SHOWN)).flat_map(wrapped);
+    let mut shown: Vec<String> = world.collect();
+    if clients.len() > CLIENTS_SHOWN {
+        shown.push(format!("and {} clients more", clients.len() - CLIENTS_SHOWN));
     }
-    shown.join("\n") + "\n"
+    if !calls.is_empty() {
+        let latest = &calls[calls.len().saturating_sub(CALLS_SHOWN)..];
+        shown.push(format!(
+            "\nThe latest calls of the loop, up to the end of that life:\n{}",
+            latest.join("\n")
+        ));
+    }
+    if !trace.is_empty() {
+        shown.push(format!("\nThe trace of the connection:{trace}"));
+    }
+    shown.join("\n").trim_end().to_owned() + "\n"
 }
 
 /// A line in parts that fit on a screen. It is divided behind commas.

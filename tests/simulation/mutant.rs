@@ -110,7 +110,10 @@ impl Mutant {
     fn copied(folder: &Path, file: &str, text: &str) -> io::Result<Mutant> {
         fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            eprintln!("Another process has the copy of the source. This one waits for it.");
+            flock(&lock, FlockOperation::LockExclusive)?;
+        }
         let source = folder.join("source");
         if source.exists() {
             fs::remove_dir_all(&source)?;
