@@ -6,17 +6,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::boxes::example;
 use crate::mutant::{Mutation, root};
 use crate::page::{Exercise, exercises};
 
-/// Runs the command, in a folder below the project. `cargo test` has built it, but `cargo test
-/// --test book` has not.
+/// Runs the command, in a folder below the project.
 fn exercise(arguments: &[&str]) -> Output {
-    let build = ["build", "--quiet", "--example", "exercise"];
-    let built = Command::new(env!("CARGO")).args(build).status();
-    assert!(built.expect("cargo is here").success());
-    let debug = Path::new(env!("CARGO_BIN_EXE_onepoll")).parent().expect("a folder");
-    let mut command = Command::new(debug.join("examples/exercise"));
+    let mut command = Command::new(example("exercise"));
     command.args(arguments).current_dir(root().join("src")).stdin(Stdio::null());
     command.output().expect("it runs")
 }

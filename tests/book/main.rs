@@ -1,10 +1,13 @@
 //! The book: what it says is run.
 
+#![allow(unreachable_pub)] // There is one crate, and modules are what is private.
+
 mod boxes;
 mod calls;
 mod exercises;
 #[path = "../simulation/mutant.rs"]
 #[allow(dead_code)] // The test of all mutations uses the rest.
 mod mutant;
+#[allow(dead_code)] // The command uses the rest.
 mod page;
 mod steps;

@@ -149,8 +149,8 @@ impl Mutant {
         run.args(["--", "--seed", seed, "--lives", &lives.to_string()]).output()
     }
 
-    /// Most mutations are found in a few lives, so a build that is slow would take longer than lives
-    /// that are slow. Of what the lock file has, a crate that is left out is missing.
+    /// Most mutations are found in few lives, so a fast build counts for more than fast lives. The
+    /// crates that are left out are still in the lock file, so it may not be asked for as it is.
     fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.arg(command).args(["--release", "--quiet", "--offline"]);
