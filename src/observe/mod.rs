@@ -23,6 +23,7 @@
 //! | `/trace?conn=N` | the trace of one connection; the log gives it the same number |
 //! | `/trace?slot=N` | the trace of the connection in a slot of the table |
 //! | `/trace?map` | a letter for each slot, from which the live page draws its dots |
+//! | `/trace?recording` | all that is recorded, a line for each change, for the replay |
 //!
 //! ```console
 //! $ watch -n1 curl -s http://localhost:8081/loop
@@ -99,6 +100,7 @@ mod metrics;
 mod overview;
 mod process;
 pub mod recorder;
+mod recording;
 mod requests;
 mod slots;
 pub mod statistics;

@@ -1,6 +1,6 @@
 //! `/trace`: what is recorded. By itself, the connections that changed last; with `?conn=N`, the
-//! trace of one; with `?slot=N`, that of the connection in a slot; and with `?map`, a letter for
-//! each slot, from which a browser draws thousands.
+//! trace of one; with `?slot=N`, that of the connection in a slot; with `?map`, a letter for each
+//! slot, from which a browser draws thousands; and with `?recording`, all that is recorded.
 //!
 //! The invariant: however many connections there are, a page is no longer than `PAGE_MAX`.
 
@@ -15,7 +15,8 @@ use crate::observe::recorder::Number;
 use crate::observe::units::{Count, Span};
 
 /// What a query may be.
-const QUERIES: &str = "the pages are /trace, /trace?conn=N, /trace?slot=N and /trace?map";
+const QUERIES: &str =
+    "the pages are /trace, /trace?conn=N, /trace?slot=N, /trace?map and /trace?recording";
 /// The last column of the list.
 const LAST: &str = "what happened last";
 /// Slots in a line of the map.
@@ -29,9 +30,10 @@ impl Observe {
         for (key, value) in pairs {
             match (key, value, number(value)) {
                 ("map", "", _) => return found(TEXT, self.map()),
+                ("recording", "", _) => return found(TEXT, self.recording()),
                 ("conn", _, Some(number)) => return self.trace_of(number),
                 ("slot", _, Some(slot)) => return self.trace_in(slot),
-                ("map" | "conn" | "slot", ..) => {
+                ("map" | "recording" | "conn" | "slot", ..) => {
                     let what = "is not understood";
                     return nothing(
                         Status::BAD_REQUEST,
@@ -134,7 +136,7 @@ impl Observe {
 }
 
 /// What stands for a state on the map: the first letter of its name that no state above has.
-fn letter(state: StateName) -> char {
+pub(super) fn letter(state: StateName) -> char {
     match state {
         StateName::Idle => 'i',
         StateName::Head => 'h',

@@ -238,6 +238,24 @@ fn the_map_has_a_letter_for_each_slot() {
 }
 
 #[test]
+fn the_recording_has_every_change() {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peer = server.connect();
+    peer.send(HELLO);
+    let bytes = peer.response().len();
+    let recording = page(&server, "/trace?recording");
+    let (comments, lines): (Vec<_>, Vec<_>) =
+        recording.lines().partition(|line| line.starts_with("# "));
+    assert_eq!(comments[0], "# format: onepoll recording 1");
+    assert_eq!(comments[2..4], ["# stage: serving", "# changes since the start: 3"]);
+    // The first connection with its response, and the reader of the page.
+    let fields = |line: &str| line.split(' ').skip(2).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = lines.into_iter().map(fields).collect();
+    let served = format!("1 mii 1 {} {bytes}", HELLO.len());
+    assert_eq!(lines, ["1 m-i 0 0 0", &served, "2 d-i 0 0 0"]);
+}
+
+#[test]
 fn what_cannot_be_shown_is_explained() {
     let server = Process::start(&["--log", "warn"]);
     let mut peer = Peer::connect(server.diag);
@@ -248,6 +266,8 @@ fn what_cannot_be_shown_is_explained() {
         ("/trace?conn=+1", 400, "\"conn=+1\" is not understood"),
         ("/trace?conn=99999999999", 400, "is not understood"),
         ("/trace?map=1", 400, "is not understood"),
+        ("/trace?recording=1", 400, ", /trace?map and /trace?recording, where N is a number"),
+        ("/trace?recording&_=1", 200, "# format: onepoll recording 1\n"),
         ("/trace?_=1&conn=x", 400, "is not understood"),
         ("/trace?map&_=1", 200, "# one letter for each slot"),
         ("/trace?_=1&map", 200, "# one letter for each slot"),
