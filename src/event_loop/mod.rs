@@ -187,6 +187,11 @@ impl<O: Observer, K: Kernel> Server<O, K> {
         Ok(())
     }
 
+    /// The observer, which may have more to show when the server has run.
+    pub fn observer(&mut self) -> &mut O {
+        self.connections.observer()
+    }
+
     fn tick(&mut self, events: &mut K::Events) -> io::Result<()> {
         self.wait_for_events(events)?;
         self.read_clock();
