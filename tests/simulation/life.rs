@@ -7,6 +7,7 @@ use std::rc::Rc;
 use onepoll::event_loop::Server;
 use onepoll::event_loop::listener::Listener;
 use onepoll::event_loop::listeners::Service;
+use onepoll::event_loop::shutdown::Outcome;
 use onepoll::http::Handler;
 use onepoll::observe::Observe;
 
@@ -72,24 +73,7 @@ impl Lives {
         let world = World::new(Rc::new(plan.clone()), Rc::clone(&catalog), shows_calls);
         let observe = observe(&world);
         let world = Shared::new(world);
-        let outcome = {
-            let _owner = Owner::server();
-            let observer = Observed::new(world.clone(), Rc::clone(&observe));
-            let listeners = Service::ALL.map(|service| {
-                let socket = Listening::new(world.clone(), service);
-                let address = ([127, 0, 0, 1], 8080).into();
-                (Listener::new(service, socket, address), catalog.routes(service))
-            });
-            let (config, max) = {
-                let settings = &world.lock().settings;
-                (settings.config, settings.connections_max)
-            };
-            let kernel = Simulated::new(world.clone());
-            let server = Server::on(kernel, &config, listeners.into(), max, observer);
-            let mut server = server.expect("it listens");
-            let ended = server.run();
-            ended.ok().map(|()| server.sum_up())
-        };
+        let outcome = serve(&world, &observe, &catalog);
         let world = &mut *world.lock();
         match outcome {
             Some(outcome) => world.judge_outcome(outcome),
@@ -143,6 +127,26 @@ impl Lives {
         }
         shrunk
     }
+}
+
+/// Runs the server until its shutdown is over.
+pub fn serve(world: &Shared, observe: &Rc<RefCell<Observe>>, catalog: &Catalog) -> Option<Outcome> {
+    let _owner = Owner::server();
+    let observer = Observed::new(world.clone(), Rc::clone(observe));
+    let listeners = Service::ALL.map(|service| {
+        let socket = Listening::new(world.clone(), service);
+        let address = ([127, 0, 0, 1], 8080).into();
+        (Listener::new(service, socket, address), catalog.routes(service))
+    });
+    let (config, max) = {
+        let settings = &world.lock().settings;
+        (settings.config, settings.connections_max)
+    };
+    let kernel = Simulated::new(world.clone());
+    let server = Server::on(kernel, &config, listeners.into(), max, observer);
+    let mut server = server.expect("it listens");
+    let ended = server.run();
+    ended.ok().map(|()| server.sum_up())
 }
 
 fn trace(world: &World, observe: &RefCell<Observe>, link: usize) -> String {
