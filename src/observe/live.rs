@@ -23,7 +23,7 @@ pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "script-src 'sha256-TYlSS25xTIa0RRMpKAWKaws1IPn5xR5Va2SliCTYGjo='; ",
-    "style-src 'sha256-hVIr3cM+6ciI7s3+cEetAyeZNUl/bo/UWmD7RxORk5E='; ",
+    "style-src 'sha256-4dZ9Gzkpin/OPjaRCrLUNdcSjvSOxLwbFVTA3nP3QZc='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",

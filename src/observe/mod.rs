@@ -8,10 +8,17 @@
 //!
 //! Open `http://localhost:8081/` in a browser and run wrk. The page shows the tick as a ring of its
 //! seven steps, the requests and service times as they come, and every connection as a dot; a click
-//! on a dot shows the trace of its connection. The page is one file of 21 KiB, loads nothing from
+//! on a dot shows the trace of its connection. The page is one file of 40 KiB, loads nothing from
 //! other servers and requests its data twice a second. On the keyboard, Tab leads to the dots, the
 //! arrow keys from one dot to the next, and Enter to the trace. The page says so when the server
 //! stops, and when it has exited.
+//!
+//! The space bar pauses the page, and then it replays what the recorder has: by event, by tick, on
+//! and back. The ring shows the step of the tick, the dots show all connections as they were then,
+//! and a table shows the trace of the connection that has changed. The page requests a recording
+//! once, and nothing else until it is live again, so the loop does nothing for the replay. A file
+//! with a recording is replayed in the same way. `cargo run --example recordings` makes some, each
+//! in a page of its own that needs no server.
 //!
 //! For a terminal there are pages of text, rendered for each request:
 //!

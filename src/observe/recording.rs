@@ -30,7 +30,7 @@ use crate::event_loop::shutdown::Stage;
 use crate::event_loop::state::StateName;
 use crate::limits::PAGE_MAX;
 
-/// The longest line: twenty digits, then five times ten, three letters and a space or line end each.
+/// The longest line: twenty digits, then five times ten, three letters, and what is between them.
 const LINE_MAX: usize = 80;
 
 impl Observe {
@@ -133,6 +133,7 @@ mod tests {
     use super::*;
     use crate::limits::RECORDS_MAX;
     use crate::observe::Hooks;
+    use crate::observe::live::PAGE;
 
     fn observe() -> Observe {
         let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
@@ -208,6 +209,32 @@ mod tests {
                 "2000 1 4294967295 dii 1 34 148",
             ]
         );
+    }
+
+    #[test]
+    fn the_replay_has_the_same_words() {
+        let reasons = [
+            CloseReason::Finished,
+            CloseReason::Requested,
+            CloseReason::Truncated,
+            CloseReason::Failed(ErrorKind::Other),
+            CloseReason::TimedOut,
+            CloseReason::Aborted,
+            CloseReason::DrainOver,
+        ];
+        let before = StateName::ALL.map(Some).into_iter().chain([None]);
+        let since = StateName::ALL.map(Ok).into_iter().chain(reasons.map(Err));
+        for (from, to) in before.flat_map(|from| since.clone().map(move |to| (from, to))) {
+            for responses in 0..3 {
+                let words = Record { from, to, responses, ..record(0, 0, 0) }.explain();
+                let has = |quote| PAGE.contains(&format!("{quote}{words}{quote}"));
+                assert!(has('\'') || has('"'), "{words}");
+            }
+        }
+        let letters: String = StateName::ALL.map(letter).into_iter().collect();
+        assert!(PAGE.contains(&format!("STATE_LETTERS = '{letters}'")));
+        let letters: String = reasons.map(reason).into_iter().collect();
+        assert!(PAGE.contains(&format!("CLOSED = '{letters}'")));
     }
 
     #[test]

@@ -28,24 +28,10 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts both.
     pub(crate) fn start(name: &str) -> Browser {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdin(Stdio::null());
-        // A group of its own, so that whatever it starts can be ended with it.
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-        let mut driver = piped.spawn().expect("chromedriver can be run");
-        let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
-        let port = lines.by_ref().find_map(|line| {
-            let line = line.ok()?;
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse().ok()
-        });
+        // It exits if the port that it has for IPv4 is not free for IPv6.
+        let (driver, port) = (0..5).find_map(|_| start_driver()).expect("it tells its port");
         let profile = env::temp_dir().join(format!("onepoll-chromium-{name}-{}", process::id()));
-        let mut browser = Browser {
-            driver,
-            port: port.expect("it tells its port"),
-            session: String::new(),
-            profile,
-        };
+        let mut browser = Browser { driver, port, session: String::new(), profile };
         let arguments = format!("{ARGUMENTS} --user-data-dir={}", browser.profile.display());
         let arguments: Vec<_> = arguments.split(' ').map(|one| format!("\"{one}\"")).collect();
         let wanted = format!(
@@ -185,6 +171,25 @@ impl Drop for Browser {
         let _ = self.driver.wait();
         let _ = fs::remove_dir_all(&self.profile);
     }
+}
+
+/// Starts the driver, and waits for its port.
+fn start_driver() -> Option<(Child, u16)> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdin(Stdio::null());
+    // A group of its own, so that whatever it starts can be ended with it.
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut driver = piped.spawn().expect("chromedriver can be run");
+    let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+    let port = lines.by_ref().find_map(|line| {
+        let line = line.ok()?;
+        let (_, port) = line.split_once("started successfully on port ")?;
+        port.trim_end_matches('.').parse().ok()
+    });
+    if port.is_none() {
+        let _ = driver.wait();
+    }
+    Some((driver, port?))
 }
 
 /// The bytes that a text in base64 (RFC 4648, section 4) stands for.

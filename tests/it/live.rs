@@ -1,11 +1,14 @@
-//! The live page in a real browser, with wrk running.
+//! The live page in a real browser, with wrk running, and its replay.
 
-use std::process::{Child, Command, Stdio};
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{self, Child, Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::browser::Browser;
-use crate::harness::{HELLO, Process, onepoll, status};
+use crate::harness::{HELLO, Peer, Process, onepoll, status};
 
 const DESKTOP: (u32, u32) = (1280, 900);
 const PHONE: (u32, u32) = (390, 844);
@@ -16,6 +19,12 @@ const PLOTS: [&str; 3] = ["rates", "times", "bars"];
 fn picture(id: &str) -> String {
     format!("document.getElementById('{id}').toDataURL()")
 }
+
+/// By how much the page is wider than the screen.
+const WIDTH: &str = "(root => root.scrollWidth - root.clientWidth)(document.documentElement)";
+/// The place of the replay among the changes, and the last one.
+const AT: &str = "replay.at";
+const LAST: &str = "replay.records.length - 1";
 
 /// wrk, asking a server for as long as this is kept.
 struct Load(Child);
@@ -93,8 +102,7 @@ fn the_page_moves_in_light_and_in_dark_on_any_screen() {
             }
             // wrk's connections are idle between their runs.
             assert!(has_dot(&browser, "grey"), "a dot is grey");
-            let width = "(root => root.scrollWidth - root.clientWidth)(document.documentElement)";
-            assert_eq!(browser.run(width), "0", "nothing sticks out, {scheme} {name}");
+            assert_eq!(browser.run(WIDTH), "0", "nothing sticks out, {scheme} {name}");
             browser.picture(&format!("{scheme}-{name}"));
         }
         backgrounds.push(browser.run("getComputedStyle(document.body).backgroundColor"));
@@ -202,4 +210,195 @@ fn it_asks_at_most_twice_a_second() {
     });
     let took = count(&browser.run("Math.floor(performance.now() - started)"));
     assert!(took >= 4000, "nine times in {took} ms");
+}
+
+/// Clicks on the middle of an element.
+fn click(browser: &Browser, id: &str) {
+    let middle = |side, size| {
+        let of = format!("document.getElementById('{id}').getBoundingClientRect()");
+        count(&browser.run(&format!("Math.floor({of}.{side} + {of}.{size} / 2)")))
+    };
+    browser.click(middle("left", "width"), middle("top", "height"));
+}
+
+/// A server whose recorder has a few changes, and a browser that has paused its page.
+fn paused(name: &str, path: &str) -> (Process, Vec<Peer>, Browser) {
+    let server = Process::start(&["--log", "warn"]);
+    let mut peers: Vec<Peer> = (0..3).map(|_| server.connect()).collect();
+    for at in [0, 1, 2, 0, 1, 2] {
+        peers[at].send(HELLO);
+        assert_eq!(status(&peers[at].response()), 200);
+    }
+    peers[2].send(&HELLO[..9]);
+    let browser = Browser::start(name);
+    browser.look(DESKTOP, "light", "no-preference");
+    browser.open(&format!("http://{}/{path}", server.diag));
+    browser.wait_for("state", |state| state == "serving");
+    browser.press(" ", 32);
+    browser.wait_for("state", |state| state == "replay");
+    (server, peers, browser)
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
+    let (_server, _peers, browser) = paused("replay", "");
+    let last = browser.run(LAST);
+    assert_eq!(browser.run(AT), last, "it begins at the end");
+    let at_the_end = browser.run("kinds");
+    browser.press("Home", 36);
+    assert_eq!(browser.text("event"), "Connection 1: accepted");
+    assert_eq!((browser.text("number"), browser.text("step")), ("1".into(), "accept".into()));
+    assert_eq!(browser.run("kinds.filter(kind => kind >= 0).length"), "1");
+    let at = || count(&browser.run(AT));
+    let tick = || count(&browser.run("now().tick"));
+    browser.press(">", 190);
+    let (first, end) = (tick(), at());
+    assert_eq!((first, browser.run(&format!("replay.records[{}].tick > 1", end + 1))).1, "true");
+    browser.press("ArrowRight", 39);
+    assert_eq!((at(), tick() > first), (end + 1, true), "it was the end of the tick");
+    browser.press("<", 188);
+    assert_eq!((at(), tick()), (end, first));
+    browser.press(".", 190);
+    browser.press(",", 188);
+    assert_eq!(at(), end);
+    for (id, expected) in [("on", end + 1), ("back", end), ("tickOn", end + 1), ("start", 0)] {
+        click(&browser, id);
+        assert!(at() == expected || id == "tickOn" && at() > end, "{id}: {}", at());
+    }
+    // Each change is undone, and done again.
+    browser.press("End", 35);
+    assert_eq!((browser.run(AT), browser.run("kinds")), (last.clone(), at_the_end));
+    assert_eq!(browser.run("document.querySelectorAll('#rows [aria-current]').length"), "1");
+    let rows = "document.getElementById('rows').rows.length";
+    browser.run("goTo(replay.records.findLastIndex(record => record.number === 3))");
+    assert_eq!(browser.text("event"), "Connection 3: the beginning of a head has come");
+    assert_eq!((browser.run(rows), browser.text("step")), ("4".into(), "events".into()));
+    // Its dot leads to its last change.
+    browser.press("Home", 36);
+    browser.press("End", 35);
+    browser.run("document.getElementById('dots').focus()");
+    browser.run("place(2)");
+    browser.press("Enter", 13);
+    assert_eq!(browser.text("event"), "Connection 3: the beginning of a head has come");
+    browser.picture("replay");
+    browser.run("document.getElementById('resume').focus()");
+    browser.press("Escape", 27);
+    browser.wait_for("state", |state| state == "serving");
+    browser.wait_for("count", |text| text == "3 connections");
+    click(&browser, "pause");
+    browser.wait_for("state", |state| state == "replay");
+    click(&browser, "resume");
+    browser.wait_for("state", |state| state == "serving");
+    assert_eq!(browser.console(), []);
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn the_replay_asks_for_nothing_and_keeps_still() {
+    let (_server, _peers, browser) = paused("quiet-replay", "");
+    let asked = "performance.getEntriesByType('resource')\
+        .filter(one => one.name.endsWith('trace?recording')).length";
+    assert_eq!(browser.run(asked), "1");
+    browser.run("(asked = 0, ask = async () => { asked++; }, 0)");
+    browser.run("(drawn = 0, drawRunner = () => { drawn++; }, 0)");
+    for motion in ["reduce", "no-preference"] {
+        browser.look(DESKTOP, "dark", motion);
+        browser.run("schedule()");
+        browser.run("(document.getElementById('speed').value = '20')");
+        browser.press("Home", 36);
+        browser.press(" ", 32);
+        let live = "document.getElementById('event').ariaLive";
+        assert_eq!(browser.run(live), "off", "not each change is read out");
+        browser.wait_until("String(player)", |player| player == "undefined");
+        assert_eq!((browser.run(AT), browser.run(live)), (browser.run(LAST), "polite".into()));
+        let frames = "new Promise(resolve => setTimeout(() => resolve(asked + drawn), 700))";
+        let seen = browser.command(
+            "Runtime.evaluate",
+            &format!("{{\"expression\":\"{frames}\",\"awaitPromise\":true}}"),
+        );
+        assert_eq!(seen["result"]["value"].as_i64(), Some(0), "{motion}");
+    }
+    // A change that is played stays while the reader goes to another one.
+    browser.press("Home", 36);
+    browser.press(" ", 32);
+    browser.press("ArrowLeft", 37);
+    assert_eq!(browser.run("String(player)"), "undefined", "a key ends the playing");
+    browser.run("tryReplay(async () => 'text', 0)");
+    browser.wait_for("note", |note| note == "There is no replay: this is no recording");
+    assert_eq!(browser.console(), []);
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn the_chapter_is_a_link_where_the_book_is_known() {
+    let link = "document.querySelector('#facts a')?.href";
+    for (path, expected) in [
+        ("", "undefined"),
+        ("?book=javascript:alert(1)//", "undefined"),
+        ("?book=https://a.example/onepoll/", "https://a.example/onepoll/event_loop/"),
+    ] {
+        let (_server, _peers, browser) = paused("book", path);
+        let found = browser.run(link);
+        assert!(found.starts_with(expected), "{path}: {found}");
+        assert_eq!(browser.text("facts").contains("event_loop/state.rs"), true);
+    }
+}
+
+/// A folder that is removed when this is dropped.
+struct Folder(std::path::PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver, and builds an example"]
+fn the_recordings_play_from_disk() {
+    let folder = Folder(env::temp_dir().join(format!("onepoll-recordings-{}", process::id())));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root).args(["run", "--quiet", "--locked", "--example", "recordings", "--"]);
+    let made = cargo.arg(&folder.0).output().expect("cargo runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let browser = Browser::start("recordings");
+    let says = |name: &str| fs::read_to_string(folder.0.join(name)).expect("it is made");
+    let index = says("index.html");
+    for name in ["pipelining", "slow-reader", "slowloris", "descriptors", "stop", "simulation"] {
+        assert!(index.contains(&format!("<a href=\"{name}.html\">")), "{name}");
+        let title = says(&format!("{name}.txt"));
+        let title = title.lines().next().and_then(|line| line.strip_prefix("# title: "));
+        for (scheme, screen, look) in [
+            ("light", DESKTOP, "light-desktop"),
+            ("dark", DESKTOP, "dark-desktop"),
+            ("light", PHONE, "light-phone"),
+            ("dark", PHONE, "dark-phone"),
+        ] {
+            browser.look(screen, scheme, "reduce");
+            browser.open(&format!("file://{}/{name}.html", folder.0.display()));
+            assert_eq!((browser.text("state"), browser.run(AT)), ("replay".into(), "0".into()));
+            assert_eq!(Some(&*browser.text("title")), title);
+            browser.run("(document.getElementById('speed').value = '20')");
+            click(&browser, "play");
+            browser.wait_until(&format!("{AT} === {LAST}"), |is_over| is_over == "true");
+            // At the end of a stop, every connection is closed.
+            assert_eq!(browser.run("Math.max(...kinds)"), "-1", "{name}");
+            browser.press("ArrowLeft", 37);
+            assert_ne!(browser.run("Math.max(...kinds)"), "-1");
+            browser.run("goTo(Math.floor(replay.records.length * 0.6))");
+            assert_eq!(browser.run(WIDTH), "0", "nothing sticks out, {name} {look}");
+            browser.picture(&format!("{name}-{look}"));
+            assert_eq!(browser.run("performance.getEntriesByType('resource').length"), "0");
+            assert_eq!(browser.console(), [], "{name} {look}");
+        }
+        let chapters = "[...new Set(replay.records.flatMap((record, at) => { goTo(at); \
+            return [...document.querySelectorAll('#facts a')].map(link => link.href); }))]";
+        for chapter in browser.run(chapters).split(',') {
+            let (_, path) = chapter.split_once("/onepoll/event_loop/").expect("in the book");
+            let file = path.strip_suffix("/index.html").expect("a chapter");
+            assert!(root.join("src/event_loop").join(file).with_extension("rs").exists(), "{file}");
+        }
+    }
 }
