@@ -172,8 +172,8 @@ fn index() -> String {
     include_str!("recordings.html").replace("ITEMS", &items.concat())
 }
 
-/// Records a server from its start to the end of its stop. `play` is what its clients do. It returns
-/// what they do once the stop has begun, and that returns the clients that never close.
+/// Records a server from its start to the end of its stop. `play` is what its clients do. It
+/// returns what they do once the stop has begun, and that returns the clients that never close.
 fn record<End: FnOnce() -> Outcome<Vec<Client>>>(
     config: &Config,
     routes: Vec<Route>,
@@ -280,7 +280,8 @@ fn pipelining() -> Outcome<String> {
 fn slow_reader() -> Outcome<String> {
     let mut config = Config::default();
     config.timeouts.write = Duration::from_millis(600);
-    let routes = vec![Route::new("/hello", "Hello world."), Route::new("/long", vec![b'.'; 8 << 20])];
+    let routes =
+        vec![Route::new("/hello", "Hello world."), Route::new("/long", vec![b'.'; 8 << 20])];
     record(&config, routes, |address| {
         let (mut slow, mut never) = (Client::connect(address)?, Client::connect(address)?);
         let mut other = Client::connect(address)?;
