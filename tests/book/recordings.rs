@@ -47,7 +47,9 @@ mod world;
 use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::iter;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread;
@@ -60,7 +62,7 @@ use onepoll::http::{Route, Routes};
 use onepoll::observe::live::PAGE;
 use onepoll::observe::{self, Hooks, Observe};
 use onepoll::services::VERSION;
-use rustix::process::{Resource, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::kernel::Shared;
@@ -279,7 +281,7 @@ fn pipelining() -> Outcome<String> {
 
 fn slow_reader() -> Outcome<String> {
     let mut config = Config::default();
-    config.timeouts.write = Duration::from_millis(600);
+    config.timeouts.write = Duration::from_secs(1);
     let routes =
         vec![Route::new("/hello", "Hello world."), Route::new("/long", vec![b'.'; 8 << 20])];
     record(&config, routes, |address| {
@@ -311,7 +313,7 @@ fn slowloris() -> Outcome<String> {
         for _ in 0..12 {
             slow.push(Client::connect(address)?);
         }
-        for byte in HELLO.chars().cycle().filter(|&byte| byte != '\n') {
+        for byte in "GET /".chars().chain(iter::repeat('a')) {
             let mut left = Vec::new();
             for mut client in slow {
                 // A client that has its 408 may be reset by what it sends.
@@ -341,9 +343,9 @@ fn descriptors() -> Outcome<String> {
         let usual = getrlimit(Resource::Nofile);
         // A descriptor is the lowest free number, so this one is the first that is not used.
         let free = fs::File::open("/")?;
-        let next = std::os::fd::AsRawFd::as_raw_fd(&free);
+        let next = u64::try_from(free.as_raw_fd())?;
         drop(free);
-        let few = rustix::process::Rlimit { current: Some(u64::try_from(next)? + 4), ..usual };
+        let few = Rlimit { current: Some(next + 4), ..usual };
         setrlimit(Resource::Nofile, few)?;
         let mut clients = Vec::new();
         let mut waiting = Vec::new();
@@ -373,8 +375,8 @@ fn descriptors() -> Outcome<String> {
 
 fn stop() -> Outcome<String> {
     let mut config = Config { delay: Duration::from_millis(150), ..Config::default() };
-    config.schedule.drain = Duration::from_millis(900);
-    config.schedule.idle_grace = Duration::from_millis(100);
+    config.schedule.drain = Duration::from_secs(2);
+    config.schedule.idle_grace = Duration::from_millis(500);
     let mut routes = hello();
     routes.push(Route { is_delayed: true, ..Route::new("/delayed", "Hello later.") });
     record(&config, routes, |address| {

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 
 use rustix::process::Signal;
@@ -254,7 +254,6 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     let tick = || count(&browser.run("now().tick"));
     browser.press(">", 190);
     let (first, end) = (tick(), at());
-    assert_eq!((first, browser.run(&format!("replay.records[{}].tick > 1", end + 1))).1, "true");
     browser.press("ArrowRight", 39);
     assert_eq!((at(), tick() > first), (end + 1, true), "it was the end of the tick");
     browser.press("<", 188);
@@ -319,7 +318,6 @@ fn the_replay_asks_for_nothing_and_keeps_still() {
         );
         assert_eq!(seen["result"]["value"].as_i64(), Some(0), "{motion}");
     }
-    // A change that is played stays while the reader goes to another one.
     browser.press("Home", 36);
     browser.press(" ", 32);
     browser.press("ArrowLeft", 37);
@@ -341,12 +339,12 @@ fn the_chapter_is_a_link_where_the_book_is_known() {
         let (_server, _peers, browser) = paused("book", path);
         let found = browser.run(link);
         assert!(found.starts_with(expected), "{path}: {found}");
-        assert_eq!(browser.text("facts").contains("event_loop/state.rs"), true);
+        assert!(browser.text("facts").contains("event_loop/state.rs"));
     }
 }
 
 /// A folder that is removed when this is dropped.
-struct Folder(std::path::PathBuf);
+struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
