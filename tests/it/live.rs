@@ -246,12 +246,15 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     let last = browser.run(LAST);
     assert_eq!(browser.run(AT), last, "it begins at the end");
     let at_the_end = browser.run("kinds");
-    browser.press("Home", 36);
-    assert_eq!(browser.text("event"), "Connection 1: accepted");
-    assert_eq!((browser.text("number"), browser.text("step")), ("1".into(), "accept".into()));
-    assert_eq!(browser.run("kinds.filter(kind => kind >= 0).length"), "1");
     let at = || count(&browser.run(AT));
     let tick = || count(&browser.run("now().tick"));
+    browser.press("Home", 36);
+    assert_eq!(browser.text("event"), "Connection 1: accepted");
+    assert_eq!(
+        (browser.text("number"), browser.text("step")),
+        (tick().to_string(), "accept".into())
+    );
+    assert_eq!(browser.run("kinds.filter(kind => kind >= 0).length"), "1");
     browser.press(">", 190);
     let (first, end) = (tick(), at());
     browser.press("ArrowRight", 39);
@@ -267,7 +270,8 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     }
     // Each change is undone, and done again.
     browser.press("End", 35);
-    assert_eq!((browser.run(AT), browser.run("kinds")), (last.clone(), at_the_end));
+    browser.press(">", 190);
+    assert_eq!((browser.run(AT), browser.run("kinds")), (last, at_the_end));
     assert_eq!(browser.run("document.querySelectorAll('#rows [aria-current]').length"), "1");
     let rows = "document.getElementById('rows').rows.length";
     browser.run("goTo(replay.records.findLastIndex(record => record.number === 3))");
@@ -343,6 +347,27 @@ fn the_chapter_is_a_link_where_the_book_is_known() {
     }
 }
 
+/// The recordings, and something that each of them shows.
+const SHOWN: [(&str, &str); 6] = [
+    ("pipelining", "replay.records.some(({ responses }) => responses === 16)"),
+    ("slow-reader", "replay.records.some(one => one.from === 'w' && one.to === 'O')"),
+    // The twelve clients get their 408 from the timers.
+    (
+        "slowloris",
+        "replay.records.filter(one => one.to === 'a' && one.steps.join() === '6').length === 12",
+    ),
+    // The fifth client is accepted in the tick that frees the slot of the first one, and runs.
+    (
+        "descriptors",
+        "((first, fifth, run) => first.slot === fifth.slot && first.tick === fifth.tick && \
+            fifth.steps.join() === '5' && run.steps.join() === '5')(\
+            replay.records.findLast(one => one.number === 1), \
+            ...replay.records.filter(one => one.number === 5))",
+    ),
+    ("stop", "['e', 'l', 'A'].every(letter => replay.records.some(({ to }) => to === letter))"),
+    ("simulation", "replay.records.length === 137"),
+];
+
 /// A folder that is removed when this is dropped.
 struct Folder(PathBuf);
 
@@ -364,7 +389,7 @@ fn the_recordings_play_from_disk() {
     let browser = Browser::start("recordings");
     let says = |name: &str| fs::read_to_string(folder.0.join(name)).expect("it is made");
     let index = says("index.html");
-    for name in ["pipelining", "slow-reader", "slowloris", "descriptors", "stop", "simulation"] {
+    for (name, shows) in SHOWN {
         assert!(index.contains(&format!("<a href=\"{name}.html\">")), "{name}");
         let title = says(&format!("{name}.txt"));
         let title = title.lines().next().and_then(|line| line.strip_prefix("# title: "));
@@ -391,6 +416,7 @@ fn the_recordings_play_from_disk() {
             assert_eq!(browser.run("performance.getEntriesByType('resource').length"), "0");
             assert_eq!(browser.console(), [], "{name} {look}");
         }
+        assert_eq!(browser.run(shows), "true", "{name} shows what it says");
         let chapters = "[...new Set(replay.records.flatMap((record, at) => { goTo(at); \
             return [...document.querySelectorAll('#facts a')].map(link => link.href); }))]";
         for chapter in browser.run(chapters).split(',') {
