@@ -22,8 +22,8 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-TYlSS25xTIa0RRMpKAWKaws1IPn5xR5Va2SliCTYGjo='; ",
-    "style-src 'sha256-4dZ9Gzkpin/OPjaRCrLUNdcSjvSOxLwbFVTA3nP3QZc='; ",
+    "script-src 'sha256-vYA4gIGaRECwrosg+grs63f8cBmocUnrNR8VoH3Sstk='; ",
+    "style-src 'sha256-XjNUA2OuUKJwg0TbLwUc/fTOLsD3QfHp5xEWRguYUdQ='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",

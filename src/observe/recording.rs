@@ -18,16 +18,13 @@
 //!
 //! The invariant: a recording is no longer than `PAGE_MAX`. The oldest changes are left out.
 
-use std::fmt::Write;
-
 use super::Observe;
 use super::recorder::Record;
-use super::trace::letter;
+use super::trace::{letter, write_letters};
 use crate::event_loop::clock::Instant;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::CloseReason;
 use crate::event_loop::shutdown::Stage;
-use crate::event_loop::state::StateName;
 use crate::limits::PAGE_MAX;
 
 /// The longest line: twenty digits, then five times ten, three letters, and what is between them.
@@ -48,27 +45,25 @@ impl Observe {
                 break;
             }
         }
-        page.extend(lines.iter().rev().map(|&byte| char::from(byte)));
+        lines.reverse();
+        page.push_str(&String::from_utf8_lossy(&lines));
         page
     }
 
     /// What is known of the recording as a whole.
     fn preamble(&self) -> String {
-        let mut page = "# format: onepoll recording 1\n".to_owned();
         let stage = match self.stage {
             Stage::Serving => "serving",
             Stage::LameDuck(_) => "lame duck",
             Stage::Draining(_) => "draining",
         };
-        let _ = writeln!(page, "# version: {}\n# stage: {stage}", self.version);
-        let _ = writeln!(page, "# changes since the start: {}", self.recorder.written());
-        page.push_str(
-            "# fields: microseconds, ticks, connection, listener and states, responses, \
-             received, sent\n# letters: m main, d diag, - none",
+        let (version, changes) = (self.version, self.recorder.written());
+        let mut page = format!(
+            "# format: onepoll recording 1\n# version: {version}\n# stage: {stage}\n\
+             # changes since the start: {changes}\n# fields: microseconds, ticks, connection, \
+             listener and states, responses, received, sent\n# letters: m main, d diag, - none"
         );
-        for state in StateName::ALL {
-            let _ = write!(page, ", {} {}", letter(state), state.name());
-        }
+        write_letters(&mut page);
         page.push_str(
             ", F finished, R requested, T truncated, E failed, O timed out, A aborted, \
              D drain over\n",
@@ -131,6 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::event_loop::state::StateName;
     use crate::limits::RECORDS_MAX;
     use crate::observe::Hooks;
     use crate::observe::live::PAGE;

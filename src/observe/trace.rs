@@ -116,9 +116,7 @@ impl Observe {
     /// A letter for each of the first slots.
     fn map(&self) -> String {
         let mut page = "# one letter for each slot".to_owned();
-        for state in StateName::ALL {
-            let _ = write!(page, ", {} {}", letter(state), state.name());
-        }
+        write_letters(&mut page);
         page.push_str("; capitals on diag, . free");
         for (at, slot) in self.slots.iter().take(MAP_SLOTS_MAX).enumerate() {
             if at % ACROSS == 0 {
@@ -132,6 +130,13 @@ impl Observe {
         }
         page.push('\n');
         page
+    }
+}
+
+/// Writes which letter stands for which state.
+pub(super) fn write_letters(page: &mut String) {
+    for state in StateName::ALL {
+        let _ = write!(page, ", {} {}", letter(state), state.name());
     }
 }
 
