@@ -12,8 +12,10 @@
 //!    protocol as a function. [`shutdown`](crate::event_loop::shutdown): the stop.
 //!    [`simulation`](crate::simulation): lives of the loop from a seed.
 //! 3. [`calls`]: strace beside the source, for a request, a batch, a slow reader and a SIGTERM.
-//! 4. [`load_generator`]: whether wrk, ab and oha say what the server knows.
-//! 5. [`others`]: the same ideas in redis, nginx, libuv, hyper, lwan and HAProxy.
+//! 4. [`replay`]: recordings of the loop, event by event.
+//! 5. [`exercises`]: twelve lines that are wrong, and what happens.
+//! 6. [`load_generator`]: whether wrk, ab and oha say what the server knows.
+//! 7. [`others`]: the same ideas in redis, nginx, libuv, hyper, lwan and HAProxy.
 //!
 //! # Try it
 //!
@@ -53,10 +55,14 @@ pub mod order {}
 #[doc = include_str!("calls.md")]
 pub mod calls {}
 
-#[allow(clippy::doc_markdown)] // It names products.
-#[doc = include_str!("others.md")]
-pub mod others {}
+#[doc = include_str!("replay.md")]
+pub mod replay {}
 
-#[allow(clippy::doc_markdown)]
+#[doc = include_str!("exercises.md")]
+pub mod exercises {}
+
 #[doc = include_str!("load_generator.md")]
 pub mod load_generator {}
+
+#[doc = include_str!("others.md")]
+pub mod others {}

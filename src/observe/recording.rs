@@ -132,7 +132,8 @@ mod tests {
     use crate::observe::live::PAGE;
 
     fn observe() -> Observe {
-        let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
+        let block = Duration::ZERO;
+        let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0, block };
         Observe::since(Instant::FIRST, Duration::ZERO, "1.2", hooks)
     }
 

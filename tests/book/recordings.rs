@@ -185,7 +185,8 @@ fn record<End: FnOnce() -> Outcome<Vec<Client>>>(
     let (diag, main) = (bind(Service::Diag)?, bind(Service::Main)?);
     let address = main.address();
     let listeners = vec![(diag, Routes::new(observe::routes())), (main, Routes::new(routes))];
-    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0 };
+    let block = Duration::ZERO;
+    let hooks = Hooks { before_wait: || None, stopping: || {}, dropped: || 0, block };
     let mut server = Server::new(config, listeners, Observe::new(VERSION, hooks))?;
     let serving = thread::spawn(move || {
         let ended = server.run();

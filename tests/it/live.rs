@@ -245,6 +245,7 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     let (_server, _peers, browser) = paused("replay", "");
     let last = browser.run(LAST);
     assert_eq!(browser.run(AT), last, "it begins at the end");
+    assert_eq!(browser.run("document.activeElement.id"), "play", "the keyboard is there");
     let at_the_end = browser.run("kinds");
     let at = || count(&browser.run(AT));
     let tick = || count(&browser.run("now().tick"));
