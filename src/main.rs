@@ -73,7 +73,7 @@ fn serve(options: &Options) -> u8 {
 /// Binds both listeners, or takes those that are inherited, and serves until a shutdown is over.
 fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<Outcome> {
     if !options.block.is_zero() {
-        allow_block(options, inherited.iter().any(Option::is_some))?;
+        announce_block(options, &inherited)?;
     }
     let bind = |service, candidates: &[_]| Listener::bind(service, candidates, options.reuse_port);
     let [diag, main] = inherited;
@@ -111,20 +111,17 @@ fn run(options: &Options, inherited: Inherited, output: &Output) -> io::Result<O
     Ok(server.sum_up())
 }
 
-/// Warns that the loop will block, which a supervisor that passes sockets cannot want.
-fn allow_block(options: &Options, is_supervised: bool) -> io::Result<()> {
-    let block = format!("--block {:?}", options.block);
-    if is_supervised {
+/// Says that the loop will block, also where nothing is logged. A supervisor that passes sockets
+/// cannot want that.
+fn announce_block(options: &Options, inherited: &Inherited) -> io::Result<()> {
+    let block = options.block.as_millis();
+    if inherited.iter().any(Option::is_some) {
         let why = "it is for demonstrations, and is refused with inherited sockets";
-        return Err(io::Error::other(format!("Cannot serve with {block}: {why}")));
+        return Err(io::Error::other(format!("Cannot serve with --block {block}ms: {why}")));
     }
-    let warning = "the loop sleeps for so long before each response of main, and ALL clients wait";
-    let warning = format!("{block} is a DEMONSTRATION: {warning}");
-    match log_enabled!(target: "onepoll", Level::Warn) {
-        true => warn!(target: "onepoll", "{warning}"),
-        // It says so even if there is no log.
-        false => drop(print(&mut io::stderr(), &format!("onepoll: {warning}\n"), 0)),
-    }
+    let what = "the loop sleeps for so long before each response of main, and ALL clients wait";
+    let warning = format!("onepoll: --block {block}ms is a DEMONSTRATION: {what}\n");
+    print(&mut io::stderr(), &warning, 0);
     Ok(())
 }
 
