@@ -20,7 +20,7 @@
 
 use super::Observe;
 use super::recorder::Record;
-use super::trace::{letter, write_letters};
+use super::trace::letter;
 use crate::event_loop::clock::Instant;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::CloseReason;
@@ -57,18 +57,8 @@ impl Observe {
             Stage::LameDuck(_) => "lame duck",
             Stage::Draining(_) => "draining",
         };
-        let (version, changes) = (self.version, self.recorder.written());
-        let mut page = format!(
-            "# format: onepoll recording 1\n# version: {version}\n# stage: {stage}\n\
-             # changes since the start: {changes}\n# fields: microseconds, ticks, connection, \
-             listener and states, responses, received, sent\n# letters: m main, d diag, - none"
-        );
-        write_letters(&mut page);
-        page.push_str(
-            ", F finished, R requested, T truncated, E failed, O timed out, A aborted, \
-             D drain over\n",
-        );
-        page
+        let version = self.version;
+        format!("# format: onepoll recording 1\n# version: {version}\n# stage: {stage}\n")
     }
 }
 
@@ -89,6 +79,7 @@ fn push_backward(line: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
 }
 
 /// The digits of a number, the last one first, behind what ends it.
+#[inline(never)] // Six copies of it would take a KiB.
 fn push_number(line: &mut Vec<u8>, end: u8, mut number: u64) {
     line.push(end);
     loop {

@@ -116,7 +116,9 @@ impl Observe {
     /// A letter for each of the first slots.
     fn map(&self) -> String {
         let mut page = "# one letter for each slot".to_owned();
-        write_letters(&mut page);
+        for state in StateName::ALL {
+            let _ = write!(page, ", {} {}", letter(state), state.name());
+        }
         page.push_str("; capitals on diag, . free");
         for (at, slot) in self.slots.iter().take(MAP_SLOTS_MAX).enumerate() {
             if at % ACROSS == 0 {
@@ -130,13 +132,6 @@ impl Observe {
         }
         page.push('\n');
         page
-    }
-}
-
-/// Writes which letter stands for which state.
-pub(super) fn write_letters(page: &mut String) {
-    for state in StateName::ALL {
-        let _ = write!(page, ", {} {}", letter(state), state.name());
     }
 }
 
