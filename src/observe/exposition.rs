@@ -19,13 +19,16 @@ pub(super) struct Family {
 
 impl Exposition {
     /// Begins a family.
+    #[inline(never)]
     pub(super) fn family(&mut self, family: &Family) {
         let Family { name, kind, help } = family;
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// A sample; the labels are given as they are written.
-    pub(super) fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+    /// A sample; the labels are given as they are written. There is one copy of it, and not one for
+    /// each family, as a page need not be fast and the binary is to be small.
+    #[inline(never)]
+    pub(super) fn sample(&mut self, name: &str, labels: &str, value: &dyn Display) {
         let _ = match labels {
             "" => writeln!(self.0, "{name} {value}"),
             _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
@@ -33,9 +36,10 @@ impl Exposition {
     }
 
     /// A family of one sample.
+    #[inline(never)]
     pub(super) fn single(&mut self, family: &Family, value: impl Display) {
         self.family(family);
-        self.sample(family.name, "", value);
+        self.sample(family.name, "", &value);
     }
 
     /// A family with a sample for each value of one label.
@@ -47,23 +51,24 @@ impl Exposition {
     ) {
         self.family(family);
         for (value, sample) in samples {
-            self.sample(family.name, &format!("{label}=\"{value}\""), sample);
+            self.sample(family.name, &format!("{label}=\"{value}\""), &sample);
         }
     }
 
     /// The same for each listener, too.
-    pub(super) fn by_listener_and<V: Display>(
+    #[inline(never)]
+    pub(super) fn by_listener_and(
         &mut self,
         family: &Family,
         label: &str,
-        samples: impl Fn(Service) -> Vec<(&'static str, V)>,
+        samples: &dyn Fn(Service) -> Vec<(&'static str, u64)>,
     ) {
         self.family(family);
         for service in Service::ALL {
             for (value, sample) in samples(service) {
                 let listener = service.name();
                 let labels = format!("listener=\"{listener}\",{label}=\"{value}\"");
-                self.sample(family.name, &labels, sample);
+                self.sample(family.name, &labels, &sample);
             }
         }
     }
@@ -78,11 +83,11 @@ impl Exposition {
         self.family(family);
         let name = family.name;
         for (bound, below) in buckets {
-            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), below);
+            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), &below);
         }
-        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", count);
-        self.sample(&format!("{name}_sum"), "", sum);
-        self.sample(&format!("{name}_count"), "", count);
+        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", &count);
+        self.sample(&format!("{name}_sum"), "", &sum);
+        self.sample(&format!("{name}_count"), "", &count);
     }
 }
 

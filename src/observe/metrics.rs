@@ -35,7 +35,7 @@ impl Observe {
 
     fn requests(&self, page: &mut Exposition) {
         let requests = counter("onepoll_requests_total", "Responses, by listener and status code.");
-        page.by_listener_and(&requests, "code", |service| {
+        page.by_listener_and(&requests, "code", &|service| {
             let codes = Status::all().map(Status::code);
             codes.zip(self.services[service as usize].responses).collect()
         });
@@ -43,7 +43,7 @@ impl Observe {
             "onepoll_request_errors_total",
             "Error responses, by listener and reason; they are among the responses.",
         );
-        page.by_listener_and(&errors, "reason", |service| {
+        page.by_listener_and(&errors, "reason", &|service| {
             let reasons = Error::all().map(Error::name);
             reasons.zip(self.services[service as usize].errors).collect()
         });
@@ -60,7 +60,7 @@ impl Observe {
         let listeners = || Service::ALL.map(Service::name).into_iter();
         let open = self.connections();
         let connections = gauge("onepoll_connections", "Connections open, by listener and state.");
-        page.by_listener_and(&connections, "state", |service| {
+        page.by_listener_and(&connections, "state", &|service| {
             let states = StateName::ALL.map(StateName::name).into_iter();
             states.zip(open[service as usize]).collect()
         });
@@ -128,7 +128,7 @@ impl Observe {
 
     fn program(&self, page: &mut Exposition) {
         page.family(&gauge("onepoll_build_info", "The version that is running."));
-        page.sample("onepoll_build_info", &format!("version=\"{}\"", self.version), 1);
+        page.sample("onepoll_build_info", &format!("version=\"{}\"", self.version), &1);
         let dropped = counter(
             "onepoll_log_lines_dropped_total",
             "Log lines that standard error did not take.",
