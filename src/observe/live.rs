@@ -22,7 +22,7 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-WUv/zljoiUe/fURP9WQlksvFf88bhGQnj91ycnYtomg='; ",
+    "script-src 'sha256-5xBoMiDgooxVe4IAvuQ6t+O+8B7Q6Dy5joTj/UHFL8k='; ",
     "style-src 'sha256-XjNUA2OuUKJwg0TbLwUc/fTOLsD3QfHp5xEWRguYUdQ='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
