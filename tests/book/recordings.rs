@@ -45,7 +45,6 @@ mod time;
 mod world;
 
 use std::error::Error;
-use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::iter;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -54,6 +53,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
+use std::{env, fs};
 
 use onepoll::event_loop::listener::Listener;
 use onepoll::event_loop::listeners::Service;
@@ -142,8 +142,11 @@ const RECORDINGS: [Recording; 6] = [
 ];
 
 fn main() -> Outcome<()> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/target/doc/replay");
-    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| default.into()));
+    let folder = match env::args_os().nth(1) {
+        Some(folder) => PathBuf::from(folder),
+        // Cargo puts this program three folders below its own, which the documentation is in, too.
+        None => env::current_exe()?.ancestors().nth(3).ok_or("no folder")?.join("doc/replay"),
+    };
     fs::create_dir_all(&folder)?;
     let write = |name: &str, text: &str| {
         let path = folder.join(name);

@@ -1,5 +1,5 @@
 //! Step 6: budgets and fairness. However much a client sends, it gets a share of each tick, and
-//! goes on in the next one.
+//! all others get theirs.
 
 use std::collections::VecDeque;
 use std::env;
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    /// Runs the connections that have used up their budget in the tick before.
+    /// Runs the connections that have used up their budget, behind all that have events.
     fn run_again(&mut self) {
         for slot in mem::take(&mut self.run_again) {
             if let Some(connection) = self.connections.get_mut(slot)

@@ -163,7 +163,7 @@ impl Server {
         Ok(())
     }
 
-    /// Runs the connections that have used up their budget in the tick before.
+    /// Runs the connections that have used up their budget, behind all that have events.
     fn run_again(&mut self) {
         for slot in mem::take(&mut self.run_again) {
             if let Some(connection) = self.connections.get_mut(slot)
