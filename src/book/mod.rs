@@ -33,6 +33,7 @@
 //! kill $server; wait %1
 //! ```
 
+#[doc(hidden)]
 macro_rules! step {
     ($name:ident, $page:literal, $program:literal, $language:literal) => {
         #[doc = include_str!($page)]
