@@ -24,13 +24,13 @@
 //! difference. Diagnostics, which blocks nothing, waits as well:
 //!
 //! ```sh
-//! onepoll --log warn --block 100ms & server=$!
-//! wrk -t1 -c8 -d6s http://localhost:8080/hello & sleep 0.5
+//! onepoll --log warn --block 100ms & server=$!; sleep 0.5
+//! wrk -t1 -c8 -d6s http://localhost:8080/hello & client=$!; sleep 0.5
 //! for i in 1 2 3 4 5; do
 //!     curl -s -o ready.txt -w '%{time_total}\n' http://localhost:8081/ready
 //! done | sort -rn | head -1 | tee time.txt
 //! awk '{ print ($1 > 0.1 ? "ready waits" : "ready is quick") }' time.txt # look for: ready waits
-//! kill $server; wait %1
+//! kill $server; wait $server $client
 //! ```
 
 #[doc(hidden)]

@@ -12,7 +12,7 @@
 //! ticks serve many times as many requests. Compare what wrk reports, and the traces.
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
+//! onepoll --log warn & server=$!; sleep 0.5
 //! cat > depth.lua <<'END'
 //! function request()
 //!     batch = batch or string.rep(wrk.format(), 16)
@@ -20,11 +20,11 @@
 //! end
 //! END
 //! for script in /dev/null depth.lua; do
-//!     wrk -t1 -c64 -d2s -s $script http://localhost:8080/hello & sleep 1
+//!     wrk -t1 -c64 -d2s -s $script http://localhost:8080/hello & client=$!; sleep 1
 //!     curl -s "http://localhost:8081/trace?slot=3" | tail -1 # look for: the responses to a batch
-//!     wait %%
+//!     wait $client
 //! done
-//! kill $server
+//! kill $server; wait $server
 //! ```
 
 use std::collections::VecDeque;

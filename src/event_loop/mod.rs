@@ -44,10 +44,10 @@
 //! Under load a tick finds many events at once, and waits for nothing. Without, it sleeps.
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
-//! wrk -t1 -c64 -d3s http://localhost:8080/hello & sleep 2
+//! onepoll --log warn & server=$!; sleep 0.5
+//! wrk -t1 -c64 -d3s http://localhost:8080/hello & client=$!; sleep 2
 //! curl -s http://localhost:8081/loop # look for: events per tick
-//! wait %1; kill $server
+//! wait $client; kill $server; wait $server
 //! ```
 
 pub mod clock;

@@ -21,17 +21,18 @@
 //! process exits.
 //!
 //! ```sh
-//! onepoll --delay 1s & server=$!
-//! curl -si http://localhost:8080/hello & sleep 0.5
-//! kill $server; wait %1 # look for: Connection: close
+//! onepoll --delay 1s & server=$!; sleep 0.5
+//! curl -si http://localhost:8080/hello & client=$!; sleep 0.5
+//! kill $server; wait $client # look for: Connection: close
+//! wait $server
 //! ```
 //!
 //! And one while a request takes longer than the drain: the log has the trace of its connection.
 //!
 //! ```sh
-//! onepoll --drain 1s & server=$!
+//! onepoll --drain 1s & server=$!; sleep 0.5
 //! (printf 'GET /hello HTTP/1.1\r\n'; sleep 3) | curl -s telnet://localhost:8080 & sleep 0.5
-//! kill $server; wait %1 # look in the log for: aborted at the drain's deadline
+//! kill $server; wait $server # look in the log for: aborted at the drain's deadline
 //! ```
 
 use std::time::Duration;

@@ -25,13 +25,13 @@
 //! Half a request, then the other half: the connection goes from idle to head and back.
 //!
 //! ```sh
-//! onepoll --log trace & server=$!
+//! onepoll --log trace & server=$!; sleep 0.5
 //! (printf 'GET /hello HTTP/1.1\r\n'; sleep 1; printf 'Host: a\r\n\r\n'; sleep 1) |
-//!     curl -m3 -s telnet://localhost:8080 & sleep 0.5
+//!     curl -m3 -s telnet://localhost:8080 & client=$!; sleep 0.5
 //! curl -s 'http://localhost:8081/trace?conn=1' # look for: the beginning of a head has come
 //! sleep 1
 //! curl -s 'http://localhost:8081/trace?conn=1' # look for: a response is sent
-//! wait %1; kill $server
+//! wait $client; kill $server; wait $server
 //! ```
 
 use super::clock::Instant;

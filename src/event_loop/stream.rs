@@ -13,12 +13,12 @@
 //! `accept4`, `poll`, which asks for another one, `recvfrom`, `sendto`, `shutdown` and `close`.
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
-//! timeout 3 strace -f -o calls.txt -e trace=\!epoll_wait -p $server & sleep 1
+//! onepoll --log warn & server=$!; sleep 0.5
+//! timeout 3 strace -f -o calls.txt -e trace=\!epoll_wait -p $server & trace=$!; sleep 1
 //! curl -s http://localhost:8080/hello http://localhost:8080/hello
 //! curl -s -H 'Connection: close' http://localhost:8080/hello
-//! wait %1; cat calls.txt # look for: MSG_MORE
-//! kill $server
+//! wait $trace; cat calls.txt # look for: MSG_MORE
+//! kill $server; wait $server
 //! ```
 
 use std::io::{self, ErrorKind, IoSlice};

@@ -11,10 +11,10 @@
 //! `--spin`: there, most of the time goes by until a processor has woken up.
 //!
 //! ```sh
-//! onepoll --log warn --spin 1ms & server=$!
-//! wrk -t1 -c1 -d3s http://localhost:8080/hello & sleep 2.5
+//! onepoll --log warn --spin 1ms & server=$!; sleep 0.5
+//! wrk -t1 -c1 -d3s http://localhost:8080/hello & client=$!; sleep 2.5
 //! curl -s http://localhost:8081/loop # look for: spinning
-//! wait %1; kill $server
+//! wait $client; kill $server; wait $server
 //! ```
 
 use std::io::{self, ErrorKind};

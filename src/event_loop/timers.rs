@@ -21,11 +21,11 @@
 //! Two clients that send nothing, one after the other: the first one is idle for longest.
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
+//! onepoll --log warn & server=$!; sleep 0.5
 //! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
 //! sleep 9 | curl -s telnet://localhost:8080 & sleep 0.5
 //! curl -s http://localhost:8081/loop # look for: longest for
-//! kill $server; kill %1 %2
+//! kill $server; wait $server
 //! ```
 
 use std::ops::Range;

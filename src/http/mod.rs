@@ -17,13 +17,13 @@
 //! its `Host`. That response is the last one, and what follows is not served.
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
+//! onepoll --log warn & server=$!; sleep 0.5
 //! printf '%s\r\n' 'GET /hello HTTP/1.1' 'Host: a' '' 'GET /no HTTP/1.1' 'Host: a' '' \
 //!     'GET /hello HTTP/1.1' '' 'GET /hello HTTP/1.1' 'Host: a' '' > batch.txt
 //! curl -s -m 3 telnet://localhost:8080 < batch.txt > responses.txt
 //! grep -a HTTP/1.1 responses.txt # look for: 400 Bad Request
 //! grep -ac HTTP/1.1 responses.txt # look for: 3
-//! kill $server
+//! kill $server; wait $server
 //! ```
 
 use httparse::EMPTY_HEADER;

@@ -8,10 +8,10 @@
 //! Open `http://localhost:8081/` in a browser, and then:
 //!
 //! ```sh
-//! onepoll --log warn & server=$!
+//! onepoll --log warn & server=$!; sleep 0.5
 //! curl -s http://localhost:8081/ # look for: <script>
 //! wrk -t1 -c500 -d5s http://localhost:8080/hello # look for: Requests/sec
-//! kill $server
+//! kill $server; wait $server
 //! ```
 
 /// The file.

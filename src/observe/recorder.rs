@@ -7,11 +7,11 @@
 //! # Try it
 //!
 //! ```sh
-//! onepoll --log trace & server=$!
+//! onepoll --log trace & server=$!; sleep 0.5
 //! curl -s http://localhost:8080/hello http://localhost:8080/nowhere
 //! curl -s http://localhost:8081/trace # look for: the peer closes it
 //! curl -s 'http://localhost:8081/trace?conn=1' # look for: a response is sent
-//! kill $server
+//! kill $server; wait $server
 //! ```
 
 use std::fmt::{self, Write};

@@ -21,11 +21,11 @@
 //! What a delay does to the service time, and what it does not do to the loop.
 //!
 //! ```sh
-//! onepoll --log warn --delay 20ms & server=$!
-//! wrk -t1 -c64 -d3s http://localhost:8080/hello & sleep 2.5
+//! onepoll --log warn --delay 20ms & server=$!; sleep 0.5
+//! wrk -t1 -c64 -d3s http://localhost:8080/hello & client=$!; sleep 2.5
 //! curl -s http://localhost:8081/loop # look for: service time p50
 //! curl -s http://localhost:8081/metrics | grep onepoll_step_seconds # look for: step="timers"
-//! wait %1; kill $server
+//! wait $client; kill $server; wait $server
 //! ```
 
 use std::mem;

@@ -28,10 +28,10 @@ impl Box {
     /// box has for what does not come may be longer.
     pub(crate) fn run(&self, program: &str, waits_longer: bool) -> String {
         let (first, rest) = self.lines.split_first().expect("it has lines");
-        assert!(first.ends_with("& server=$!"), "{first}");
+        assert!(first.ends_with(" & server=$!; sleep 0.5"), "{first}");
         let script = format!(
-            "mkfifo address; '{}' 127.0.0.1:0 >address & server=$!\n\
-             trap 'kill -KILL $server' EXIT; read address <address\n{}",
+            "set -m; mkfifo address; '{}' 127.0.0.1:0 >address & server=$!\n\
+             trap 'kill -KILL $server 2>/dev/null' EXIT; read address <address\n{}",
             example(program).display(),
             rest.join("\n")
         );

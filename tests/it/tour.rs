@@ -1,12 +1,12 @@
 //! The boxes of the tour, which readers of the documentation are asked to try: every one is run,
 //! and what it says one should look for has to be there.
 
-use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs};
 
-use crate::harness::{Process, onepoll};
+use crate::harness::{onepoll, wait_for};
 
 /// A box: where it is, and its lines.
 struct Try {
@@ -50,14 +50,21 @@ fn boxes() -> Vec<Try> {
     boxes
 }
 
+/// How the first line of a box ends.
+const START: &str = "& server=$!; sleep 0.5";
+
+/// What a box has printed and logged.
+struct Shown {
+    printed: String,
+    log: String,
+}
+
 impl Try {
     /// The options of the server that it begins with.
-    fn options(&self) -> Vec<&str> {
-        let first = self.lines[0].strip_prefix("onepoll");
-        let options = first.and_then(|rest| rest.strip_suffix("& server=$!"));
-        let options =
-            options.unwrap_or_else(|| panic!("{} starts {:?}", self.place, self.lines[0]));
-        options.split_whitespace().collect()
+    fn options(&self) -> &str {
+        let first = self.lines[0].strip_prefix("onepoll ");
+        let options = first.and_then(|rest| rest.strip_suffix(START));
+        options.unwrap_or_else(|| panic!("{} starts {:?}", self.place, self.lines[0]))
     }
 
     /// What one should look for, behind a mark.
@@ -65,12 +72,43 @@ impl Try {
         self.lines.iter().filter_map(|line| Some(line.split_once(mark)?.1)).collect()
     }
 
-    /// The rest as a script about a server that runs already.
-    fn script(&self, server: &Process) -> String {
-        let pid = server.pid();
-        let script = format!("set -m\nserver={pid}\n{}\n", self.lines[1..].join("\n"));
-        let [main, diag] = server.addresses().map(|address| address.to_string());
-        script.replace("localhost:8080", &main).replace("localhost:8081", &diag)
+    /// Runs it as it stands, on free ports. All lines are of one shell with job control, as where a
+    /// reader types them. The shell takes the rest once it is known where the server listens.
+    fn run(&self) -> Shown {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("onepoll-tour-{}-{count}", process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (program, options) = (env!("CARGO_BIN_EXE_onepoll"), self.options());
+        let begin = format!(
+            "set -m\n'{program}' {options} --listen 127.0.0.1:0 --diag 127.0.0.1:0 \
+                 >ready 2>log & server=$!\n\
+             trap 'kill -KILL $server 2>/dev/null' EXIT\n\
+             until [ -e rest.sh ]; do sleep 0.05; done\n. ./rest.sh\n\
+             kill -0 $server 2>/dev/null || echo ended >>ended"
+        );
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &begin]).current_dir(&folder).stdin(Stdio::null());
+        let shell = shell.stdout(Stdio::piped()).spawn().expect("a shell");
+        let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let ready =
+            wait_for("the server listens", || Some(text("ready")).filter(|it| !it.is_empty()));
+        let address = |key: &str| {
+            let (_, rest) = ready.split_once(&format!("\"{key}\":\"")).expect("an address");
+            rest.split('"').next().expect("its end").to_owned()
+        };
+        let rest = self.lines[1..].join("\n") + "\n";
+        let rest = rest.replace("localhost:8080", &address("listen"));
+        let rest = rest.replace("localhost:8081", &address("diag"));
+        // As bash has it in the name of a socket.
+        let rest = rest.replace("localhost/8080", &address("listen").replace(':', "/"));
+        fs::write(folder.join("rest"), rest).expect("it is written");
+        fs::rename(folder.join("rest"), folder.join("rest.sh")).expect("it is there");
+        let output = shell.wait_with_output().expect("the shell ends");
+        let (log, ended) = (text("log"), text("ended"));
+        fs::remove_dir_all(&folder).expect("it was there");
+        assert_eq!(ended, "ended\n", "{}: the server has ended by then", self.place);
+        Shown { printed: String::from_utf8_lossy(&output.stdout).into_owned(), log }
     }
 }
 
@@ -91,7 +129,8 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
         assert!(boxes.iter().any(|found| found.place == name), "{name} has none");
     }
     for found in boxes {
-        let help = onepoll().args(found.options()).arg("--help").output().expect("it can be run");
+        let options = found.options().split_whitespace();
+        let help = onepoll().args(options).arg("--help").output().expect("it can be run");
         assert!(help.status.success(), "{}: {:?}", found.place, found.options());
         let looks =
             found.expected("# look for: ").len() + found.expected("# look in the log for: ").len();
@@ -103,23 +142,14 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
 #[ignore = "needs Debian's curl, strace and wrk"]
 fn every_box_of_the_tour_shows_what_it_says() {
     for found in boxes() {
-        let ports = ["--listen", "127.0.0.1:0", "--diag", "127.0.0.1:0"];
-        let mut server = Process::spawn(onepoll().args(ports).args(found.options()));
-        let folder = std::env::temp_dir().join(format!("onepoll-tour-{}", process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let mut shell = Command::new("bash");
-        let output = shell.arg("-c").arg(found.script(&server)).current_dir(&folder).output();
-        let output = output.expect("a shell");
-        fs::remove_dir_all(&folder).expect("it was there");
-        let shown = String::from_utf8_lossy(&output.stdout);
+        let shown = found.run();
         for text in found.expected("# look for: ") {
-            assert!(shown.contains(text), "{}: no {text:?} in {shown}", found.place);
+            let printed = &shown.printed;
+            assert!(printed.contains(text), "{}: no {text:?} in {printed}", found.place);
         }
         for text in found.expected("# look in the log for: ") {
-            server.wait_for_log(text);
+            assert!(shown.log.contains(text), "{}: no {text:?} in {}", found.place, shown.log);
         }
-        let exited = server.wait();
-        assert_eq!(exited.status.signal(), None, "{}: it ends by itself", found.place);
     }
 }
 
