@@ -1,8 +1,16 @@
 //! The book: from a server that blocks to this one, for a reader who knows Rust and has never seen
 //! epoll(7). Everything in it can be run. It takes about three hours.
 //!
-//! 1. Seven steps, each a program of its own. Each page has a command that breaks the step before:
-//!    [`step_1`] accept and respond, [`step_2`] one poll for many clients, [`step_3`] edges,
+//! All boxes of commands need this first, in the folder of the project, with bash, curl, strace and
+//! wrk, which Debian has:
+//!
+//! ```text
+//! cargo build --release && cargo build --examples
+//! PATH=$PWD/target/release:$PWD/target/debug/examples:$PATH
+//! ```
+//!
+//! 1. Seven steps, each a program of its own. Each page has a command at which the step before
+//!    fails: [`step_1`] accept and respond, [`step_2`] one poll for many clients, [`step_3`] edges,
 //!    [`step_4`] output that the kernel does not take, [`step_5`] timeouts, [`step_6`] budgets,
 //!    [`step_7`] the graceful stop.
 //! 2. The chapters, in the order of the source. [`event_loop`](crate::event_loop): what a tick is.
@@ -14,14 +22,15 @@
 //! 3. [`calls`]: strace beside the source, for a request, a batch, a slow reader and a SIGTERM.
 //! 4. [`replay`]: recordings of the loop, event by event.
 //! 5. [`exercises`]: twelve lines that are wrong, and what happens.
-//! 6. [`load_generator`]: whether wrk, ab and oha say what the server knows.
+//! 6. [`load_generator`]: whether wrk, ab and oha tell the truth.
 //! 7. [`others`]: the same ideas in redis, nginx, libuv, hyper, lwan and HAProxy.
 //!
 //! # Try it
 //!
 //! The rule of all loops: never block. `--block` sleeps in the loop where `--delay` waits with a
-//! timer. Open `http://localhost:8081/` for both: the ring, the p99 and the dots show the
-//! difference. Diagnostics, which blocks nothing, waits as well:
+//! timer. Open `http://localhost:8081/` meanwhile, and once more with `--delay 100ms` in the first
+//! line: the ring, the p99 and the dots show the difference. With `--block`, even the page that
+//! blocks nothing has to wait:
 //!
 //! ```sh
 //! onepoll --log warn --block 100ms & server=$!; sleep 0.5
@@ -35,20 +44,30 @@
 
 #[doc(hidden)]
 macro_rules! step {
-    ($name:ident, $page:literal, $program:literal, $language:literal) => {
-        #[doc = include_str!($page)]
-        #[doc = concat!("```", $language, "\n", include_str!($program), "```")]
+    ($name:ident, $number:literal, $next:literal) => {
+        #[doc = include_str!(concat!("step_", $number, ".md"))]
+        #[doc = "```diff"]
+        #[doc = include_str!(concat!("../../tests/book/steps/step_", $number, ".diff"))]
+        #[doc = "```\n\n<details><summary>The whole program</summary>\n"]
+        #[doc = concat!("`tests/book/steps/step_", $number, ".rs`:\n\n```rust,ignore")]
+        #[doc = include_str!(concat!("../../tests/book/steps/step_", $number, ".rs"))]
+        #[doc = concat!("```\n\n</details>\n\nNext: ", $next)]
         pub mod $name {}
     };
 }
 
-step!(step_1, "step_1.md", "../../tests/book/steps/step_1.rs", "rust,ignore");
-step!(step_2, "step_2.md", "../../tests/book/steps/step_2.diff", "diff");
-step!(step_3, "step_3.md", "../../tests/book/steps/step_3.diff", "diff");
-step!(step_4, "step_4.md", "../../tests/book/steps/step_4.diff", "diff");
-step!(step_5, "step_5.md", "../../tests/book/steps/step_5.diff", "diff");
-step!(step_6, "step_6.md", "../../tests/book/steps/step_6.diff", "diff");
-step!(step_7, "step_7.md", "../../tests/book/steps/step_7.diff", "diff");
+#[doc = include_str!("step_1.md")]
+#[doc = "```rust,ignore"]
+#[doc = include_str!("../../tests/book/steps/step_1.rs")]
+#[doc = "```\n\nNext: [`step_2`]"]
+pub mod step_1 {}
+
+step!(step_2, "2", "[`step_3`]");
+step!(step_3, "3", "[`step_4`]");
+step!(step_4, "4", "[`step_5`]");
+step!(step_5, "5", "[`step_6`]");
+step!(step_6, "6", "[`step_7`]");
+step!(step_7, "7", "[`event_loop`](crate::event_loop)");
 
 #[doc = include_str!("order.md")]
 pub mod order {}

@@ -9,7 +9,7 @@
 //!
 //! ```sh
 //! onepoll --log warn & server=$!; sleep 0.5
-//! curl -s http://localhost:8081/ # look for: <script>
+//! curl -s http://localhost:8081/ | grep '<script>' # look for: <script>
 //! wrk -t1 -c500 -d5s http://localhost:8080/hello # look for: Requests/sec
 //! kill $server; wait $server
 //! ```

@@ -31,18 +31,10 @@ fn main() -> io::Result<()> {
 impl Server {
     /// Accepts one client, and serves it until one of the two closes the connection.
     fn accept(&mut self) -> io::Result<()> {
-        let (stream, peer) = self.listener.accept()?;
+        let (stream, _) = self.listener.accept()?;
         let mut connection = Connection { stream, input: Vec::new() };
-        loop {
-            match connection.run(&mut self.responses) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    eprintln!("{peer}: {error}");
-                    return Ok(());
-                }
-            }
-        }
+        while connection.run(&mut self.responses).unwrap_or(false) {}
+        Ok(())
     }
 }
 

@@ -85,7 +85,10 @@ impl Connection {
     /// Reads once, and responds. Says whether the connection stays open.
     fn run(&mut self, responses: &mut u64) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        let len = self.stream.read(&mut buffer)?;
+        let len = match self.stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+            read => read?,
+        };
         self.input.extend_from_slice(&buffer[..len]);
         while let Some(output) = respond(&mut self.input, responses)? {
             self.write_all(&output)?;

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 16;
 /// How many clients are accepted in a tick.
 const ACCEPTS: usize = 64;
-/// How long a request may be.
+/// A connection with more input than this, and no whole request in it, is closed.
 const INPUT_MAX: usize = 8 << 10;
 /// The token of the listener. A connection has its slot for a token.
 const LISTENER: Token = Token(usize::MAX);
@@ -200,7 +200,8 @@ impl Server {
 impl Connection {
     fn new(stream: TcpStream, due: Instant) -> Connection {
         let (input, output) = (Vec::new(), Vec::new());
-        Connection { stream, readable: false, input, output, sent: 0, due, runs_again: false }
+        let (readable, runs_again) = (false, false);
+        Connection { stream, readable, input, output, sent: 0, due, runs_again }
     }
 
     /// Writes, responds and reads, in this order, until one of them has to wait or the budget is

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 16;
 /// How many clients are accepted in a tick.
 const ACCEPTS: usize = 64;
-/// How long a request may be.
+/// A connection with more input than this, and no whole request in it, is closed.
 const INPUT_MAX: usize = 8 << 10;
 /// How long requests may finish after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -76,23 +76,24 @@ enum RunEnd {
 
 fn main() -> io::Result<ExitCode> {
     let address = env::args().nth(1).unwrap_or("localhost:9000".to_owned());
+    // Ahead of the listener, so that no signal ends the process while a client may connect.
+    let signals = Signals::new([SIGINT, SIGTERM])?;
     let listener = std::net::TcpListener::bind(address)?;
     println!("{}", listener.local_addr()?);
-    let mut server = Server::new(listener)?;
+    let mut server = Server::new(listener, signals)?;
     let mut events = Events::with_capacity(1024);
     while !server.is_over() {
         server.tick(&mut events)?;
     }
-    eprintln!("{} connections are closed at the deadline", server.connections.len());
+    eprintln!("closed at the deadline: {}", server.connections.len());
     Ok(if server.connections.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Server {
-    fn new(listener: std::net::TcpListener) -> io::Result<Server> {
+    fn new(listener: std::net::TcpListener, mut signals: Signals) -> io::Result<Server> {
         listener.set_nonblocking(true)?;
         let (poll, mut listener) = (Poll::new()?, TcpListener::from_std(listener));
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         Ok(Server {
             poll,
@@ -119,7 +120,7 @@ impl Server {
         self.now = Instant::now();
         // Ahead of the events, so that the responses of this tick announce the close.
         if events.iter().any(|event| event.token() == SIGNALS) {
-            self.handle_signals()?;
+            self.drain()?;
         }
         for event in events.iter() {
             match event.token() {
@@ -138,7 +139,7 @@ impl Server {
         let next = self.timers.front().map(|&(due, _)| due);
         let next = next.into_iter().chain(self.deadline).min();
         let mut timeout = next.map(|due| due.saturating_duration_since(Instant::now()));
-        if self.acceptable || !self.run_again.is_empty() {
+        if self.acceptable && self.listener.is_some() || !self.run_again.is_empty() {
             timeout = Some(Duration::ZERO);
         }
         match self.poll.poll(events, timeout) {
@@ -147,17 +148,17 @@ impl Server {
         }
     }
 
-    /// Begins to drain: idle connections are closed, and all others after their next response.
-    fn handle_signals(&mut self) -> io::Result<()> {
-        if self.signals.pending().count() == 0 || self.deadline.is_some() {
-            return Ok(());
-        }
-        self.deadline = Some(self.now + DRAIN);
+    /// Begins to drain: a connection is closed as soon as nothing of a request is left.
+    fn drain(&mut self) -> io::Result<()> {
+        self.signals.pending().for_each(drop);
+        self.deadline.get_or_insert(self.now + DRAIN);
         // A listener that closes resets the clients in its queue.
         self.acceptable = true;
         self.accept()?;
         self.listener = None;
-        for slot in 0..self.connections.capacity() {
+        // A request may have come that no event has reported yet.
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
             self.on_event(slot, true);
         }
         Ok(())
