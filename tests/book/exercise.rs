@@ -23,10 +23,8 @@ use crate::page::{Exercise, exercises};
 
 /// As many lives as a mutation is given to be found.
 const LIVES: u64 = 10_000;
-/// How many of the latest calls are shown, and how many clients.
+/// How many of the latest calls are shown.
 const CALLS_SHOWN: usize = 25;
-const CLIENTS_SHOWN: usize = 3;
-const COLUMNS: usize = 100;
 
 /// Why there is no solution.
 enum Failure {
@@ -102,8 +100,12 @@ fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
     writeln!(out, "Exercise {number} of {count}: {title}\n")?;
     writeln!(out, "In {}:\n\n{}", mutation.file, mutation.changed)?;
     writeln!(out, "{}\n", plain(&exercise.question))?;
-    writeln!(out, "A copy of the source is built with this change, and lives up to 10,000 lives.")?;
-    writeln!(out, "That takes seconds, and half a minute the first time.\n")?;
+    wait_for_enter(&mut out, "Guess first. Enter shows what happens. ")?;
+    writeln!(
+        out,
+        "A copy of the source is built with this change, and run in the simulation with up"
+    )?;
+    writeln!(out, "to 10,000 seeds. That takes seconds, and half a minute the first time.\n")?;
     out.flush()?;
     let started = Instant::now();
     let all = happened(&mutation)?;
@@ -114,15 +116,21 @@ fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
         return Err(format!("{} cannot be written: {error}", file.display()).into());
     }
     writeln!(out, "All of it is in {}\n", file.display())?;
-    if io::stdin().is_terminal() {
-        write!(out, "Enter shows the solution. ")?;
-        out.flush()?;
-        io::stdin().read_line(&mut String::new())?;
-        writeln!(out)?;
-    }
+    wait_for_enter(&mut out, "Enter shows the solution. ")?;
     writeln!(out, "Solution\n\n{}", plain(&exercise.solution))?;
     if *number < count {
         writeln!(out, "\nThe next one: cargo run --example exercise -- {}", number + 1)?;
+    }
+    Ok(())
+}
+
+/// Waits for a reader at a terminal.
+fn wait_for_enter(out: &mut impl Write, why: &str) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        write!(out, "{why}")?;
+        out.flush()?;
+        io::stdin().read_line(&mut String::new())?;
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -141,21 +149,21 @@ fn happened(mutation: &Mutation) -> Result<String, String> {
     Err(format!("no life of {LIVES} fails with {}:\n{all}{errors}", mutation.name))
 }
 
-/// A report, as far as it can be read on a screen: what is wrong, the world, the latest calls and
-/// the trace of the connection.
+/// A report, as far as it can be read on a screen: what is wrong, the latest calls of the loop and of
+/// the connection that it is about, and the trace of that connection.
 fn shown(all: &str) -> String {
-    let begins = all.find("\nConnection ").unwrap_or(all.len());
-    let (report, trace) = all.split_at(begins);
-    let is_client = |line: &&str| line.starts_with("Client {");
-    let is_call = |line: &&str| line.starts_with("  ") && line.contains(" ms  ");
-    let clients: Vec<&str> = report.lines().filter(is_client).collect();
-    let calls: Vec<&str> = report.lines().filter(is_call).collect();
-    let rest = report.lines().filter(|line| !is_client(line) && !is_call(line));
-    let world = rest.chain(clients.iter().copied().take(CLIENTS_SHOWN)).flat_map(wrapped);
-    let mut shown: Vec<String> = world.collect();
-    if clients.len() > CLIENTS_SHOWN {
-        shown.push(format!("and {} clients more", clients.len() - CLIENTS_SHOWN));
-    }
+    let (report, trace) = all.split_at(all.find("\nConnection ").unwrap_or(all.len()));
+    let mut lines = report.lines();
+    let fails = lines.next().unwrap_or_default();
+    let mut shown = vec![fails.to_owned()];
+    shown.extend(lines.clone().find(|line| line.starts_with("It does so")).map(str::to_owned));
+    let about = fails.split("fails: ").nth(1).and_then(|rest| rest.split(':').next());
+    let about = about.filter(|it| it.starts_with("connection ")).unwrap_or("connection ");
+    let is_call = |line: &&str| {
+        let call = line.split_once(" ms  ").map_or("", |(_, call)| call);
+        !call.starts_with("connection ") || call.starts_with(about)
+    };
+    let calls: Vec<&str> = lines.filter(|line| line.contains(" ms  ")).filter(is_call).collect();
     if !calls.is_empty() {
         let latest = &calls[calls.len().saturating_sub(CALLS_SHOWN)..];
         shown.push(format!(
@@ -167,20 +175,6 @@ fn shown(all: &str) -> String {
         shown.push(format!("\nThe trace of the connection:{trace}"));
     }
     shown.join("\n").trim_end().to_owned() + "\n"
-}
-
-/// A line in parts that fit on a screen. It is divided behind commas.
-fn wrapped(line: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    for word in line.split_inclusive(", ") {
-        let part = parts.last_mut().expect("there is one");
-        if part.len() + word.len() > COLUMNS && !part.trim().is_empty() {
-            parts.push(format!("    {word}"));
-        } else {
-            part.push_str(word);
-        }
-    }
-    parts.iter().map(|part| part.trim_end().to_owned()).collect()
 }
 
 /// A text of the page for a terminal: a link is its name.

@@ -164,18 +164,21 @@ pub fn describe(plan: &Plan) -> String {
     text
 }
 
+/// How many of the latest calls a report has.
+const CALLS_REPORTED: usize = 120;
+
 /// What is to be told of a life that fails.
 pub fn report(plan: &Plan, shrunk: &Plan, failure: &Failure) -> String {
     let mut report = format!("seed {} fails: {}\n", plan.seed, failure.text);
     let of = |faults: Faults| faults.iter().map(Fault::name).collect::<Vec<_>>().join(", ");
     let (left, all) = (shrunk.clients.len(), plan.clients.len());
-    let _ = writeln!(
-        report,
-        "It does so with {left} of its {all} clients, and with these faults: {}",
-        of(shrunk.faults)
-    );
+    let faults = match of(shrunk.faults) {
+        none if none.is_empty() => "without faults".to_owned(),
+        faults => format!("with these faults: {faults}"),
+    };
+    let _ = writeln!(report, "It does so with {left} of its {all} clients, and {faults}");
     report += &describe(shrunk);
-    let from = failure.calls.len().saturating_sub(60);
+    let from = failure.calls.len().saturating_sub(CALLS_REPORTED);
     for call in &failure.calls[from..] {
         let _ = writeln!(report, "{call}");
     }
