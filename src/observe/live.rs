@@ -22,8 +22,8 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-5xBoMiDgooxVe4IAvuQ6t+O+8B7Q6Dy5joTj/UHFL8k='; ",
-    "style-src 'sha256-XjNUA2OuUKJwg0TbLwUc/fTOLsD3QfHp5xEWRguYUdQ='; ",
+    "script-src 'sha256-r9JnFIG9y9Xafkw52QOzQH9cOtgBYIuMP3TkVPgP1x8='; ",
+    "style-src 'sha256-fUE9CKuvQpbZAz5BrKZR7cS6sIuJkP7IT0h91NzY0Lk='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::event_loop::state::StateName;
-    use crate::limits::RECORDS_MAX;
+    use crate::limits::{INPUT, READS_PER_RUN, RECORDS_MAX};
     use crate::observe::Hooks;
     use crate::observe::live::PAGE;
 
@@ -210,19 +210,40 @@ mod tests {
             CloseReason::Aborted,
             CloseReason::DrainOver,
         ];
-        let before = StateName::ALL.map(Some).into_iter().chain([None]);
+        // The rows of the page, of which the first one that fits counts.
+        let rows = PAGE.split_once("const CHANGES = [").and_then(|it| it.1.split_once("]];"));
+        let rows = rows.expect("a table").0.split("\n  [").skip(1).map(|row| {
+            let row = row.replacen('\'', "", 1).replacen("', '", "|", 1).replacen("', ", "|", 1);
+            let (states, words) = row.split_once(", ").expect("words");
+            let quote = &words[..1];
+            let words = words[1..].split(quote).next().expect("words").to_owned();
+            let mut parts = states.split('|').map(str::to_owned);
+            let mut part = || parts.next().expect("a part");
+            (part(), part(), part().parse::<u32>().expect("a number"), words)
+        });
+        let rows: Vec<_> = rows.collect();
+        let before = StateName::ALL.map(Some).into_iter();
         let since = StateName::ALL.map(Ok).into_iter().chain(reasons.map(Err));
         for (from, to) in before.flat_map(|from| since.clone().map(move |to| (from, to))) {
             for responses in 0..3 {
                 let words = Record { from, to, responses, ..record(0, 0, 0) }.explain();
-                let has = |quote| PAGE.contains(&format!("{quote}{words}{quote}"));
-                assert!(has('\'') || has('"'), "{words}");
+                let before = from.map_or('-', letter);
+                let since = to.map_or_else(reason, letter).to_string();
+                let row = rows.iter().find(|(from, to, least, _)| {
+                    (from.is_empty() || from.contains(before))
+                        && *to == since
+                        && *least <= responses
+                });
+                let row = row.unwrap_or_else(|| panic!("{words} has no row"));
+                assert_eq!(row.3, words, "{before}{since} {responses}");
             }
         }
         let letters: String = StateName::ALL.map(letter).into_iter().collect();
         assert!(PAGE.contains(&format!("STATE_LETTERS = '{letters}'")));
         let letters: String = reasons.map(reason).into_iter().collect();
         assert!(PAGE.contains(&format!("CLOSED = '{letters}'")));
+        let reads = READS_PER_RUN * INPUT;
+        assert!(PAGE.contains(&format!("const READS = {reads};")), "as much as a run reads");
     }
 
     #[test]

@@ -149,8 +149,8 @@ fn happened(mutation: &Mutation) -> Result<String, String> {
     Err(format!("no life of {LIVES} fails with {}:\n{all}{errors}", mutation.name))
 }
 
-/// A report, as far as it can be read on a screen: what is wrong, the latest calls of the loop and of
-/// the connection that it is about, and the trace of that connection.
+/// A report, as far as it can be read on a screen: what is wrong, the latest calls of the loop and
+/// of the connection that it is about, and the trace of that connection.
 fn shown(all: &str) -> String {
     let (report, trace) = all.split_at(all.find("\nConnection ").unwrap_or(all.len()));
     let mut lines = report.lines();

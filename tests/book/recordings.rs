@@ -165,6 +165,7 @@ fn main() -> Outcome<()> {
 /// The live page with a recording in it.
 fn page(recording: &str) -> String {
     assert!(PAGE.contains(ROOM) && PAGE.contains(ROOT));
+    assert!(!recording.contains('<'), "nothing in it ends the element that it is put into");
     let (begin, end) = ROOM.split_at(ROOM.len() - "</script>".len());
     PAGE.replace(ROOM, &[begin, recording, end].concat())
         .replace(ROOT, "<html lang=\"en\" data-book=\"../onepoll/\">")

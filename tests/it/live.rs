@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 
+use onepoll::observe::live::PAGE;
 use rustix::process::Signal;
 
 use crate::browser::Browser;
@@ -309,7 +310,7 @@ fn the_replay_asks_for_nothing_and_keeps_still() {
     for motion in ["reduce", "no-preference"] {
         browser.look(DESKTOP, "dark", motion);
         browser.run("schedule()");
-        browser.run("(document.getElementById('speed').value = '20')");
+        browser.run("(pace = () => 20, 0)");
         browser.press("Home", 36);
         browser.press(" ", 32);
         let live = "document.getElementById('event').ariaLive";
@@ -328,7 +329,7 @@ fn the_replay_asks_for_nothing_and_keeps_still() {
     browser.press("ArrowLeft", 37);
     assert_eq!(browser.run("String(player)"), "undefined", "a key ends the playing");
     browser.run("tryReplay(async () => 'text', 0)");
-    browser.wait_for("note", |note| note == "There is no replay: this is no recording");
+    browser.wait_for("why", |why| why == "There is no replay: this is no recording");
     assert_eq!(browser.console(), []);
 }
 
@@ -344,8 +345,95 @@ fn the_chapter_is_a_link_where_the_book_is_known() {
         let (_server, _peers, browser) = paused("book", path);
         let found = browser.run(link);
         assert!(found.starts_with(expected), "{path}: {found}");
-        assert!(browser.text("facts").contains("event_loop/state.rs"));
+        assert!(browser.text("facts").contains("event_loop/connection.rs"));
     }
+}
+
+/// A recording by hand, and what each change of it shows: what happened, the time, the step, what
+/// moved, the source and the slot.
+const BY_HAND: [(&str, &str); 10] = [
+    ("0 7 1 m-i 0 0 0", "1: accepted|0 s|accept of tick 7|nothing|listener|0"),
+    ("0 0 2 m-i 0 0 0", "2: accepted|0 s|accept of tick 7|nothing|listener|1"),
+    (
+        "1500 1 1 mih 0 9 0",
+        "1: the beginning of a head has come|1.5 ms|events of tick 8|9 B in|connection|0",
+    ),
+    (
+        "2500000 1 1 mhi 1 23 129",
+        "1: a response is sent|2.5 s|events of tick 9|1 response, 23 B in, 129 B out|connection|0",
+    ),
+    (
+        "0 0 1 miF 0 0 0",
+        "1: the peer closes it|2.5 s|events or run again of tick 9|nothing|connection|0",
+    ),
+    // It has the slot that was freed last.
+    ("100 1 3 m-i 0 0 0", "3: accepted|2.5 s|accept of tick 10|nothing|listener|0"),
+    (
+        "0 0 3 mii 2048 65536 264192",
+        "3: the responses to a batch are sent|2.5 s|accept of tick 10|\
+         2,048 responses, 65.5 kB in, 264 kB out|connection|0",
+    ),
+    // Its run was out of reads, so that an event makes no other one.
+    (
+        "50 1 3 mii 1 34 129",
+        "3: a response is sent|2.5 s|run again of tick 11|1 response, 34 B in, 129 B out|connection|0",
+    ),
+    ("10 1 4 d-i 0 0 0", "4 of diagnostics: accepted|2.5 s|accept of tick 12|nothing|listener|2"),
+    (
+        "75000000 1 2 miO 0 0 0",
+        "2: its timeout has passed|1.29 min|timers of tick 13|nothing|timers|1",
+    ),
+];
+
+#[test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+fn each_change_of_a_recording_is_shown() {
+    let folder = Folder(env::temp_dir().join(format!("onepoll-by-hand-{}", process::id())));
+    fs::create_dir_all(&folder.0).expect("a folder");
+    let lines = BY_HAND.map(|(line, _)| format!("{line}\n")).concat();
+    let head = "# format: onepoll recording 1\n# title: By hand\n# about: Ten changes\n";
+    let room = "id=\"recording\">";
+    let page = PAGE.replacen(room, &format!("{room}{head}{lines}"), 1);
+    fs::write(folder.0.join("page.html"), page).expect("it is written");
+    let browser = Browser::start("by-hand");
+    browser.look(DESKTOP, "light", "reduce");
+    browser.open(&format!("file://{}/page.html", folder.0.display()));
+    browser.wait_for("purpose", |purpose| purpose == "Ten changes");
+    let (before, ring) = (browser.run("kinds"), browser.run(&picture("ring")));
+    let strip = browser.run(&picture("strip"));
+    let shown = "(({ textContent: event }, { textContent: since }, [moved, step, source]) => \
+        [event.slice(11), since.slice(0, -20), step, moved, source.slice(11, -3), now().slot].join('|'))(\
+        byId('event'), byId('since'), [...document.querySelectorAll('dd')].slice(1) \
+            .map(each => each.textContent))";
+    for (at, (line, expected)) in BY_HAND.into_iter().enumerate() {
+        browser.run(&format!("goTo({at})"));
+        assert_eq!(browser.run(shown), expected, "{line}");
+    }
+    assert_eq!(browser.run("kinds"), "0,-1,8", "one is closed, and one is of diagnostics");
+    assert_ne!(browser.run(&picture("ring")), ring);
+    assert_ne!(browser.run(&picture("strip")), strip);
+    let rows = "byId('rows').rows[1].textContent";
+    assert_eq!(browser.run(rows), "1.29 min13idle → closedits timeout has passednothing");
+    browser.run("goTo(0)");
+    assert_eq!(browser.run("kinds"), before, "each change is undone");
+    browser.run("(byId('at').value = 4, byId('at').oninput({ target: byId('at') }))");
+    assert_eq!(browser.run(AT), "4");
+    // A change with letters that stand for nothing is none.
+    let file = |line: &str| {
+        browser.run(&format!(
+            "(({{ items, files }}) => {{ \
+                const text = ['# format: onepoll recording 1', '{line}'].join(String.fromCharCode(10)); \
+                items.add(new File([text], 'a.txt')); \
+                byId('file').files = files; \
+                byId('file').onchange({{ target: byId('file') }}); \
+            }})(new DataTransfer())"
+        ));
+    };
+    file("0 7 1 mic 0 0 0");
+    browser.wait_for("why", |why| why == "There is no replay: nothing is recorded yet");
+    file("0 7 1 mih 0 9 0");
+    browser.wait_for("purpose", |purpose| purpose == "The last 1 changes");
+    assert_eq!(browser.console(), []);
 }
 
 /// The recordings, and something that each of them shows.
@@ -402,9 +490,10 @@ fn the_recordings_play_from_disk() {
         ] {
             browser.look(screen, scheme, "reduce");
             browser.open(&format!("file://{}/{name}.html", folder.0.display()));
-            assert_eq!((browser.text("state"), browser.run(AT)), ("replay".into(), "0".into()));
+            browser.wait_for("state", |state| state == "replay");
+            assert_eq!(browser.run(AT), "0");
             assert_eq!(Some(&*browser.text("title")), title);
-            browser.run("(document.getElementById('speed').value = '20')");
+            browser.run("(pace = () => 20, 0)");
             click(&browser, "play");
             browser.wait_until(&format!("{AT} === {LAST}"), |is_over| is_over == "true");
             // At the end of a stop, every connection is closed.
