@@ -119,7 +119,8 @@ fn announce_block(options: &Options, inherited: &Inherited) -> io::Result<()> {
         let why = "it is for demonstrations, and is refused with inherited sockets";
         return Err(io::Error::other(format!("Cannot serve with --block {block}ms: {why}")));
     }
-    let what = "the loop sleeps for so long before each response of main, and ALL clients wait";
+    let what =
+        "the loop sleeps for so long before each response from main's path: ALL clients wait";
     let warning = format!("onepoll: --block {block}ms is a DEMONSTRATION: {what}\n");
     print(&mut io::stderr(), &warning, 0);
     Ok(())

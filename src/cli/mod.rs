@@ -22,9 +22,10 @@
 //! closed after up to twice the time.
 //!
 //! `--block` is a demonstration of what a handler that blocks does to a loop: the loop sleeps for
-//! so long before each response of main, and all clients of both services wait. `--delay` waits as
-//! long with a timer, and no other client waits. The server warns of it at start, on standard error
-//! also where nothing is logged, and refuses it with inherited sockets.
+//! so long before each response from main's path, and all clients of both services wait. So do
+//! timers and signals: no deadline of a stop is kept. `--delay` waits as long with a timer, and no
+//! other client waits. The server warns of it at start, on standard error also where nothing is
+//! logged, and refuses it with inherited sockets.
 //!
 //! `--spin` is for a machine with a processor to spare. For so long after an event the loop polls
 //! without sleeping, so a request that comes meanwhile does not wait until a processor wakes up. A

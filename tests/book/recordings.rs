@@ -143,6 +143,10 @@ const RECORDINGS: [Recording; 6] = [
 
 fn main() -> Outcome<()> {
     let folder = match env::args_os().nth(1) {
+        Some(option) if option.as_encoded_bytes().starts_with(b"-") => {
+            let option = option.to_string_lossy();
+            return Err(format!("{option:?} is no option: it takes a folder, or nothing").into());
+        }
         Some(folder) => PathBuf::from(folder),
         // Cargo puts this program three folders below its own, which the documentation is in, too.
         None => env::current_exe()?.ancestors().nth(3).ok_or("no folder")?.join("doc/replay"),

@@ -1,10 +1,16 @@
 //! The seven steps: each breaks as its next page says, and is mended there.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::boxes::Box;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::boxes::{Box, example};
 
 /// How much longer than the last one a step may be.
 const LINES_MORE_MAX: usize = 60;
@@ -17,6 +23,10 @@ fn page(step: usize) -> String {
     text(&format!("src/book/step_{step}.md"))
 }
 
+fn has_line(shown: &str, text: &str) -> bool {
+    shown.lines().any(|line| line.trim_end() == text)
+}
+
 /// A box shows on its own step what it says, and none of it on the step before.
 fn breaks_the_step_before(step: usize) {
     let (found, program) = (Box::of(&page(step)), format!("step_{step}"));
@@ -24,13 +34,13 @@ fn breaks_the_step_before(step: usize) {
     let expected: Vec<&str> = found.expected().collect();
     assert!(!expected.is_empty());
     for text in &expected {
-        assert!(shown.contains(text), "{program}: no {text:?} in {shown:?}");
+        assert!(has_line(&shown, text), "{program}: no {text:?} in {shown:?}");
     }
     if step > 1 {
         let before = format!("step_{}", step - 1);
         let shown = found.run(&before, false);
         for text in expected {
-            assert!(!shown.contains(text), "{before} shows {text:?}: {shown:?}");
+            assert!(!has_line(&shown, text), "{before} shows {text:?}: {shown:?}");
         }
     }
 }
@@ -68,6 +78,85 @@ fn a_long_batch_goes_first_in_step_5_and_not_in_step_6() {
 #[test]
 fn a_signal_loses_a_request_of_step_6_and_not_of_step_7() {
     breaks_the_step_before(7);
+}
+
+/// A step that runs, and ends with its test.
+struct Running(Child, SocketAddr);
+
+impl Running {
+    fn step(step: usize) -> Running {
+        let mut command = Command::new(example(&format!("step_{step}")));
+        let mut child = command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        Running(child, line.trim().parse().expect("an address"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
+    }
+
+    fn client(&self) -> BufReader<TcpStream> {
+        BufReader::new(TcpStream::connect(self.1).expect("it listens"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// The last line of a response.
+fn response(client: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    while !line.starts_with("response ") {
+        line.clear();
+        assert!(client.read_line(&mut line).expect("a response") > 0, "it has closed");
+    }
+    line
+}
+
+#[test]
+fn a_client_that_goes_on_stays_longer_than_the_timeout() {
+    for step in 5..=7 {
+        let running = Running::step(step);
+        let (mut client, started) = (running.client(), Instant::now());
+        // The timeout is 2 s. Time is what this is about, so there is no event to wait for.
+        while started.elapsed() < Duration::from_millis(2500) {
+            client.get_mut().write_all(REQUEST).expect("it is open");
+            response(&mut client);
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn a_head_without_an_end_is_closed_from_step_6_on() {
+    for step in 6..=7 {
+        let running = Running::step(step);
+        let mut client = running.client();
+        // It is reset if the server closes while it sends.
+        let _ = client.get_mut().write_all(&[b"GET /".to_vec(), vec![b'x'; 1 << 20]].concat());
+        let end = client.read(&mut [0; 1]);
+        assert!(matches!(end, Ok(0) | Err(_)), "step {step}: {end:?}");
+    }
+}
+
+#[test]
+fn step_7_serves_the_client_in_its_queue_before_it_stops() {
+    let mut running = Running::step(7);
+    running.signal(Signal::STOP);
+    let mut client = running.client();
+    client.get_mut().write_all(REQUEST).expect("it is connected");
+    running.signal(Signal::TERM);
+    running.signal(Signal::CONT);
+    assert_eq!(response(&mut client), "response 1\n");
+    assert!(running.0.wait().expect("it exits").success());
 }
 
 #[test]

@@ -376,7 +376,8 @@ const BY_HAND: [(&str, &str); 10] = [
     // Its run was out of reads, so that an event makes no other one.
     (
         "50 1 3 mii 1 34 129",
-        "3: a response is sent|2.5 s|run again of tick 11|1 response, 34 B in, 129 B out|connection|0",
+        "3: a response is sent|2.5 s|run again of tick 11|\
+         1 response, 34 B in, 129 B out|connection|0",
     ),
     ("10 1 4 d-i 0 0 0", "4 of diagnostics: accepted|2.5 s|accept of tick 12|nothing|listener|2"),
     (
@@ -402,7 +403,8 @@ fn each_change_of_a_recording_is_shown() {
     let (before, ring) = (browser.run("kinds"), browser.run(&picture("ring")));
     let strip = browser.run(&picture("strip"));
     let shown = "(({ textContent: event }, { textContent: since }, [moved, step, source]) => \
-        [event.slice(11), since.slice(0, -20), step, moved, source.slice(11, -3), now().slot].join('|'))(\
+        [event.slice(11), since.slice(0, -20), step, moved, source.slice(11, -3), now().slot] \
+            .join('|'))(\
         byId('event'), byId('since'), [...document.querySelectorAll('dd')].slice(1) \
             .map(each => each.textContent))";
     for (at, (line, expected)) in BY_HAND.into_iter().enumerate() {
@@ -422,7 +424,8 @@ fn each_change_of_a_recording_is_shown() {
     let file = |line: &str| {
         browser.run(&format!(
             "(({{ items, files }}) => {{ \
-                const text = ['# format: onepoll recording 1', '{line}'].join(String.fromCharCode(10)); \
+                const lines = ['# format: onepoll recording 1', '{line}']; \
+                const text = lines.join(String.fromCharCode(10)); \
                 items.add(new File([text], 'a.txt')); \
                 byId('file').files = files; \
                 byId('file').onchange({{ target: byId('file') }}); \

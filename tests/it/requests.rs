@@ -181,6 +181,17 @@ fn a_response_that_blocks_the_loop_delays_all_other_clients() {
 }
 
 #[test]
+fn diagnostics_and_error_responses_block_nothing() {
+    let server = Process::start(&["--block", "10m", "--log", "warn"]);
+    let mut peer = Peer::connect(server.diag);
+    peer.send(READY);
+    assert_eq!(status(&peer.response()), 200);
+    let mut peer = server.connect();
+    peer.send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(status(&peer.response()), 404);
+}
+
+#[test]
 fn a_delayed_response_delays_no_other_client() {
     let not_found = HELLO.replace("/hello", "/other");
     let server = Process::start(&["--delay", "10m", "--log", "warn"]);

@@ -188,7 +188,8 @@ fn manifest() -> io::Result<String> {
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_dir() {
-        return fs::copy(from, to).map(drop);
+        // Not with the mode of the file, which may not be written to.
+        return fs::write(to, fs::read(from)?);
     }
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
