@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::process::{self, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use crate::harness::{onepoll, wait_for};
 
@@ -70,6 +71,17 @@ impl Try {
     /// What one should look for, behind a mark.
     fn expected(&self, mark: &str) -> Vec<&str> {
         self.lines.iter().filter_map(|line| Some(line.split_once(mark)?.1)).collect()
+    }
+
+    fn shows_what_it_says(&self) {
+        let shown = self.run();
+        for text in self.expected("# look for: ") {
+            let printed = &shown.printed;
+            assert!(printed.contains(text), "{}: no {text:?} in {printed}", self.place);
+        }
+        for text in self.expected("# look in the log for: ") {
+            assert!(shown.log.contains(text), "{}: no {text:?} in {}", self.place, shown.log);
+        }
     }
 
     /// Runs it as it stands, on free ports. All lines are of one shell with job control, as where a
@@ -141,16 +153,18 @@ fn the_tour_has_boxes_of_what_the_program_takes() {
 #[test]
 #[ignore = "needs Debian's curl, strace and wrk"]
 fn every_box_of_the_tour_shows_what_it_says() {
-    for found in boxes() {
-        let shown = found.run();
-        for text in found.expected("# look for: ") {
-            let printed = &shown.printed;
-            assert!(printed.contains(text), "{}: no {text:?} in {printed}", found.place);
+    let boxes = Mutex::new(boxes().into_iter());
+    let next = || boxes.lock().expect("no box panics with it").next();
+    // Two at a time, as a box waits most of its time.
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(found) = next() {
+                    found.shows_what_it_says();
+                }
+            });
         }
-        for text in found.expected("# look in the log for: ") {
-            assert!(shown.log.contains(text), "{}: no {text:?} in {}", found.place, shown.log);
-        }
-    }
+    });
 }
 
 #[test]
