@@ -244,11 +244,16 @@ impl Observe {
         });
     }
 
-    /// A request for a route has come.
+    /// A request has come that is logged, or blocks the loop.
     #[cold]
-    fn watch_request(&self, head: &Head) {
-        info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
-        if self.service == Service::Main {
+    fn watch_request(&mut self, head: &Head, has_route: bool) {
+        if has_route {
+            info!(target: self.service.name(), "Request '{}' received", Shown(head.target));
+        }
+        if let Some(requests) = &mut self.requests {
+            requests.begin(self.running, head, self.now);
+        }
+        if has_route && self.service == Service::Main {
             thread::sleep(self.hooks.block);
         }
     }
@@ -389,11 +394,8 @@ impl Observer for Observe {
 impl Handler for Observe {
     #[inline]
     fn on_request(&mut self, head: &Head, has_route: bool) {
-        if has_route && self.watches_requests {
-            self.watch_request(head);
-        }
-        if let Some(requests) = &mut self.requests {
-            requests.begin(self.running, head, self.now);
+        if self.watches_requests {
+            self.watch_request(head, has_route);
         }
     }
 
