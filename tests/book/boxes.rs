@@ -1,9 +1,10 @@
 //! The boxes of the book: commands for bash, of which the first one starts a server.
 
-use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
+
+use crate::built::example;
 
 /// A box of a page, and what it says to look for.
 pub(crate) struct Box {
@@ -50,23 +51,4 @@ impl Box {
         fs::remove_dir_all(&folder).expect("it was there");
         String::from_utf8_lossy(&output.expect("bash").stdout).into_owned()
     }
-}
-
-/// An example, built as this test is, if need be: `cargo test` has built it, but `cargo test --test
-/// book` has not.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_onepoll")).parent().expect("a folder");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", name]);
-    if built.ends_with("release") {
-        cargo.arg("--release");
-    }
-    // A target has a folder of its own below that of all targets.
-    let folder = built.parent().expect("a folder");
-    let folder = match env::var_os("CARGO_BUILD_TARGET") {
-        Some(target) if folder.ends_with(&target) => folder.parent().expect("a folder"),
-        _ => folder,
-    };
-    assert!(cargo.arg("--target-dir").arg(folder).status().expect("cargo is here").success());
-    built.join("examples").join(name)
 }

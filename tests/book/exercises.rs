@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::boxes::example;
+use crate::built::example;
 use crate::mutant::{Mutation, root};
 use crate::page::{Exercise, exercises};
 

@@ -1,8 +1,11 @@
 //! The book: what it says is run.
 
 #![allow(unreachable_pub)] // There is one crate, and modules are what is private.
+#![cfg(target_os = "linux")]
 
 mod boxes;
+#[path = "../examples/built.rs"]
+mod built;
 mod calls;
 mod exercises;
 #[path = "../simulation/mutant.rs"]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::boxes::{Box, example};
+use crate::boxes::Box;
+use crate::built::example;
 
 /// How much longer than the last one a step may be.
 const LINES_MORE_MAX: usize = 60;

@@ -1,11 +1,11 @@
 //! The core stands alone: an example serves with nothing but `event_loop` and `http`.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::built::example;
 use crate::harness::{Peer, status};
 
 /// A process that ends with its test.
@@ -22,13 +22,8 @@ const EXAMPLE: &str = include_str!("../examples/hello.rs");
 
 #[test]
 fn an_example_serves_with_the_core_alone() {
-    let debug = Path::new(env!("CARGO_BIN_EXE_onepoll")).parent().expect("a folder");
-    let example = debug.join("examples/hello");
-    // `cargo test` has built it, but `cargo test --test it` has not.
-    let built =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "hello"]).status();
-    assert!(built.expect("cargo is here").success());
-    let child = Command::new(example).stdout(Stdio::piped()).spawn().expect("it can be run");
+    let child =
+        Command::new(example("hello")).stdout(Stdio::piped()).spawn().expect("it can be run");
     let mut child = Running(child);
     let mut line = String::new();
     let stdout = child.0.stdout.take().expect("a pipe");

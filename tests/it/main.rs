@@ -5,6 +5,8 @@
 #![cfg(target_os = "linux")]
 
 mod browser;
+#[path = "../examples/built.rs"]
+mod built;
 mod core;
 mod harness;
 mod hostile;

@@ -3,6 +3,8 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "../examples/built.rs"]
+mod built;
 mod client;
 #[allow(dead_code)]
 #[path = "../../benches/judge/mod.rs"]
@@ -10,23 +12,14 @@ mod judge;
 mod reaction;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
+use built::example;
 use judge::contestant::Contestant;
 use judge::options::Options;
 use judge::report::{Cell, Grade, Report};
 use judge::{Contest, Effort, TEST, installed, open_loop};
 use rustix::process::Signal;
-
-/// A program of this project that `cargo test` has built, but `cargo test --test judge` has not.
-fn example(name: &str) -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", name]).status();
-    assert!(built.expect("cargo is here").success());
-    let debug = PathBuf::from(env!("CARGO_BIN_EXE_onepoll"));
-    debug.parent().expect("a folder").join("examples").join(name)
-}
 
 fn contestant(name: &str, command: &str) -> Contestant {
     Contestant {
