@@ -28,7 +28,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts both.
     pub(crate) fn start(name: &str) -> Browser {
-        // It exits if the port that it has for IPv4 is not free for IPv6.
+        // The driver may exit without telling a port.
         let (driver, port) = (0..5).find_map(|_| start_driver()).expect("it tells its port");
         let profile = env::temp_dir().join(format!("onepoll-chromium-{name}-{}", process::id()));
         let mut browser = Browser { driver, port, session: String::new(), profile };
