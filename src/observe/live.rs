@@ -23,7 +23,7 @@ pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "script-src 'sha256-r9JnFIG9y9Xafkw52QOzQH9cOtgBYIuMP3TkVPgP1x8='; ",
-    "style-src 'sha256-fUE9CKuvQpbZAz5BrKZR7cS6sIuJkP7IT0h91NzY0Lk='; ",
+    "style-src 'sha256-Wdi+WUhOy+O+obxrA/O1QJ38ROT2LAorkQeJIjRtv4c='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",
