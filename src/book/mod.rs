@@ -1,13 +1,17 @@
 //! The book: from a server that blocks to this one, for a reader who knows Rust and has never seen
 //! epoll(7). Everything in it can be run. It takes about three hours.
 //!
-//! All boxes of commands need this first, in the folder of the project, with bash, curl, strace and
-//! wrk, which Debian has:
+//! All boxes of commands need this first, in the folder of the project and in each new terminal:
 //!
 //! ```text
 //! cargo build --release && cargo build --examples
 //! PATH=$PWD/target/release:$PWD/target/debug/examples:$PATH
+//! mkdir -p target/try && cd target/try
 //! ```
+//!
+//! They are for bash, and need curl, strace and wrk, which Debian has. The ports 8080, 8081 and
+//! 9000 have to be free. strace attaches to a process as root, or where the kernel has
+//! `kernel.yama.ptrace_scope=0`.
 //!
 //! 1. Seven steps, each a program of its own. Each page has a command at which the step before
 //!    fails: [`step_1`] accept and respond, [`step_2`] one poll for many clients, [`step_3`] edges,
@@ -28,9 +32,9 @@
 //! # Try it
 //!
 //! The rule of all loops: never block. `--block` sleeps in the loop where `--delay` waits with a
-//! timer. Open `http://localhost:8081/` meanwhile, and once more with `--delay 100ms` in the first
-//! line: the ring, the p99 and the dots show the difference. With `--block`, even the page that
-//! blocks nothing has to wait:
+//! timer. Run the first two lines with `-d60s`, open `http://localhost:8081/`, and do it again with
+//! `--delay 100ms`. The ring is the tick, and there is a dot for each connection: these and the p99
+//! show the difference. With `--block`, even the page that blocks nothing has to wait:
 //!
 //! ```sh
 //! onepoll --log warn --block 100ms & server=$!; sleep 0.5

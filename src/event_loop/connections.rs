@@ -8,8 +8,8 @@
 //!
 //! # Try it
 //!
-//! A client that sends sixteen requests at once is read and served sixteen at a time, so as many
-//! ticks serve many times as many requests. Compare what wrk reports, and the traces.
+//! A client that sends sixteen requests at once is read and served sixteen at a time, so the same
+//! number of ticks serves more requests. Compare what wrk reports, and the traces.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!; sleep 0.5

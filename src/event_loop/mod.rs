@@ -41,11 +41,11 @@
 //!
 //! # Try it
 //!
-//! Under load a tick finds many events at once, and waits for nothing. Without, it sleeps.
+//! Under load a tick finds tens of events at once, and hardly waits. Without, it sleeps.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!; sleep 0.5
-//! wrk -t1 -c64 -d3s http://localhost:8080/hello & client=$!; sleep 2
+//! wrk -t2 -c400 -d3s http://localhost:8080/hello & client=$!; sleep 2
 //! curl -s http://localhost:8081/loop # look for: events per tick
 //! wait $client; kill $server; wait $server
 //! ```

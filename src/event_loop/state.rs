@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Deferred occurs in a shutdown only. A connection whose requests wait for a full output, or for a
-//! page, counts as writing. The picture has the usual order, of which a request may leave out every
+//! page, counts as writing. The picture has the usual order, of which a request may leave out any
 //! state: one that comes whole, and whose response the kernel takes, leads from idle back to idle.
 //! [`TRANSITIONS`] has all of them as data. Every state leads to closed, too: by a client that asks
 //! for the close and has its response, by the peer, by an error of the socket, by a timeout or at

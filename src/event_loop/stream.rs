@@ -10,7 +10,8 @@
 //!
 //! One read and one write for a request, and for a batch of them, too. A connection is registered
 //! once, by `epoll_ctl`. One whose first request asks for the close costs six calls in all:
-//! `accept4`, `poll`, which asks for another one, `recvfrom`, `sendto`, `shutdown` and `close`.
+//! `accept4`, `ppoll`, which asks for another one, `recvfrom`, `sendto`, `shutdown` and `close`.
+//! `MSG_MORE` holds its response back until the FIN, so that both are one segment.
 //!
 //! ```sh
 //! onepoll --log warn & server=$!; sleep 0.5

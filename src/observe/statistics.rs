@@ -4,8 +4,8 @@
 //!
 //! The clock is read when a tick begins its work and when it ends it. A step that seldom has work
 //! reads it twice more when it has. What is left of the tick counts as that of its events. A
-//! response counts as long as its tick was at work: in that tick, none took longer. How long a
-//! request has waited in the kernel before is not known.
+//! response counts as long as its tick was at work: in that tick, none took longer. A delay is
+//! added to that. How long a request has waited in the kernel before is not known.
 //!
 //! ```text
 //!       │◄──────────── busy ───────────────►│◄──── wait ────►│

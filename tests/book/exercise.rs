@@ -163,7 +163,10 @@ fn shown(all: &str) -> String {
         let call = line.split_once(" ms  ").map_or("", |(_, call)| call);
         !call.starts_with("connection ") || call.starts_with(about)
     };
-    let calls: Vec<&str> = lines.filter(|line| line.contains(" ms  ")).filter(is_call).collect();
+    let mut calls: Vec<&str> =
+        lines.filter(|line| line.contains(" ms  ")).filter(is_call).collect();
+    // These are of the end of the simulation.
+    while calls.pop_if(|call| call.ends_with(": close")).is_some() {}
     if !calls.is_empty() {
         let latest = &calls[calls.len().saturating_sub(CALLS_SHOWN)..];
         shown.push(format!(

@@ -224,7 +224,9 @@ impl World {
         };
         let open: usize = judge.open.iter().sum();
         if judge.is_aborting() {
-            self.fail(format!("{open} connections live past the drain's deadline"));
+            self.fail(format!(
+                "the process lives past the drain's deadline, with {open} connections"
+            ));
             return;
         }
         let (is_idle, tick) = (open == 0, judge.tick);

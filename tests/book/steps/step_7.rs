@@ -152,7 +152,7 @@ impl Server {
     fn drain(&mut self) -> io::Result<()> {
         self.signals.pending().for_each(drop);
         self.deadline.get_or_insert(self.now + DRAIN);
-        // A listener that closes resets the clients in its queue.
+        // A listener that closes resets its queue. No slot has been freed in this tick yet.
         self.acceptable = true;
         self.accept()?;
         self.listener = None;
@@ -261,7 +261,7 @@ impl Connection {
                 return Ok(RunEnd::Closed);
             }
             if let Some(mut output) = respond(&mut self.input, responses)? {
-                // The last response says so. A client that has sent more gets more.
+                // The last response says so. A client of which more has been read gets more.
                 self.closes = drains && self.input.is_empty();
                 if self.closes {
                     announce_close(&mut output);
