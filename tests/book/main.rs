@@ -3,8 +3,10 @@
 #![allow(unreachable_pub)] // There is one crate, and modules are what is private.
 #![cfg(target_os = "linux")]
 
+#[path = "../shared/boxes.rs"]
+#[allow(dead_code)] // The tour uses the rest.
 mod boxes;
-#[path = "../examples/built.rs"]
+#[path = "../shared/built.rs"]
 mod built;
 mod calls;
 mod exercises;

@@ -4,8 +4,10 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "../shared/boxes.rs"]
+mod boxes;
 mod browser;
-#[path = "../examples/built.rs"]
+#[path = "../shared/built.rs"]
 mod built;
 mod core;
 mod harness;

@@ -3,7 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "../examples/built.rs"]
+#[path = "../shared/built.rs"]
 mod built;
 mod client;
 #[allow(dead_code)]
