@@ -170,6 +170,22 @@ fn step_7_serves_the_client_in_its_queue_before_it_stops() {
 }
 
 #[test]
+fn step_7_closes_what_is_left_at_its_deadline() {
+    let mut running = Running::step(7);
+    running.signal(Signal::STOP);
+    let mut client = running.client();
+    // All that a read has brought gets its response, which takes longer than the deadline. No read
+    // ends with a whole request, as their length is odd.
+    let long = b"GET /long HTTP/1.1\r\nA: bc\r\n\r\n";
+    client.get_mut().write_all(&long.repeat(1000)).expect("it is connected");
+    running.signal(Signal::TERM);
+    running.signal(Signal::CONT);
+    let mut space = vec![0; 1 << 20];
+    while client.read(&mut space).is_ok_and(|len| len > 0) {}
+    assert_eq!(running.0.wait().expect("it exits").code(), Some(1));
+}
+
+#[test]
 fn each_step_is_a_little_longer_and_its_page_has_the_difference() {
     let lines = |step| text(&format!("tests/book/steps/step_{step}.rs")).lines().count();
     for step in 2..=7 {
