@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use yaml_rust2::{Yaml, YamlLoader};
@@ -22,17 +23,21 @@ pub(crate) struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    profile: PathBuf,
+    /// For all files of both.
+    folder: PathBuf,
 }
 
 impl Browser {
     /// Starts both.
     pub(crate) fn start(name: &str) -> Browser {
+        let folder = env::temp_dir().join(format!("onepoll-chromium-{name}-{}", process::id()));
+        fs::create_dir(&folder).expect("a folder");
         // The driver may exit without telling a port.
-        let (driver, port) = (0..5).find_map(|_| start_driver()).expect("it tells its port");
-        let profile = env::temp_dir().join(format!("onepoll-chromium-{name}-{}", process::id()));
-        let mut browser = Browser { driver, port, session: String::new(), profile };
-        let arguments = format!("{ARGUMENTS} --user-data-dir={}", browser.profile.display());
+        let started = (0..5).find_map(|_| start_driver(&folder));
+        let (driver, port) = started.expect("it tells its port");
+        let mut browser = Browser { driver, port, session: String::new(), folder };
+        let profile = browser.folder.join("profile");
+        let arguments = format!("{ARGUMENTS} --user-data-dir={}", profile.display());
         let arguments: Vec<_> = arguments.split(' ').map(|one| format!("\"{one}\"")).collect();
         let wanted = format!(
             "{{\"capabilities\":{{\"alwaysMatch\":{{\"goog:chromeOptions\":{{\"args\":[{}]}},\
@@ -169,14 +174,17 @@ impl Drop for Browser {
         // The driver may have ended, so an error is of no interest.
         let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
         let _ = self.driver.wait();
-        let _ = fs::remove_dir_all(&self.profile);
+        // A process of the group may be in the middle of writing a file.
+        while fs::remove_dir_all(&self.folder).is_err() && self.folder.exists() {
+            thread::yield_now();
+        }
     }
 }
 
 /// Starts the driver, and waits for its port.
-fn start_driver() -> Option<(Child, u16)> {
+fn start_driver(folder: &Path) -> Option<(Child, u16)> {
     let mut command = Command::new("chromedriver");
-    command.arg("--port=0").stdin(Stdio::null());
+    command.arg("--port=0").env("TMPDIR", folder).stdin(Stdio::null());
     // A group of its own, so that whatever it starts can be ended with it.
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut driver = piped.spawn().expect("chromedriver can be run");
