@@ -156,10 +156,10 @@ impl Mutant {
         cargo.arg(command).args(["--release", "--quiet", "--offline"]);
         cargo.args(["--example", "simulate"]);
         cargo.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.built);
-        let fast = [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256")];
-        for (setting, value) in fast.into_iter().chain([("INCREMENTAL", "true")]) {
+        for (setting, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256")] {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
         }
+        cargo.env("CARGO_INCREMENTAL", "1");
         cargo
     }
 }
