@@ -22,8 +22,8 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-r9JnFIG9y9Xafkw52QOzQH9cOtgBYIuMP3TkVPgP1x8='; ",
-    "style-src 'sha256-Wdi+WUhOy+O+obxrA/O1QJ38ROT2LAorkQeJIjRtv4c='; ",
+    "script-src 'sha256-achU2gu1feIaRcaqtRzUB2Timi31/288rmxIn962MWA='; ",
+    "style-src 'sha256-d1tXyfGSB6YiMlSLrmHUClmtUTMvHz/WfffWph7zBi0='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",
     "X-Content-Type-Options: nosniff\r\n",

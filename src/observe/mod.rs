@@ -150,7 +150,8 @@ pub struct Observe {
     version: &'static str,
     hooks: Hooks,
     now: Instant,
-    stage: Stage,
+    /// The stages of a shutdown that have begun, and the ticks in which they did.
+    stages: Vec<(Stage, u32)>,
     slots: Slots,
     /// The slot of the connection that runs, and its service.
     running: usize,
@@ -198,7 +199,7 @@ impl Observe {
             version,
             hooks,
             now,
-            stage: Stage::Serving,
+            stages: Vec::new(),
             slots: Slots::default(),
             running: 0,
             service: Service::Main,
@@ -258,9 +259,13 @@ impl Observe {
         }
     }
 
+    fn stage(&self) -> Stage {
+        self.stages.last().map_or(Stage::Serving, |&(stage, _)| stage)
+    }
+
     /// The page that says whether the server is ready.
     fn ready(&self) -> Page {
-        let (status, body) = match self.stage {
+        let (status, body) = match self.stage() {
             Stage::Serving => (Status::OK, format!("Version: {}", self.version)),
             _ => (Status::UNAVAILABLE, "draining".to_owned()),
         };
@@ -368,10 +373,10 @@ impl Observer for Observe {
     }
 
     fn shutdown_changed(&mut self, stage: Stage) {
-        if self.stage == Stage::Serving {
+        if self.stages.is_empty() {
             (self.hooks.stopping)();
         }
-        self.stage = stage;
+        self.stages.push((stage, self.recorder.tick()));
     }
 
     fn exits(&mut self) {

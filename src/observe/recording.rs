@@ -18,6 +18,8 @@
 //!
 //! The invariant: a recording is no longer than `PAGE_MAX`. The oldest changes are left out.
 
+use std::fmt::Write;
+
 use super::Observe;
 use super::recorder::Record;
 use super::trace::letter;
@@ -50,15 +52,18 @@ impl Observe {
         page
     }
 
-    /// What is known of the recording as a whole.
+    /// What is known of the recording as a whole. A stage of the shutdown has the number of the
+    /// tick in which it began.
     fn preamble(&self) -> String {
-        let stage = match self.stage {
-            Stage::Serving => "serving",
-            Stage::LameDuck(_) => "lame duck",
-            Stage::Draining(_) => "draining",
-        };
-        let version = self.version;
-        format!("# format: onepoll recording 1\n# version: {version}\n# stage: {stage}\n")
+        let mut lines = format!("# format: onepoll recording 1\n# version: {}\n", self.version);
+        for (stage, tick) in &self.stages {
+            let _ = match stage {
+                Stage::Serving => continue,
+                Stage::LameDuck(_) => writeln!(lines, "# lame duck: {tick}"),
+                Stage::Draining(_) => writeln!(lines, "# draining: {tick}"),
+            };
+        }
+        lines
     }
 }
 
@@ -117,6 +122,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::event_loop::observer::Observer;
     use crate::event_loop::state::StateName;
     use crate::limits::{INPUT, READS_PER_RUN, RECORDS_MAX};
     use crate::observe::Hooks;
@@ -146,9 +152,7 @@ mod tests {
     /// The lines of a recording that are about changes.
     fn changes(observe: &Observe) -> Vec<String> {
         let text = observe.recording();
-        assert!(
-            text.starts_with("# format: onepoll recording 1\n# version: 1.2\n# stage: serving")
-        );
+        assert!(text.starts_with("# format: onepoll recording 1\n# version: 1.2\n"));
         assert!(text.ends_with('\n') && text.len() <= PAGE_MAX, "{}", text.len());
         let lines = text.lines().filter(|line| !line.starts_with("# "));
         lines.map(str::to_owned).collect()
@@ -197,6 +201,22 @@ mod tests {
                 "2000 1 4294967295 dii 1 34 148",
             ]
         );
+    }
+
+    #[test]
+    fn a_recording_has_the_ticks_in_which_the_stages_of_a_stop_begin() {
+        let mut observe = observe();
+        let stages = |observe: &Observe| {
+            let text = observe.recording();
+            text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(stages(&observe), [""; 0]);
+        observe.tick_begins(Instant::FIRST);
+        observe.shutdown_changed(Stage::LameDuck(Instant::FIRST));
+        assert_eq!(stages(&observe), ["# lame duck: 1"]);
+        observe.tick_begins(Instant::FIRST);
+        observe.shutdown_changed(Stage::Draining(Instant::FIRST));
+        assert_eq!(stages(&observe), ["# lame duck: 1", "# draining: 2"]);
     }
 
     #[test]
