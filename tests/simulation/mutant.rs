@@ -14,8 +14,10 @@ use rustix::fs::{FlockOperation, flock};
 /// What of the project the copy has: cargo wants the files of all targets to be there.
 const COPIED: [&str; 4] = ["Cargo.lock", "src", "tests", "benches"];
 
-/// Crates that other targets need. To build them would take longer than all the rest.
-const LEFT_OUT: [&str; 3] = ["criterion", "proptest", "yaml-rust2"];
+/// Crates that benches need, and those that tests need. To build all of them would take longer than
+/// the rest.
+const FOR_BENCHES: [&str; 1] = ["criterion"];
+const FOR_TESTS: [&str; 2] = ["proptest", "yaml-rust2"];
 
 /// A fault of the kind that has sunk servers, in one line or two: a patch with one hunk, whose
 /// first line says what is wrong.
@@ -122,7 +124,7 @@ impl Mutant {
         for name in COPIED {
             copy(&root().join(name), &source.join(name))?;
         }
-        fs::write(source.join("Cargo.toml"), manifest()?)?;
+        fs::write(source.join("Cargo.toml"), manifest(&[&FOR_BENCHES[..], &FOR_TESTS].concat())?)?;
         fs::write(source.join(file), text)?;
         Ok(Mutant { source, built: folder.join("built"), _lock: lock })
     }
@@ -132,7 +134,7 @@ impl Mutant {
     /// # Errors
     /// It does not build: what the compiler says.
     pub fn build(&self) -> Result<(), String> {
-        let built = self.cargo("build").output();
+        let built = self.cargo("build --quiet --example simulate").output();
         let built = built.map_err(|error| format!("cargo cannot be run: {error}"))?;
         if built.status.success() {
             return Ok(());
@@ -145,16 +147,30 @@ impl Mutant {
     /// # Errors
     /// Those of the start of a process.
     pub fn live(&self, seed: &str, lives: u64) -> io::Result<Output> {
-        let mut run = self.cargo("run");
-        run.args(["--", "--seed", seed, "--lives", &lives.to_string()]).output()
+        let mut run = self.cargo("run --quiet --example simulate -- --seed");
+        run.args([seed, "--lives", &lives.to_string()]).output()
+    }
+
+    /// Runs tests of the source with it: those of `--lib` or of `--test it` that have this in their
+    /// names.
+    ///
+    /// # Errors
+    /// The manifest cannot be written, or a process not started.
+    pub fn test(&self, target: &str, name: &str) -> io::Result<Output> {
+        fs::write(self.source.join("Cargo.toml"), manifest(&FOR_BENCHES)?)?;
+        // They fail by waiting for what does not happen, and need not wait as long as elsewhere.
+        let harness = self.source.join("tests/it/harness.rs");
+        let text = fs::read_to_string(&harness)?;
+        fs::write(&harness, text.replace("from_secs(120)", "from_secs(10)"))?;
+        self.cargo(&format!("test {target} {name}")).output()
     }
 
     /// Most mutations are found in few lives, so a fast build counts for more than fast lives. The
     /// crates that are left out are still in the lock file, so it may not be asked for as it is.
     fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.arg(command).args(["--release", "--quiet", "--offline"]);
-        cargo.args(["--example", "simulate"]);
+        let (command, arguments) = command.split_once(' ').expect("it has arguments");
+        cargo.args([command, "--release", "--offline"]).args(arguments.split(' '));
         cargo.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.built);
         for (setting, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256")] {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
@@ -179,10 +195,10 @@ fn folder() -> PathBuf {
     root().join("tests/simulation/mutations")
 }
 
-/// The manifest of the copy.
-fn manifest() -> io::Result<String> {
+/// The manifest of the copy, without some crates.
+fn manifest(left_out: &[&str]) -> io::Result<String> {
     let text = fs::read_to_string(root().join("Cargo.toml"))?;
-    let is_left_out = |line: &str| LEFT_OUT.iter().any(|it| line.starts_with(&format!("{it} =")));
+    let is_left_out = |line: &str| left_out.iter().any(|it| line.starts_with(&format!("{it} =")));
     Ok(text.lines().filter(|line| !is_left_out(line)).map(|line| format!("{line}\n")).collect())
 }
 
