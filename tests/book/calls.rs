@@ -166,20 +166,18 @@ impl Watched {
 
 /// The innermost line of the source that a stack goes through: its file, and its text.
 fn place(program: &Program, stack: &[(u64, String)]) -> (String, String) {
+    let source = root().join("src");
     let mut tool = Command::new("addr2line");
     // A call has been made just ahead of where it returns to.
     let addresses = stack.iter().map(|(at, _)| format!("{:x}", at + program.distance - 1));
     let output = tool.arg("-e").arg(&program.path).args(addresses).output().expect("binutils");
     let places = String::from_utf8(output.stdout).expect("text");
     for (place, (_, function)) in places.lines().zip(stack) {
-        let Some((_, place)) = place.split_once("/src/").filter(|_| !place.contains("/.cargo/"))
-        else {
-            continue;
-        };
-        let (file, line) = place.split_once(':').expect("a line");
-        let Ok(source) = fs::read_to_string(root().join("src").join(file)) else { continue };
+        let place = Path::new(place).strip_prefix(&source).ok().and_then(Path::to_str);
+        let Some((file, line)) = place.and_then(|place| place.split_once(':')) else { continue };
+        let text = fs::read_to_string(source.join(file)).expect("a file of the source");
         let line = line.split(' ').next().and_then(|line| line.parse::<usize>().ok());
-        let text = line.and_then(|line| source.lines().nth(line - 1)).unwrap_or_default();
+        let text = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
         return match text.trim() {
             "}" => (file.to_owned(), format!("the end of `{function}`")),
             text => (file.to_owned(), format!("`{text}`").replace('|', "\\|")),
