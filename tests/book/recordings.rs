@@ -6,43 +6,11 @@
 //! cargo run --example recordings -- FOLDER # to another folder
 //! ```
 
-#![allow(dead_code)] // One life needs less than all of the simulation.
 #![allow(unreachable_pub)] // There is one crate, and modules are what is private.
 
-#[path = "../simulation/client.rs"]
-mod client;
-#[path = "../simulation/counts.rs"]
-mod counts;
-#[path = "../simulation/judge.rs"]
-mod judge;
-#[path = "../simulation/judge_connection.rs"]
-mod judge_connection;
-#[path = "../simulation/judge_counters.rs"]
-mod judge_counters;
-#[path = "../simulation/judge_responses.rs"]
-mod judge_responses;
-#[path = "../simulation/judge_stop.rs"]
-mod judge_stop;
-#[path = "../simulation/kernel.rs"]
-mod kernel;
-#[path = "../simulation/life.rs"]
-mod life;
-#[path = "../simulation/link.rs"]
-mod link;
-#[path = "../simulation/memory.rs"]
-mod memory;
-#[path = "../simulation/observer.rs"]
-mod observer;
-#[path = "../simulation/plan.rs"]
-mod plan;
-#[path = "../simulation/random.rs"]
-mod random;
-#[path = "../simulation/requests.rs"]
-mod requests;
-#[path = "../simulation/time.rs"]
-mod time;
-#[path = "../simulation/world.rs"]
-mod world;
+#[path = "../simulation/mod.rs"]
+#[allow(dead_code)] // One life needs less than all of it.
+mod simulation;
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -65,9 +33,10 @@ use onepoll::services::VERSION;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 
-use crate::kernel::Shared;
-use crate::requests::{BODIES, Catalog};
-use crate::world::World;
+use crate::simulation::kernel::Shared;
+use crate::simulation::requests::{BODIES, Catalog};
+use crate::simulation::world::World;
+use crate::simulation::{life, observer};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The seed of a life with a stop, in which nearly every state occurs.

@@ -1,9 +1,9 @@
 //! What the clients do. All of them follow their plans, and none of them knows the server.
 
-use crate::link::Link;
-use crate::plan::{Ending, Fault, Reading};
-use crate::time::{Nanos, SECOND};
-use crate::world::{Happening, World};
+use super::link::Link;
+use super::plan::{Ending, Fault, Reading};
+use super::time::{Nanos, SECOND};
+use super::world::{Happening, World};
 
 impl World {
     pub fn client_connects(&mut self, at: usize, now: Nanos) {

@@ -3,7 +3,7 @@
 use onepoll::event_loop::observer::Budget;
 use onepoll::event_loop::state::{StateName, TRANSITIONS};
 
-use crate::plan::Fault;
+use super::plan::Fault;
 
 /// What accept(2) has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

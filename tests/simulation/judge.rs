@@ -11,10 +11,10 @@ use onepoll::event_loop::listeners::Service;
 use onepoll::event_loop::state::StateName;
 use onepoll::limits;
 
-use crate::memory;
-use crate::plan::Settings;
-use crate::time::{MILLI, Nanos, length};
-use crate::world::World;
+use super::memory;
+use super::plan::Settings;
+use super::time::{MILLI, Nanos, length};
+use super::world::World;
 
 /// What the judge knows of the server as a whole.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use onepoll::event_loop::observer::{CloseReason, Traffic};
 use onepoll::event_loop::state::{StateName, is_allowed};
 use onepoll::limits;
 
-use crate::counts::Effect;
-use crate::link::Link;
-use crate::plan::Reading;
-use crate::time::{MICRO, Nanos, SECOND, length};
-use crate::world::World;
+use super::counts::Effect;
+use super::link::Link;
+use super::plan::Reading;
+use super::time::{MICRO, Nanos, SECOND, length};
+use super::world::World;
 
 impl World {
     /// The server sends a FIN.

@@ -5,7 +5,7 @@ use onepoll::http::Handler;
 use onepoll::limits;
 use onepoll::observe::Observe;
 
-use crate::world::World;
+use super::world::World;
 
 impl World {
     /// Nothing is left, and what is counted is what has happened.

@@ -8,11 +8,11 @@ use onepoll::event_loop::observer::Traffic;
 use onepoll::http::{DATE_LEN, imf_fixdate};
 use onepoll::limits;
 
-use crate::counts::Effect;
-use crate::link::Sent;
-use crate::requests::{CLOSE, CONTINUE, Response, contains, find};
-use crate::time::length;
-use crate::world::World;
+use super::counts::Effect;
+use super::link::Sent;
+use super::requests::{CLOSE, CONTINUE, Response, contains, find};
+use super::time::length;
+use super::world::World;
 
 /// What has been written to a connection.
 #[derive(Debug, Default)]

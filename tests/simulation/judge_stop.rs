@@ -6,11 +6,11 @@ use onepoll::event_loop::shutdown::{Outcome, Stage};
 use onepoll::event_loop::signals::Signal;
 use onepoll::limits;
 
-use crate::counts::Effect;
-use crate::judge::Judge;
-use crate::plan::Dialect;
-use crate::time::{Nanos, instant, length, nanos};
-use crate::world::World;
+use super::counts::Effect;
+use super::judge::Judge;
+use super::plan::Dialect;
+use super::time::{Nanos, instant, length, nanos};
+use super::world::World;
 
 impl World {
     pub fn judge_signal(&mut self, signal: Signal) {

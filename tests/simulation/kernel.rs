@@ -17,11 +17,11 @@ use onepoll::limits::EVENTS_PER_TICK;
 use onepoll::platform::accept::PENDING_ERRORS;
 use rustix::io::Errno;
 
-use crate::counts::{Accept, Effect};
-use crate::memory::Owner;
-use crate::plan::{Dialect, Fault};
-use crate::time::{MICRO, MILLI, Nanos, SECOND, instant, nanos};
-use crate::world::World;
+use super::counts::{Accept, Effect};
+use super::memory::Owner;
+use super::plan::{Dialect, Fault};
+use super::time::{MICRO, MILLI, Nanos, SECOND, instant, nanos};
+use super::world::World;
 
 /// The world that kernel, sockets and judge share.
 #[derive(Clone)]

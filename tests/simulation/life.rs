@@ -11,13 +11,13 @@ use onepoll::event_loop::shutdown::Outcome;
 use onepoll::http::Handler;
 use onepoll::observe::Observe;
 
-use crate::counts::Counts;
-use crate::kernel::{Listening, Shared, Simulated};
-use crate::memory::{self, Owner};
-use crate::observer::{Observed, observe};
-use crate::plan::{Fault, Faults, Plan};
-use crate::requests::{BODIES, Catalog};
-use crate::world::World;
+use super::counts::Counts;
+use super::kernel::{Listening, Shared, Simulated};
+use super::memory::{self, Owner};
+use super::observer::{Observed, observe};
+use super::plan::{Fault, Faults, Plan};
+use super::requests::{BODIES, Catalog};
+use super::world::World;
 
 /// All catalogs: to make them takes longer than a life.
 pub struct Lives {

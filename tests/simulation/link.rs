@@ -8,10 +8,10 @@ use onepoll::event_loop::observer::CloseReason;
 use onepoll::event_loop::state::StateName;
 use onepoll::limits;
 
-use crate::judge_responses::Output;
-use crate::plan::{Client, Dialect};
-use crate::random::Random;
-use crate::time::{Nanos, SECOND, length};
+use super::judge_responses::Output;
+use super::plan::{Client, Dialect};
+use super::random::Random;
+use super::time::{Nanos, SECOND, length};
 
 /// A request of a client.
 #[derive(Clone, Copy, Debug)]

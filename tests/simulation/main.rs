@@ -3,38 +3,23 @@
 
 #![allow(unreachable_pub)] // There is one crate, and modules are what is private.
 
-mod client;
-mod counts;
-mod judge;
-mod judge_connection;
-mod judge_counters;
-mod judge_responses;
-mod judge_stop;
-mod kernel;
-mod life;
-mod link;
-mod memory;
 #[allow(dead_code)] // The exercises of the book use the rest.
 mod mutant;
-mod observer;
 #[path = "../book/page.rs"]
 #[allow(dead_code)] // The tests of the book use the rest.
 mod page;
-mod plan;
-mod random;
-mod requests;
-mod time;
-mod world;
+#[path = "mod.rs"]
+mod simulation;
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::counts::{COVERS_ALL, Counts};
-use crate::life::{Lives, report};
 use crate::mutant::{Mutant, Mutation, root};
 use crate::page::exercises;
-use crate::plan::{Faults, Plan};
+use crate::simulation::counts::{COVERS_ALL, Counts};
+use crate::simulation::life::{Lives, report};
+use crate::simulation::plan::{Faults, Plan};
 
 /// Seeds of lives that have failed, and what was wrong with the server.
 const FAILED: &[(u64, &str)] = &[

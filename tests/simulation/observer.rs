@@ -14,10 +14,10 @@ use onepoll::http::{Error, Handler, Head, Page, Status};
 use onepoll::limits::LOG_PAUSE;
 use onepoll::observe::{Hooks, Observe};
 
-use crate::kernel::Shared;
-use crate::plan::Fault;
-use crate::time::{MILLI, SECOND, instant, length, nanos};
-use crate::world::World;
+use super::kernel::Shared;
+use super::plan::Fault;
+use super::time::{MILLI, SECOND, instant, length, nanos};
+use super::world::World;
 
 pub struct Observed {
     world: Shared,

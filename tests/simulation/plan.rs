@@ -11,9 +11,9 @@ use onepoll::event_loop::timers::Timeouts;
 
 use onepoll::limits::EVENTS_PER_TICK;
 
-use crate::random::Random;
-use crate::requests::BODIES;
-use crate::time::{MICRO, MILLI, Nanos, SECOND, length};
+use super::random::Random;
+use super::requests::BODIES;
+use super::time::{MICRO, MILLI, Nanos, SECOND, length};
 
 /// When a life begins, by the clock that cannot be set.
 pub const START: Nanos = SECOND;

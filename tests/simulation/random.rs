@@ -3,7 +3,7 @@
 
 use oorandom::Rand64;
 
-use crate::time::Nanos;
+use super::time::Nanos;
 
 /// A sequence of decisions.
 #[derive(Clone, Debug)]

@@ -8,23 +8,8 @@
 
 #![allow(unreachable_pub)] // There is one crate, and modules are what is private.
 
-mod client;
-mod counts;
-mod judge;
-mod judge_connection;
-mod judge_counters;
-mod judge_responses;
-mod judge_stop;
-mod kernel;
-mod life;
-mod link;
-mod memory;
-mod observer;
-mod plan;
-mod random;
-mod requests;
-mod time;
-mod world;
+#[path = "mod.rs"]
+mod simulation;
 
 use std::panic;
 use std::process::ExitCode;
@@ -32,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::counts::{COVERS_ALL, Counts};
-use crate::life::{Lives, describe, report};
-use crate::plan::Fault;
+use crate::simulation::counts::{COVERS_ALL, Counts};
+use crate::simulation::life::{Lives, describe, report};
+use crate::simulation::plan::Fault;
 
 fn main() -> ExitCode {
     let Some((seed, lives)) = options(std::env::args().skip(1)) else {

@@ -1,5 +1,5 @@
 //! The world around the server: the clock, what is on its way, the queues of the listeners, and the
-//! faults. It knows nothing of what a server should do; [`judge`](crate::judge) does.
+//! faults. It knows nothing of what a server should do; [`judge`](super::judge) does.
 //!
 //! The invariant: all that happens does so at its instant, and in the order in which it was
 //! scheduled where two happen at once. Time passes in calls of the kernel alone.
@@ -10,13 +10,13 @@ use std::rc::Rc;
 
 use onepoll::event_loop::signals::Signal;
 
-use crate::counts::Counts;
-use crate::judge::Judge;
-use crate::link::{Link, Sent};
-use crate::plan::{Dialect, Fault, Faults, Plan, START, Settings};
-use crate::random::Random;
-use crate::requests::Catalog;
-use crate::time::{MICRO, MILLI, Nanos, SECOND};
+use super::counts::Counts;
+use super::judge::Judge;
+use super::link::{Link, Sent};
+use super::plan::{Dialect, Fault, Faults, Plan, START, Settings};
+use super::random::Random;
+use super::requests::Catalog;
+use super::time::{MICRO, MILLI, Nanos, SECOND};
 
 /// What happens at an instant. Numbers are those of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
