@@ -5,7 +5,7 @@
 //!
 //! # Try it
 //!
-//! Open `http://localhost:8081/` in a browser, and then:
+//! Run the first line, open `http://localhost:8081/` in a browser, and run the others:
 //!
 //! ```sh
 //! onepoll --log warn & server=$!; sleep 0.5
@@ -22,7 +22,7 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-achU2gu1feIaRcaqtRzUB2Timi31/288rmxIn962MWA='; ",
+    "script-src 'sha256-LlsgbuqTE0kxnIPlqvdWiGaWwEmBSwX0waiGekab5io='; ",
     "style-src 'sha256-d1tXyfGSB6YiMlSLrmHUClmtUTMvHz/WfffWph7zBi0='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",

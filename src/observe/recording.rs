@@ -53,7 +53,7 @@ impl Observe {
     }
 
     /// What is known of the recording as a whole. A stage of the shutdown has the number of the
-    /// tick in which it began.
+    /// tick in which it began, whichever step that was.
     fn preamble(&self) -> String {
         let mut lines = format!("# format: onepoll recording 1\n# version: {}\n", self.version);
         for (stage, tick) in &self.stages {

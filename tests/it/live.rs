@@ -159,18 +159,25 @@ fn the_page_tells_of_the_stop_and_of_the_end() {
     server.signal(Signal::TERM);
     browser.wait_for("state", |state| state == "draining");
     browser.picture("draining");
+    // A replay does not make it forget the drain.
+    click(&browser, "pause");
+    browser.wait_for("note", |note| note == "in a replay");
     halfway.send(&HELLO[9..]);
     assert_eq!(status(&halfway.rest()), 200);
     drop(halfway);
+    let diag = server.diag.to_string();
+    assert_eq!(server.wait().status.code(), Some(0));
+    browser.press("Escape", 27);
     browser.wait_for("state", |state| state == "exited");
     assert!(browser.text("note").ends_with("; it has drained"));
     browser.picture("exited");
-    let diag = server.diag.to_string();
-    assert_eq!(server.wait().status.code(), Some(0));
+    click(&browser, "pause");
+    browser.wait_for("why", |why| why == "There is no replay: Failed to fetch");
     // The page goes on by itself with the next server.
     let ports = ["--listen", "127.0.0.1:0", "--diag", &diag, "--log", "warn"];
     let _next = Process::spawn(onepoll().args(ports));
     browser.wait_for("state", |state| state == "serving");
+    assert_eq!(browser.text("why"), "");
 }
 
 #[test]
@@ -249,7 +256,7 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     assert_eq!(browser.run("document.activeElement.id"), "play", "the keyboard is there");
     let at_the_end = browser.run("kinds");
     let at = || count(&browser.run(AT));
-    let tick = || count(&browser.run("now().tick"));
+    let tick = || count(&browser.run("shown().tick"));
     browser.press("Home", 36);
     assert_eq!(browser.text("event"), "Connection 1: accepted");
     assert_eq!(
@@ -283,7 +290,7 @@ fn the_replay_goes_on_and_back_by_keyboard_and_by_mouse() {
     browser.press("Home", 36);
     browser.press("End", 35);
     browser.run("document.getElementById('dots').focus()");
-    browser.run("place(2)");
+    browser.run("point(2)");
     browser.press("Enter", 13);
     assert_eq!(browser.text("event"), "Connection 3: the beginning of a head has come");
     browser.picture("replay");
@@ -310,7 +317,7 @@ fn the_replay_asks_for_nothing_and_keeps_still() {
     for motion in ["reduce", "no-preference"] {
         browser.look(DESKTOP, "dark", motion);
         browser.run("schedule()");
-        browser.run("(pace = () => 20, 0)");
+        browser.run("(gap = () => 20, 0)");
         browser.press("Home", 36);
         browser.press(" ", 32);
         let live = "document.getElementById('event').ariaLive";
@@ -404,14 +411,14 @@ fn each_change_of_a_recording_is_shown() {
     let (before, ring) = (browser.run("kinds"), browser.run(&picture("ring")));
     let strip = browser.run(&picture("strip"));
     let shown = "(({ textContent: event }, { textContent: since }, [moved, step, source]) => \
-        [event.slice(11), since.slice(0, -20), step, moved, source.slice(11, -3), now().slot] \
+        [event.slice(11), since.slice(0, -20), step, moved, source.slice(11, -3), shown().slot] \
             .join('|'))(\
         byId('event'), byId('since'), [...document.querySelectorAll('dd')].slice(1) \
             .map(each => each.textContent))";
     for (at, (line, expected)) in BY_HAND.into_iter().enumerate() {
         browser.run(&format!("goTo({at})"));
         assert_eq!(browser.run(shown), expected, "{line}");
-        let stage = match count(&browser.run("now().tick")) {
+        let stage = match count(&browser.run("shown().tick")) {
             7 | 8 => "serving",
             9..=12 => "lame duck",
             _ => "draining",
@@ -449,11 +456,17 @@ fn a_recording_is_opened_from_a_file() {
     // A change with letters that stand for nothing is none.
     file(&["0 7 1 mic 0 0 0"]);
     browser.wait_for("why", |why| why == "There is no replay: nothing is recorded yet");
-    file(&["0 7 1 mih 0 9 0"]);
-    browser.wait_for("purpose", |purpose| purpose == "The last 1 changes");
+    // It ends the playing of another one, and a tick that is no number is none.
+    browser.run("(gap = () => 1e9, 0)");
+    browser.press("Home", 36);
+    browser.press(" ", 32);
+    file(&["# draining: abc", "0 7 1 mih 0 9 0"]);
+    browser.wait_for("place", |place| place == "Change 1 of 1");
+    assert_eq!(browser.run("String(player)"), "undefined");
+    assert_eq!(browser.text("state"), "serving");
     // The number of a tick has 32 bits, so the second change is in tick 2.
     file(&["# draining: 2", "0 4294967295 1 mih 0 9 0", "9 3 1 mhi 1 23 129"]);
-    browser.wait_for("purpose", |purpose| purpose == "The last 2 changes");
+    browser.wait_for("place", |place| place == "Change 1 of 2");
     assert_eq!(browser.text("state"), "serving");
     browser.press("End", 35);
     assert_eq!(browser.text("state"), "draining");
@@ -521,7 +534,7 @@ fn the_recordings_play_from_disk() {
             browser.wait_for("note", |note| note == "in a replay");
             assert_eq!(browser.run(AT), "0");
             assert_eq!(Some(&*browser.text("title")), title);
-            browser.run("(pace = () => 20, 0)");
+            browser.run("(gap = () => 20, 0)");
             click(&browser, "play");
             browser.wait_until(&format!("{AT} === {LAST}"), |is_over| is_over == "true");
             // At the end of a stop, every connection is closed.
