@@ -16,7 +16,7 @@ set -m
 mkfifo ready
 SERVER >ready 2>log & server=$!
 trap 'kill -KILL $server 2>/dev/null' EXIT
-read -r ready <ready
+read -r ready <ready || exit 1
 addresses=($(grep -o '127[.]0[.]0[.]1:[0-9]*' <<<"$ready"))
 sed -i "s,localhost:\(8080\|9000\),${addresses[0]},g; s,localhost:8081,${addresses[1]},g" rest
 sed -i "s,localhost/\(8080\|9000\),${addresses[0]/:/\/},g" rest
@@ -65,10 +65,11 @@ impl Try {
         fs::create_dir_all(&folder).expect("a folder");
         let rest = change(self.lines[1..].join("\n") + "\n");
         fs::write(folder.join("rest"), rest).expect("it is written");
-        // A box that waits for what never comes fails, and its test does not wait with it.
+        // A box that waits for what never comes is ended, and its test fails.
         let mut shell = Command::new("timeout");
         shell.args(["--foreground", "300", "bash", "-c", &SHELL.replace("SERVER", server)]);
         let output = shell.current_dir(&folder).output().expect("bash");
+        assert!(output.status.success(), "{} ends with {}", self.place, output.status);
         let shown = Shown {
             printed: String::from_utf8_lossy(&output.stdout).into_owned(),
             log: fs::read_to_string(folder.join("log")).unwrap_or_default(),

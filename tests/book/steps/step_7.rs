@@ -85,7 +85,7 @@ fn main() -> io::Result<ExitCode> {
     while !server.is_over() {
         server.tick(&mut events)?;
     }
-    eprintln!("closed at the deadline: {}", server.connections.len());
+    eprintln!("connections left: {}", server.connections.len());
     Ok(if server.connections.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
