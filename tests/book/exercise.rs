@@ -82,10 +82,7 @@ fn run() -> Result<(), Failure> {
 
 fn list(exercises: &[Exercise]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "Each exercise changes the source by a line or two. What happens, and to whom?\n"
-    )?;
+    writeln!(out, "Each exercise changes a few lines of the source. What happens, and to whom?\n")?;
     for exercise in exercises {
         writeln!(out, "  {:>2}  {}", exercise.number, exercise.title)?;
     }
@@ -105,7 +102,7 @@ fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
         out,
         "A copy of the source is built with this change, and run in the simulation with up"
     )?;
-    writeln!(out, "to 10,000 seeds. That takes seconds, and half a minute the first time.\n")?;
+    writeln!(out, "to {LIVES} seeds. That takes seconds, and half a minute the first time.\n")?;
     out.flush()?;
     let started = Instant::now();
     let all = happened(&mutation)?;
@@ -150,7 +147,7 @@ fn happened(mutation: &Mutation) -> Result<String, String> {
 }
 
 /// A report, as far as it can be read on a screen: what is wrong, the latest calls of the loop and
-/// of the connection that it is about, and the trace of that connection.
+/// of the connection that it is about, and the trace of that connection; or where it panics.
 fn shown(all: &str) -> String {
     let (report, trace) = all.split_at(all.find("\nConnection ").unwrap_or(all.len()));
     let mut lines = report.lines();
@@ -174,6 +171,10 @@ fn shown(all: &str) -> String {
             latest.join("\n")
         ));
     }
+    let is_panic = |line: &&str| line.starts_with("thread '") && line.contains("panicked at");
+    let mut panic = all.lines().skip_while(|line| !is_panic(line));
+    shown.extend(panic.next().map(|line| format!("\n{line}")));
+    shown.extend(panic.next().map(str::to_owned));
     if !trace.is_empty() {
         shown.push(format!("\nThe trace of the connection:{trace}"));
     }

@@ -112,6 +112,9 @@ fn the_command_lists_them_and_refuses_what_is_none() {
 fn the_command_asks_and_shows_what_happens_and_then_the_solution() {
     let exercise_4 = exercises().remove(3);
     let before = Mutation::named(&exercise_4.mutation).expect("it is there").text();
+    let panics = exercise(&["6"]);
+    let at = "panicked at src/event_loop/connections.rs:";
+    assert!(text(&panics.stdout).contains(at), "{}", text(&panics.stdout));
     let output = exercise(&["4"]);
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{shown}{}", text(&output.stderr));

@@ -77,7 +77,8 @@ impl Mutation {
     /// # Errors
     /// The file does not have the lines that the patch changes.
     pub fn text(&self) -> Result<String, String> {
-        let source = fs::read_to_string(root().join(&self.file)).unwrap_or_default();
+        let source = fs::read_to_string(root().join(&self.file))
+            .map_err(|error| format!("{} cannot be read: {error}", self.file))?;
         if source.matches(&self.before).count() == 1 {
             return Ok(source.replace(&self.before, &self.after));
         }
@@ -103,13 +104,12 @@ impl Mutant {
     pub fn new(mutation: &Mutation) -> Result<Mutant, String> {
         let text = mutation.text()?;
         let folder = target().join("mutants");
-        let copied = Mutant::copied(&folder, &mutation.file, &text);
-        copied.map_err(|error| {
+        Mutant::copy(&folder, &mutation.file, &text).map_err(|error| {
             format!("the source cannot be copied to {}: {error}", folder.display())
         })
     }
 
-    fn copied(folder: &Path, file: &str, text: &str) -> io::Result<Mutant> {
+    fn copy(folder: &Path, file: &str, text: &str) -> io::Result<Mutant> {
         fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -122,10 +122,15 @@ impl Mutant {
         }
         fs::create_dir(&source)?;
         for name in COPIED {
-            copy(&root().join(name), &source.join(name))?;
+            copy_tree(&root().join(name), &source.join(name))?;
         }
         fs::write(source.join("Cargo.toml"), manifest(&[&FOR_BENCHES[..], &FOR_TESTS].concat())?)?;
         fs::write(source.join(file), text)?;
+        // Tests of it fail by waiting for what does not happen, and need not wait as long.
+        let harness = source.join("tests/it/harness.rs");
+        let (text, timeout) = (fs::read_to_string(&harness)?, "from_secs(120)");
+        assert!(text.contains(timeout), "the tests have another timeout");
+        fs::write(harness, text.replace(timeout, "from_secs(10)"))?;
         Ok(Mutant { source, built: folder.join("built"), _lock: lock })
     }
 
@@ -158,10 +163,6 @@ impl Mutant {
     /// The manifest cannot be written, or a process not started.
     pub fn test(&self, target: &str, name: &str) -> io::Result<Output> {
         fs::write(self.source.join("Cargo.toml"), manifest(&FOR_BENCHES)?)?;
-        // They fail by waiting for what does not happen, and need not wait as long as elsewhere.
-        let harness = self.source.join("tests/it/harness.rs");
-        let text = fs::read_to_string(&harness)?;
-        fs::write(&harness, text.replace("from_secs(120)", "from_secs(10)"))?;
         self.cargo(&format!("test {target} {name}")).output()
     }
 
@@ -202,7 +203,7 @@ fn manifest(left_out: &[&str]) -> io::Result<String> {
     Ok(text.lines().filter(|line| !is_left_out(line)).map(|line| format!("{line}\n")).collect())
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_dir() {
         // Not with the mode of the file, which may not be written to.
         return fs::write(to, fs::read(from)?);
@@ -212,7 +213,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let name = entry?.file_name();
         // The fuzz targets are built beside their sources.
         if name != "target" {
-            copy(&from.join(&name), &to.join(&name))?;
+            copy_tree(&from.join(&name), &to.join(&name))?;
         }
     }
     Ok(())
