@@ -51,6 +51,7 @@ fn program() -> Program {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calls");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked"]).env("CARGO_TARGET_DIR", &folder);
+    cargo.env_remove("CARGO_BUILD_TARGET").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     cargo.env("RUSTFLAGS", "-C force-frame-pointers=yes -C force-unwind-tables=yes");
     assert!(cargo.status().expect("cargo is here").success());
     let path = folder.join("debug/onepoll");

@@ -94,10 +94,11 @@ const RECORDINGS: [Recording; 6] = [
     Recording {
         name: "stop",
         title: "A stop under load",
-        about: "A SIGTERM comes while clients are in every state. The responses from then on \
-                announce the close. Requests that have begun are served, and a batch is deferred \
-                until no more requests follow. Idle connections are closed when the grace is over. \
-                At the drain's deadline, a body that never comes whole is aborted.",
+        about: "A SIGTERM comes while clients are idle, in a head, in a body and in a delay. The \
+                responses from then on announce the close. Requests that have begun are served, \
+                and a batch is deferred until no more requests follow. Idle connections are closed \
+                when the grace is over. At the drain's deadline, a body that never comes whole is \
+                aborted.",
         make: stop,
     },
     Recording {
@@ -321,9 +322,9 @@ fn descriptors() -> Outcome<String> {
         let usual = getrlimit(Resource::Nofile);
         // A descriptor is the lowest free number, so this one is the first that is not used.
         let free = fs::File::open("/")?;
-        let next = u64::try_from(free.as_raw_fd())?;
+        let first_free = u64::try_from(free.as_raw_fd())?;
         drop(free);
-        let few = Rlimit { current: Some(next + 4), ..usual };
+        let few = Rlimit { current: Some(first_free + 4), ..usual };
         setrlimit(Resource::Nofile, few)?;
         let mut clients = Vec::new();
         let mut waiting = Vec::new();
@@ -339,12 +340,12 @@ fn descriptors() -> Outcome<String> {
             client.response()?;
         }
         let mut open = served.into_iter();
-        for mut next in waiting {
+        for mut client in waiting {
             // Its own descriptor stays, so only that of the server is free.
             let gone = open.next().ok_or("there are as many")?;
             gone.0.get_ref().shutdown(Shutdown::Write)?;
-            next.response()?;
-            clients.extend([gone, next]);
+            client.response()?;
+            clients.extend([gone, client]);
         }
         setrlimit(Resource::Nofile, usual)?;
         Ok(closing(clients))
@@ -353,8 +354,8 @@ fn descriptors() -> Outcome<String> {
 
 fn stop() -> Outcome<String> {
     let mut config = Config { delay: Duration::from_millis(150), ..Config::default() };
-    config.schedule.drain = Duration::from_secs(2);
-    config.schedule.idle_grace = Duration::from_millis(500);
+    config.schedule.drain = Duration::from_secs(3);
+    config.schedule.idle_grace = Duration::from_secs(1);
     let mut routes = hello();
     routes.push(Route { is_delayed: true, ..Route::new("/delayed", "Hello later.") });
     record(&config, routes, |address| {

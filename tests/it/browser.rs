@@ -36,9 +36,9 @@ impl Browser {
         let started = (0..5).find_map(|_| start_driver(&folder));
         let (driver, port) = started.expect("it tells its port");
         let mut browser = Browser { driver, port, session: String::new(), folder };
-        let profile = browser.folder.join("profile");
-        let arguments = format!("{ARGUMENTS} --user-data-dir={}", profile.display());
-        let arguments: Vec<_> = arguments.split(' ').map(|one| format!("\"{one}\"")).collect();
+        let profile = format!("--user-data-dir={}", browser.folder.join("profile").display());
+        let arguments = ARGUMENTS.split_whitespace().chain([&*profile]);
+        let arguments: Vec<_> = arguments.map(|one| format!("\"{one}\"")).collect();
         let wanted = format!(
             "{{\"capabilities\":{{\"alwaysMatch\":{{\"goog:chromeOptions\":{{\"args\":[{}]}},\
              \"goog:loggingPrefs\":{{\"browser\":\"ALL\"}}}}}}}}",

@@ -292,7 +292,7 @@ fn ten_thousand_waiting_clients_cost_little_and_delay_no_other() {
     let most = limits.maximum.unwrap_or(20_000);
     let raised = Rlimit { current: Some(most), ..limits };
     setrlimit(Resource::Nofile, raised).expect("no more than the hard limit");
-    let crowd = usize::try_from(most).map_or(10_000, |most| (most - 500).min(10_000));
+    let crowd = usize::try_from(most).map_or(10_000, |most| most.saturating_sub(500).min(10_000));
 
     let server = Process::start(&["--log", "off"]);
     let mut busy = server.connect();

@@ -263,8 +263,8 @@ fn the_units_are_what_systemd_takes() {
         if block.contains("\n[Service]\n") {
             check_service(&block);
         }
-        fs::write(&path, block.replace("/usr/local/bin/onepoll", env!("CARGO_BIN_EXE_onepoll")))
-            .expect("a file");
+        let program = concat!("\"", env!("CARGO_BIN_EXE_onepoll"), "\"");
+        fs::write(&path, block.replace("/usr/local/bin/onepoll", program)).expect("a file");
         files.push(path);
     }
     let names = files.iter().map(|file| file.file_name().expect("a name").to_owned());
