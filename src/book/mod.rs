@@ -13,10 +13,10 @@
 //! 9000 have to be free. strace attaches to a process as root, or where the kernel has
 //! `kernel.yama.ptrace_scope=0`.
 //!
-//! 1. Seven steps, each a program of its own. Each page has a command at which the step before
-//!    fails: [`step_1`] accept and respond, [`step_2`] one poll for many clients, [`step_3`] edges,
-//!    [`step_4`] output that the kernel does not take, [`step_5`] timeouts, [`step_6`] budgets,
-//!    [`step_7`] the graceful stop.
+//! 1. Seven steps, each a program of its own. From the second one on, each page has a command at
+//!    which the step before fails: [`step_1`] accept and respond, [`step_2`] one poll for many
+//!    clients, [`step_3`] edges, [`step_4`] output that the kernel does not take, [`step_5`]
+//!    timeouts, [`step_6`] budgets, [`step_7`] the graceful stop.
 //! 2. The chapters, in the order of the source. [`event_loop`](crate::event_loop): what a tick is.
 //!    [`order`]: why its steps stand in this order. [`readiness`](crate::readiness): epoll(7) and
 //!    kqueue(2), event by event. [`state`](crate::event_loop::state): the table of states.
@@ -32,9 +32,10 @@
 //! # Try it
 //!
 //! The rule of all loops: never block. `--block` sleeps in the loop where `--delay` waits with a
-//! timer. Run the first two lines with `-d60s`, open `http://localhost:8081/`, and do it again with
-//! `--delay 100ms`. The ring is the tick, and there is a dot for each connection: these and the p99
-//! show the difference. With `--block`, even the page that blocks nothing has to wait:
+//! timer. Run the first two lines with `-d60s`, and open `http://localhost:8081/`. End both by
+//! `kill $server $client`, and do the same with `--delay 100ms` in place of `--block 100ms`. The
+//! ring is the tick, and there is a dot for each connection: these and the p99 show the difference.
+//! With `--block`, even the page that blocks nothing has to wait:
 //!
 //! ```sh
 //! onepoll --log warn --block 100ms & server=$!; sleep 0.5
@@ -71,21 +72,26 @@ step!(step_3, "3", "[`step_4`]");
 step!(step_4, "4", "[`step_5`]");
 step!(step_5, "5", "[`step_6`]");
 step!(step_6, "6", "[`step_7`]");
-step!(step_7, "7", "[`event_loop`](crate::event_loop)");
+step!(step_7, "7", "[`event_loop`](crate::event_loop), and then [the rest](crate::book)");
 
 #[doc = include_str!("order.md")]
+#[doc = "\nNext: [`readiness`](crate::readiness)"]
 pub mod order {}
 
 #[doc = include_str!("calls.md")]
+#[doc = "\nNext: [`replay`]"]
 pub mod calls {}
 
 #[doc = include_str!("replay.md")]
+#[doc = "\nNext: [`exercises`]"]
 pub mod replay {}
 
 #[doc = include_str!("exercises.md")]
+#[doc = "\nNext: [`load_generator`]"]
 pub mod exercises {}
 
 #[doc = include_str!("load_generator.md")]
+#[doc = "\nNext: [`others`]"]
 pub mod load_generator {}
 
 #[doc = include_str!("others.md")]
