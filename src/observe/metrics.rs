@@ -139,9 +139,9 @@ impl Observe {
             "How far a shutdown has come: 1 for the present stage.",
         );
         let present = [
-            matches!(self.stage(), Stage::Serving),
-            matches!(self.stage(), Stage::LameDuck(_)),
-            matches!(self.stage(), Stage::Draining(_)),
+            matches!(self.stage, Stage::Serving),
+            matches!(self.stage, Stage::LameDuck(_)),
+            matches!(self.stage, Stage::Draining(_)),
         ];
         let names = ["serving", "lame_duck", "draining"].into_iter();
         page.by(&stages, "stage", names.zip(present.map(u8::from)));

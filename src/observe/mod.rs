@@ -150,8 +150,9 @@ pub struct Observe {
     version: &'static str,
     hooks: Hooks,
     now: Instant,
-    /// The stages of a shutdown that have begun, and the ticks in which they did.
-    stages: Vec<(Stage, u32)>,
+    stage: Stage,
+    /// The ticks in which the stages of a shutdown began: lame duck and draining.
+    stage_ticks: [Option<u32>; 2],
     slots: Slots,
     /// The slot of the connection that runs, and its service.
     running: usize,
@@ -199,7 +200,8 @@ impl Observe {
             version,
             hooks,
             now,
-            stages: Vec::new(),
+            stage: Stage::Serving,
+            stage_ticks: [None; 2],
             slots: Slots::default(),
             running: 0,
             service: Service::Main,
@@ -259,13 +261,9 @@ impl Observe {
         }
     }
 
-    fn stage(&self) -> Stage {
-        self.stages.last().map_or(Stage::Serving, |&(stage, _)| stage)
-    }
-
     /// The page that says whether the server is ready.
     fn ready(&self) -> Page {
-        let (status, body) = match self.stage() {
+        let (status, body) = match self.stage {
             Stage::Serving => (Status::OK, format!("Version: {}", self.version)),
             _ => (Status::UNAVAILABLE, "draining".to_owned()),
         };
@@ -373,10 +371,12 @@ impl Observer for Observe {
     }
 
     fn shutdown_changed(&mut self, stage: Stage) {
-        if self.stages.is_empty() {
+        if self.stage == Stage::Serving {
             (self.hooks.stopping)();
         }
-        self.stages.push((stage, self.recorder.tick()));
+        self.stage = stage;
+        let draining = matches!(stage, Stage::Draining(_));
+        self.stage_ticks[usize::from(draining)] = Some(self.recorder.tick());
     }
 
     fn exits(&mut self) {

@@ -63,7 +63,7 @@ impl Observe {
         let mut page = String::new();
         let up = Span(self.now - self.statistics.started());
         let tick = Count(self.recorder.tick().into());
-        let stage = match self.stage() {
+        let stage = match self.stage {
             Stage::Serving => "serving".to_owned(),
             Stage::LameDuck(since) => format!("lame duck for {}", Span(self.now - since)),
             Stage::Draining(since) => format!("draining for {}", Span(self.now - since)),

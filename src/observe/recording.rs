@@ -26,7 +26,6 @@ use super::trace::letter;
 use crate::event_loop::clock::Instant;
 use crate::event_loop::listeners::Service;
 use crate::event_loop::observer::CloseReason;
-use crate::event_loop::shutdown::Stage;
 use crate::limits::PAGE_MAX;
 
 /// The longest line: twenty digits, then five times ten, three letters, and what is between them.
@@ -56,12 +55,10 @@ impl Observe {
     /// tick in which it began, whichever step that was.
     fn preamble(&self) -> String {
         let mut lines = format!("# format: onepoll recording 1\n# version: {}\n", self.version);
-        for (stage, tick) in &self.stages {
-            let _ = match stage {
-                Stage::Serving => continue,
-                Stage::LameDuck(_) => writeln!(lines, "# lame duck: {tick}"),
-                Stage::Draining(_) => writeln!(lines, "# draining: {tick}"),
-            };
+        for (stage, tick) in ["lame duck", "draining"].into_iter().zip(self.stage_ticks) {
+            if let Some(tick) = tick {
+                let _ = writeln!(lines, "# {stage}: {tick}");
+            }
         }
         lines
     }
@@ -123,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::event_loop::observer::Observer;
+    use crate::event_loop::shutdown::Stage;
     use crate::event_loop::state::StateName;
     use crate::limits::{INPUT, READS_PER_RUN, RECORDS_MAX};
     use crate::observe::Hooks;
