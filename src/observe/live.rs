@@ -22,7 +22,7 @@ pub const PAGE: &str = include_str!("live.html");
 pub const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "script-src 'sha256-LlsgbuqTE0kxnIPlqvdWiGaWwEmBSwX0waiGekab5io='; ",
+    "script-src 'sha256-YenORRHvqb/ZF56mQr1IfEGVtgVbefnhm6U2mGvudSk='; ",
     "style-src 'sha256-d1tXyfGSB6YiMlSLrmHUClmtUTMvHz/WfffWph7zBi0='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; ",
     "frame-ancestors 'none'\r\n",

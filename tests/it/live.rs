@@ -493,7 +493,7 @@ const SHOWN: [(&str, &str); 6] = [
     (
         "stop",
         "['e', 'l', 'A'].every(letter => replay.records.some(({ to }) => to === letter)) && \
-            replay.records.map(stageOf).join(' ').split('serving draining').length === 2",
+            replay.records.map(one => one.stage).join(' ').split('serving draining').length === 2",
     ),
     ("simulation", "replay.records.length === 137"),
 ];
