@@ -98,11 +98,8 @@ fn practise(exercise: &Exercise, count: usize) -> Result<(), Failure> {
     writeln!(out, "In {}:\n\n{}", mutation.file, mutation.changed)?;
     writeln!(out, "{}\n", plain(&exercise.question))?;
     wait_for_enter(&mut out, "Guess first. Enter shows what happens. ")?;
-    writeln!(
-        out,
-        "A copy of the source is built with this change, and run in the simulation with up"
-    )?;
-    writeln!(out, "to {LIVES} seeds. That takes seconds, and half a minute the first time.\n")?;
+    writeln!(out, "A copy of the source is built with this change, and lives up to {LIVES} lives")?;
+    writeln!(out, "of the simulation. That takes seconds, and half a minute the first time.\n")?;
     out.flush()?;
     let started = Instant::now();
     let all = happened(&mutation)?;

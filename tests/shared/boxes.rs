@@ -69,13 +69,13 @@ impl Try {
         let mut shell = Command::new("timeout");
         shell.args(["--foreground", "300", "bash", "-c", &SHELL.replace("SERVER", server)]);
         let output = shell.current_dir(&folder).output().expect("bash");
-        assert!(output.status.success(), "{} ends with {}", self.place, output.status);
         let shown = Shown {
             printed: String::from_utf8_lossy(&output.stdout).into_owned(),
             log: fs::read_to_string(folder.join("log")).unwrap_or_default(),
             has_ended: Path::exists(&folder.join("ended")),
         };
         fs::remove_dir_all(&folder).expect("it was there");
+        assert!(output.status.success(), "{} ends with {}", self.place, output.status);
         shown
     }
 }
